@@ -1,0 +1,78 @@
+# make demo   sets everything up and trains the digit classifier
+# make test   sets everything up and runs the tests
+# Needs python3 (3.11 or newer) with venv, and make. No compiler.
+
+PYTHON ?= python3
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+DEV := .venv/.stamp
+TORCH := .venv-torch/.stamp
+BENCH := .venv-bench/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-torch lint bench clean check-python
+
+help:
+	@echo "make demo         train the digit classifier      (DEMO_ARGS=\"--epochs 5\")"
+	@echo "make test         run the tests                   (PYTEST_ARGS=\"-k softmax\")"
+	@echo "make test-torch   compare results with PyTorch, in an environment of its own"
+	@echo "make lint         ruff, mypy, import contracts"
+	@echo "make bench        speed beside other frameworks, in an environment of its own"
+	@echo "make clean        remove the environments and caches of this checkout"
+
+demo: $(DEV)
+	.venv/$(BIN)/python examples/digits.py $(DEMO_ARGS)
+
+test: $(DEV)
+	.venv/$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+test-torch: $(TORCH)
+	.venv-torch/$(BIN)/python -m pytest -m torch $(PYTEST_ARGS)
+
+lint: $(DEV)
+	.venv/$(BIN)/python -m ruff check .
+	.venv/$(BIN)/python -m mypy
+	.venv/$(BIN)/lint-imports
+
+bench: $(BENCH)
+	.venv-bench/$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+clean:
+	rm -rf .venv .venv-torch .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	find core plugins tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# ------------------------------------------------------------------------------------------- environments
+# A stamp is older than the files it depends on when the environment has to be brought up to date. Each
+# environment is filled by one pip call over all `-e` lines, so that the checkout's own parts find each other.
+
+check-python:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "pluggrad needs Python 3.11 or newer: '$(PYTHON)' was not found. Install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pluggrad needs Python 3.11 or newer: '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1). Name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "pluggrad needs Python's venv module: '$(PYTHON)' comes without it. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(DEV): requirements-dev.txt $(PROJECTS) | check-python
+	"$(PYTHON)" -m venv .venv
+	.venv/$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(TORCH): requirements-torch.txt requirements-dev.txt $(PROJECTS) | check-python
+	"$(PYTHON)" -m venv .venv-torch
+	.venv-torch/$(BIN)/python $(PIP_INSTALL) -r requirements-torch.txt
+	@touch $@
+
+# A peer that cannot be installed is named and left out; the next `make bench` tries again.
+$(BENCH): requirements-bench.txt requirements-dev.txt $(PROJECTS) | check-python
+	"$(PYTHON)" -m venv .venv-bench
+	.venv-bench/$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt
+	@complete=yes; \
+	for peer in $$(grep -v '^#' requirements-bench.txt); do \
+	  echo "installing $$peer"; \
+	  .venv-bench/$(BIN)/python $(PIP_INSTALL) "$$peer" || { complete=; echo "$$peer could not be installed: floors against it count as not met" >&2; }; \
+	done; \
+	if [ -n "$$complete" ]; then touch $@; fi
