@@ -1,0 +1,120 @@
+"""Every public exception.
+
+Two sides: a `UserError` says what was asked, what was expected and what to do; it also derives from the built-in
+that NumPy raises in the same place, so `except ValueError` keeps working. An `InternalError` is a defect of pluggrad.
+"""
+from __future__ import annotations
+
+
+class PluggradError(Exception):
+    """Base of everything pluggrad raises. Carries `op`, `expected`, `got`, `hint` (all may be empty)."""
+
+    def __init__(self, message: str = "", *, op: str = "", expected: str = "", got: str = "", hint: str = "") -> None:
+        self.op, self.expected, self.got, self.hint = op, expected, got, hint
+        super().__init__(message or _compose(op, expected, got, hint))
+
+
+def _compose(op: str, expected: str, got: str, hint: str) -> str:
+    parts = [f"expected {expected}" if expected else "", f"got {got}" if got else ""]
+    text = ", ".join(part for part in parts if part)
+    head = f"{op}: {text}" if op and text else op or text
+    return f"{head}. {hint}" if hint else head
+
+
+class UserError(PluggradError):
+    """The request cannot be met; the message says why and what to do. Nothing was changed."""
+
+
+class InternalError(PluggradError):
+    """A defect of pluggrad itself. Please report it with `python -m pluggrad env`."""
+
+
+class VerifyError(InternalError):
+    """A stage's grammar was violated; names the op, the pass and the neighborhood."""
+
+
+class ShapeError(UserError, ValueError):
+    """Shapes that do not fit together: broadcasting, matmul, reshape, ragged lists, negative sizes."""
+
+
+class AxisError(UserError, ValueError, IndexError):
+    """An axis that does not exist or is named twice."""
+
+
+class TensorIndexError(UserError, IndexError):
+    """An index out of range, or an index of a kind that is not supported."""
+
+
+class DTypeError(UserError, TypeError):
+    """A dtype that an operation does not take, or a Python value that a dtype cannot hold."""
+
+
+class ValueRangeError(UserError, ValueError):
+    """A value outside what an operation takes."""
+
+
+class GradientError(UserError, RuntimeError):
+    """`backward` or `gradient` asked of something that cannot be differentiated."""
+
+
+class StateError(UserError, KeyError):
+    """A state dict or checkpoint that does not match; every difference is listed at once."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class FileFormatError(UserError, ValueError):
+    """A file that is truncated, damaged, or not of the format that was expected."""
+
+
+class JitError(UserError, RuntimeError):
+    """A value was read, or something else happened, that a captured function cannot replay."""
+
+
+class OutOfMemoryError(UserError, MemoryError):
+    """A device could not give the memory asked for; smaller requests may still work."""
+
+
+class DeviceError(UserError, RuntimeError):
+    """Base of what can go wrong with a device or its plugin."""
+
+
+class UnknownDevice(DeviceError, ValueError):
+    """No installed plugin provides this device name."""
+
+
+class DeviceUnavailable(DeviceError):
+    """The plugin is installed, but there is no device, driver or index of that name."""
+
+
+class PluginFailed(DeviceError):
+    """A plugin broke while being imported, registered, probed or opened; `phase` says which."""
+
+    def __init__(self, message: str, *, phase: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.phase = phase
+
+
+class UnsupportedDType(DeviceError, TypeError):
+    """A device that does not declare a dtype was asked to store or compute it."""
+
+
+class MixedDevices(DeviceError, ValueError):
+    """Operands of one operation live on different devices."""
+
+
+class CompileError(DeviceError):
+    """A toolchain refused a kernel; carries `source` and `log`."""
+
+    def __init__(self, message: str, *, source: str = "", log: str = "") -> None:
+        super().__init__(message)
+        self.source, self.log = source, log
+
+
+class KernelFault(DeviceError):
+    """A submitted command list failed or was interrupted; its outputs are unusable."""
+
+
+class PluggradWarning(UserWarning):
+    """The one warning category of pluggrad."""

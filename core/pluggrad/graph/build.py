@@ -1,0 +1,248 @@
+"""Checked constructors: the door of the graph. Shapes, dtypes and devices are checked here and nowhere later.
+
+Each returns an interned node. Folding is limited to what is exact: movement of movement, casts to the same dtype,
+movement of constants.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pluggrad import dtypes
+from pluggrad.dtypes import DType
+from pluggrad.errors import DTypeError, MixedDevices, ShapeError
+from pluggrad.graph import ops
+from pluggrad.graph.scalar import HostRead, scalar
+from pluggrad.graph.types import Shape, tensor_type
+from pluggrad.ir.node import Node, Op, node
+from pluggrad.shape.broadcast import broadcast_shapes, check_axes, check_axis, check_shape, resolve_reshape
+from pluggrad.target import DeviceId
+
+_FLOAT_ONLY = frozenset({ops.RECIP, ops.SQRT, ops.EXP, ops.EXP2, ops.LOG, ops.LOG2, ops.SIN, ops.COS, ops.TANH, ops.ERF,
+                         ops.FLOOR, ops.CEIL, ops.TRUNC, ops.ROUND, ops.DIV})
+_INT_ONLY = frozenset({ops.IDIV, ops.SHL, ops.SHR})
+_INT_OR_BOOL = frozenset({ops.AND, ops.OR, ops.XOR, ops.NOT})
+_NOT_BOOL = frozenset({ops.NEG, ops.SUB, ops.ABS, ops.MOD, ops.POW})
+
+
+def const(value: dtypes.Scalar | HostRead, dtype: DType, device: DeviceId, shape: Shape = ()) -> Node:
+    """`value` everywhere in `shape`."""
+    return node(ops.CONST, (), scalar(value, dtype), tensor_type(shape, dtype, device))
+
+
+def iota(n: int, dtype: DType, device: DeviceId) -> Node:
+    """0 .. n-1 as a 1-d integer node."""
+    if not dtype.is_int:
+        raise DTypeError(op="arange", expected="an integer dtype inside the graph", got=dtype.name)
+    return node(ops.IOTA, (), None, tensor_type((n,), dtype, device))
+
+
+def leaf(x: Node, identity: object) -> Node:
+    """`x` as a tensor of its own: gradients are collected per identity."""
+    return node(ops.LEAF, (x,), identity, x.type)
+
+
+def detach(x: Node) -> Node:
+    return x if x.op is ops.DETACH else node(ops.DETACH, (x,), None, x.type)
+
+
+def contiguous(x: Node) -> Node:
+    return x if x.op in (ops.CONTIGUOUS, ops.BUFFER) else node(ops.CONTIGUOUS, (x,), None, x.type)
+
+
+def copy(x: Node, device: DeviceId) -> Node:
+    """`x` on another device."""
+    return x if x.device == device else node(ops.COPY, (x,), None, tensor_type(x.shape, x.dtype, device))
+
+
+def cast(x: Node, dtype: DType) -> Node:
+    if x.dtype is dtype:
+        return x
+    if x.op is ops.CONST and x.arg.source is None:
+        return const(x.arg.python, dtype, x.device, x.shape)
+    return node(ops.CAST, (x,), None, tensor_type(x.shape, dtype, x.device))
+
+
+def bitcast(x: Node, dtype: DType) -> Node:
+    if x.dtype is dtype:
+        return x
+    if x.dtype.itemsize != dtype.itemsize or "b" in (x.dtype.kind, dtype.kind):
+        raise DTypeError(op="bitcast", expected=f"a dtype of {x.dtype.itemsize} bytes, not bool", got=dtype.name)
+    return node(ops.BITCAST, (x,), None, tensor_type(x.shape, dtype, x.device))
+
+
+# ---- elementwise -----------------------------------------------------------------------------------------------------
+def _check_dtype(op: Op, dtype: DType) -> None:
+    if op in _FLOAT_ONLY and not dtype.is_float:
+        raise DTypeError(op=op.name.lower(), expected="a float dtype", got=dtype.name)
+    if op in _INT_ONLY and not dtype.is_int:
+        raise DTypeError(op=op.name.lower(), expected="an integer dtype", got=dtype.name)
+    if op in _INT_OR_BOOL and dtype.is_float:
+        raise DTypeError(op=op.name.lower(), expected="an integer or bool dtype", got=dtype.name)
+    if op in _NOT_BOOL and dtype.kind == "b":
+        raise DTypeError(op=op.name.lower(), expected="a number dtype", got="bool", hint="cast first")
+
+
+def same_device(op: str, *nodes: Node) -> DeviceId:
+    """The one device of all operands; MixedDevices naming both and the fix."""
+    device = nodes[0].type.device
+    for other in nodes[1:]:
+        if other.type.device is not device and other.type.device != device:
+            raise MixedDevices(op=op, expected="operands on one device", got=f"{device} and {other.type.device}",
+                               hint=f"Move one of them: x.to('{device}')")
+    return device  # type: ignore[no-any-return]
+
+
+def broadcast_to(x: Node, shape: Shape, op: str = "expand") -> Node:
+    """`x` expanded to `shape` by NumPy's rule."""
+    if x.shape == shape:
+        return x
+    if x.op is ops.CONST:
+        if broadcast_shapes(op, x.shape, shape) != shape:
+            raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
+        return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
+    if len(x.shape) < len(shape):
+        x = reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
+    return expand(x, shape, op)
+
+
+def unary(op: Op, x: Node) -> Node:
+    _check_dtype(op, x.type.dtype)
+    return node(op, (x,), None, x.type)
+
+
+def binary(op: Op, x: Node, y: Node) -> Node:
+    """`x op y`, promoted and broadcast; compare rows give bool."""
+    if x.type is not y.type:
+        x, y = _unify(op.name.lower(), x, y)
+    dtype = x.type.dtype
+    _check_dtype(op, dtype)
+    kind = x.type if op.kind == "binary" else tensor_type(x.type.shape, dtypes.bool_, x.type.device)
+    return node(op, (x, y), None, kind)
+
+
+def _unify(op: str, x: Node, y: Node) -> tuple[Node, Node]:
+    same_device(op, x, y)
+    dtype = dtypes.promote(x.dtype, y.dtype)
+    x, y = cast(x, dtype), cast(y, dtype)
+    shape = broadcast_shapes(op, x.shape, y.shape)
+    return broadcast_to(x, shape, op), broadcast_to(y, shape, op)
+
+
+def where(condition: Node, x: Node, y: Node) -> Node:
+    """`x` where the bool `condition` holds, else `y`; promoted and broadcast."""
+    if condition.dtype is not dtypes.bool_:
+        raise DTypeError(op="where", expected="a bool condition", got=condition.dtype.name, hint="compare with != 0")
+    same_device("where", condition, x, y)
+    dtype = dtypes.promote(x.dtype, y.dtype)
+    shape = broadcast_shapes("where", condition.shape, x.shape, y.shape)
+    sources = (broadcast_to(condition, shape, "where"), broadcast_to(cast(x, dtype), shape, "where"),
+               broadcast_to(cast(y, dtype), shape, "where"))
+    return node(ops.WHERE, sources, None, tensor_type(shape, dtype, x.device))
+
+
+# ---- reductions ------------------------------------------------------------------------------------------------------
+def reduce(op: Op, x: Node, axes: object = None) -> Node:
+    """Reduce over `axes` (None: all), which disappear. No dtype is widened here: cast first."""
+    name = {ops.SUM: "sum", ops.PROD: "prod", ops.RMAX: "max", ops.RMIN: "min"}[op]
+    checked = check_axes(name, axes, len(x.shape))
+    if not checked:
+        return x
+    shape = tuple([dim for i, dim in enumerate(x.shape) if i not in checked])
+    if op in (ops.RMAX, ops.RMIN) and 0 in [x.shape[i] for i in checked] and math.prod(shape):
+        raise ShapeError(op=name, expected="at least one element to reduce", got=f"shape {x.shape} over axes {checked}")
+    return node(op, (x,), checked, tensor_type(shape, x.dtype, x.device))
+
+
+# ---- movement --------------------------------------------------------------------------------------------------------
+def _moved(op: Op, x: Node, arg: Any, shape: Shape) -> Node:
+    if x.op is ops.CONST and op is not ops.PAD:
+        return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
+    return node(op, (x,), arg, tensor_type(shape, x.dtype, x.device))
+
+
+def reshape(x: Node, shape: Sequence[object]) -> Node:
+    new = resolve_reshape("reshape", x.shape, shape)
+    if x.op is ops.RESHAPE:
+        x = x.src[0]
+    return x if new == x.shape else _moved(ops.RESHAPE, x, new, new)
+
+
+def permute(x: Node, order: Sequence[object]) -> Node:
+    axes = tuple([check_axis("permute", axis, len(x.shape)) for axis in order]) if x.shape else ()
+    if sorted(axes) != list(range(len(x.shape))):
+        raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(tuple(order)))
+    if x.op is ops.PERMUTE:
+        inner = x.arg
+        x, axes = x.src[0], tuple([inner[axis] for axis in axes])
+    if axes == tuple(range(len(axes))):
+        return x
+    return _moved(ops.PERMUTE, x, axes, tuple([x.shape[axis] for axis in axes]))
+
+
+def expand(x: Node, shape: Sequence[object], op: str = "expand") -> Node:
+    """Axes of size 1 repeated to `shape` (same rank); -1 keeps a size."""
+    if len(shape) != len(x.shape):
+        raise ShapeError(op=op, expected=f"{len(x.shape)} dimensions, as {x.shape} has", got=str(tuple(shape)))
+    new = check_shape(op, [old if dim == -1 else dim for old, dim in zip(x.shape, shape, strict=True)])
+    if any(old not in (1, dim) for old, dim in zip(x.shape, new, strict=True)):
+        raise ShapeError(op=op, expected=f"a shape to which {x.shape} broadcasts", got=str(new))
+    if new == x.shape:
+        return x
+    if x.op is ops.EXPAND:
+        x = x.src[0]
+    return _moved(ops.EXPAND, x, new, new)
+
+
+def slice(x: Node, parts: Sequence[tuple[int, int, int]]) -> Node:  # noqa: A001
+    """(start, size, step) per axis, already in range; step >= 1."""
+    if len(parts) != len(x.shape):
+        raise ShapeError(op="slice", expected=f"{len(x.shape)} slices", got=str(len(parts)))
+    for dim, (start, size, step) in zip(x.shape, parts, strict=True):
+        if start < 0 or size < 0 or step < 1 or (size and start + (size - 1) * step >= dim):
+            raise ShapeError(op="slice", expected=f"a slice within {x.shape}", got=str(tuple(parts)))
+    checked = tuple([(start, size, step) if size > 1 else (start if size else 0, size, 1) for start, size, step in parts])
+    shape = tuple([size for _, size, _ in checked])
+    return x if shape == x.shape else _moved(ops.SLICE, x, checked, shape)
+
+
+def flip(x: Node, axes: object) -> Node:
+    checked = tuple([axis for axis in check_axes("flip", axes, len(x.shape)) if x.shape[axis] > 1])
+    return _moved(ops.FLIP, x, checked, x.shape) if checked else x
+
+
+def pad(x: Node, widths: Sequence[tuple[int, int]]) -> Node:
+    """Zeros around: (before, after) per axis, none negative."""
+    checked = tuple([(int(before), int(after)) for before, after in widths])
+    if len(checked) != len(x.shape) or any(before < 0 or after < 0 for before, after in checked):
+        raise ShapeError(op="pad", expected=f"(before, after) of at least 0 for each of {len(x.shape)} axes",
+                         got=str(checked))
+    if not any(before or after for before, after in checked):
+        return x
+    shape = tuple([dim + before + after for dim, (before, after) in zip(x.shape, checked, strict=True)])
+    return _moved(ops.PAD, x, checked, shape)
+
+
+Step = tuple[str, Any]
+_MOVES = {"reshape": reshape, "permute": permute, "expand": expand, "slice": slice, "flip": flip, "pad": pad}
+
+
+def move(x: Node, steps: Sequence[Step]) -> Node:
+    """Apply movement steps ((name, argument), ...) one after another."""
+    for name, arg in steps:
+        x = _MOVES[name](x, arg)
+    return x
+
+
+def update(base: Node, value: Node, view: tuple[Step, ...]) -> Node:
+    """`base` with `value` (cast and broadcast) written at the basic view `view` of it."""
+    target = move(base, view)
+    same_device("setitem", base, value)
+    value = broadcast_to(cast(value, base.dtype), target.shape, "setitem")
+    return node(ops.UPDATE, (base, value), view, base.type)
+
+
+def random_bits(shape: Shape, key0: Node, key1: Node, counter: Node) -> Node:
+    """uint32 random bits; `key0`, `key1` and `counter` are 0-d uint32 nodes."""
+    return node(ops.RANDOM_BITS, (key0, key1, counter), None, tensor_type(shape, dtypes.uint32, key0.device))

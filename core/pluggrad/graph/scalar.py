@@ -1,0 +1,66 @@
+"""Scalars of the graph, and host values that a replay reads anew.
+
+A CONST node's argument is a `Scalar`. Where the number comes from a `HostValue` (a learning rate, a step count, the
+position of the random stream) the Scalar remembers how it was read, so that a captured function can read it again.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pluggrad.dtypes import DType, cast_scalar
+from pluggrad.dtypes import Scalar as PythonScalar
+
+Derive = Callable[[PythonScalar], PythonScalar]
+
+
+class HostValue:
+    """A number on the host that graphs read by value and replays read anew. `name` is for people."""
+
+    __slots__ = ("value", "name")
+
+    def __init__(self, value: PythonScalar, name: str = "") -> None:
+        self.value, self.name = value, name
+
+    def read(self, derive: Derive | None = None) -> HostRead:
+        """The present value (through `derive`, a pure function computed in double on the host) and how to read it
+        again. Pass the same function object each time: graphs that differ in it do not share a plan."""
+        return HostRead(self, derive, self.value)
+
+
+class HostRead(NamedTuple):
+    """One reading of a host value: which, through what, and what the host value was then."""
+
+    host: HostValue
+    derive: Derive | None
+    seen: PythonScalar
+
+    def at(self, value: PythonScalar) -> PythonScalar:
+        """What this reading gives when the host value is `value`."""
+        return value if self.derive is None else self.derive(value)
+
+
+class Scalar(NamedTuple):
+    """A value as it stands in a CONST node; `negative_zero` tells -0.0 from 0.0, which compare equal."""
+
+    value: PythonScalar
+    negative_zero: bool = False
+    source: HostRead | None = None
+
+    @property
+    def python(self) -> PythonScalar:
+        return -0.0 if self.negative_zero else self.value
+
+
+def scalar(value: PythonScalar | HostRead, dtype: DType) -> Scalar:
+    """The Scalar of a Python value (or of a reading) in `dtype`."""
+    source = value if isinstance(value, HostRead) else None
+    number = cast_scalar(source.at(source.seen) if source is not None else value, dtype)  # type: ignore[arg-type]
+    if not isinstance(number, float):
+        return Scalar(number, False, source)
+    if math.isnan(number):
+        return Scalar(math.nan, False, source)  # one NaN object, so that tuples of it compare equal
+    if number == 0.0:
+        return Scalar(0.0, math.copysign(1.0, number) < 0, source)
+    return Scalar(number, False, source)

@@ -1,0 +1,87 @@
+"""The one node type of every stage: an interned, slotted value. This module knows no op.
+
+Two nodes with the same op, sources, argument and type are the same object, so `is` compares graphs, dictionaries
+keyed by nodes cost one identity hash, and common subexpressions are shared from the start.
+"""
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+from weakref import ref
+
+
+class Op:
+    """One row of a stage's op set. `arity` is the number of sources (-1: any). Identity is equality."""
+
+    __slots__ = ("name", "kind", "arity", "doc")
+
+    def __init__(self, name: str, kind: str, arity: int, doc: str = "") -> None:
+        self.name, self.kind, self.arity, self.doc = name, kind, arity, doc
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Node:
+    """`op(src..., arg): type`. Make one with `node(...)`, never directly.
+
+    `realized` is the weak table of the runtime: a weak reference to the leaf that holds this node's value, or None.
+    """
+
+    __slots__ = ("op", "src", "arg", "type", "realized", "__weakref__")
+    op: Op
+    src: tuple[Node, ...]
+    arg: Any
+    type: Any
+    realized: ref[Node] | None
+
+    def __repr__(self) -> str:
+        sources = ", ".join(s.op.name.lower() for s in self.src)
+        arg = f", arg={self.arg!r}" if self.arg is not None else ""
+        return f"<{self.op.name.lower()}({sources}{arg}): {self.type}>"
+
+    # graph nodes and kernel nodes differ in their type; these read through it
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.type.dtype
+
+    @property
+    def device(self) -> Any:
+        return self.type.device
+
+
+class _Entry(ref):  # type: ignore[type-arg]
+    __slots__ = ("key",)
+
+
+_table: dict[tuple[Any, ...], _Entry] = {}
+
+
+def _forget(entry: _Entry, table: dict[tuple[Any, ...], _Entry] = _table) -> None:
+    if table.get(entry.key) is entry:
+        del table[entry.key]
+
+
+def node(op: Op, src: tuple[Node, ...], arg: Hashable, type: Any) -> Node:  # noqa: A002
+    """The interned node. Sources are compared by identity, `arg` by equality (never put a bare float in it)."""
+    key = (op, src, arg, type)
+    entry = _table.get(key)
+    if entry is not None:
+        found = entry()
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    made = Node()
+    made.op, made.src, made.arg, made.type, made.realized = op, src, arg, type, None
+    entry = _Entry(made, _forget)
+    entry.key = key
+    _table[key] = entry
+    return made
+
+
+def interned_count() -> int:
+    """How many nodes are alive, in all stages together."""
+    return len(_table)

@@ -1,0 +1,38 @@
+"""Iterative walks: a chain of 100,000 nodes must not touch Python's recursion limit."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pluggrad.ir.node import Node
+
+
+def toposort(roots: Iterable[Node], sources: Callable[[Node], tuple[Node, ...]] | None = None) -> list[Node]:
+    """Every node reachable from `roots`, sources before users, each once, in a fixed order.
+
+    `sources` overrides which sources are followed (to stop at realized nodes, or to go on through history).
+    """
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(list(roots))]
+    while stack:
+        current, expanded = stack.pop()
+        if expanded:
+            order.append(current)
+            continue
+        if current in done:
+            continue
+        done.add(current)
+        stack.append((current, True))
+        following = current.src if sources is None else sources(current)
+        for source in reversed(following):
+            if source not in done:
+                stack.append((source, False))
+    return order
+
+
+def rewrite(roots: Iterable[Node], rule: Callable[[Node, tuple[Node, ...]], Node]) -> dict[Node, Node]:
+    """Rebuild a graph bottom up: `rule(old, new_sources)` gives each node's replacement. Returns old -> new."""
+    replaced: dict[Node, Node] = {}
+    for old in toposort(roots):
+        replaced[old] = rule(old, tuple([replaced[s] for s in old.src]))
+    return replaced

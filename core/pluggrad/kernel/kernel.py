@@ -1,0 +1,81 @@
+"""Kernel: stores over index expressions, and the axes they range over."""
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from pluggrad import dtypes
+from pluggrad.dtypes import DType, Scalar
+from pluggrad.ir.node import Node, node
+from pluggrad.kernel import ops
+
+AxisKind = Literal["PARALLEL", "LOOP", "REDUCE", "TILE", "VECTOR"]
+Role = Literal["in", "out", "inout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """PARALLEL axes are split into tasks, LOOP and REDUCE run in order, TILE and VECTOR live in registers."""
+
+    id: int
+    extent: int
+    kind: AxisKind
+
+
+@dataclass(frozen=True, slots=True)
+class BufferParam:
+    """One buffer argument: element type, size in elements, and what the kernel does with it."""
+
+    dtype: DType
+    size: int
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """`stores` over `axes`; buffers and run-time values are slots. `name` says what it is, for people."""
+
+    name: str
+    buffers: tuple[BufferParam, ...]
+    values: tuple[DType, ...]
+    axes: tuple[Axis, ...]
+    stores: tuple[Node, ...]
+
+
+_FORMATS = {"float16": "<e", "bfloat16": "<f", "float32": "<f", "float64": "<d"}
+
+
+@dataclass(frozen=True, slots=True)
+class ConstBits:
+    """A constant by its bits (of the dtype; bfloat16 by its float32 bits), so that -0.0 and NaN are told apart."""
+
+    bits: int
+    is_float: bool
+
+    def of(self, dtype: DType) -> Scalar:
+        """The Python value."""
+        if dtype.kind == "b":
+            return bool(self.bits)
+        if dtype.kind != "f":
+            return self.bits
+        form = _FORMATS[dtype.name]
+        return float(struct.unpack(form, self.bits.to_bytes(struct.calcsize(form), "little"))[0])
+
+
+def const(value: Scalar, dtype: DType = dtypes.int64) -> Node:
+    """A CONST node; floats are rounded to the dtype, integers wrapped."""
+    value = dtypes.cast_scalar(value, dtype)
+    if dtype.kind != "f":
+        return node(ops.CONST, (), ConstBits(int(value), False), dtype)
+    form = _FORMATS[dtype.name]
+    try:
+        packed = struct.pack(form, value)
+    except OverflowError:  # beyond the format's range: infinity, as a rounding conversion gives
+        packed = struct.pack(form, float("inf") if value > 0 else float("-inf"))
+    return node(ops.CONST, (), ConstBits(int.from_bytes(packed, "little"), True), dtype)
+
+
+def axis(id: int) -> Node:  # noqa: A002
+    """The position along an axis, as a node."""
+    return node(ops.AXIS, (), id, dtypes.int64)

@@ -1,0 +1,24 @@
+"""The vocabulary of kernels: the graph's elementwise rows and the few that speak of loops and memory.
+
+A kernel is a set of STOREs over a graph of these. Nothing is ordered: a node depends on the axes that it reaches, a
+REDUCE binds its axes, and `lower` derives the loop nest. Every node's type is a DType; indices are int64.
+"""
+from __future__ import annotations
+
+from typing import Final
+
+from pluggrad.graph.ops import ELEMENTWISE
+from pluggrad.ir.node import Op
+
+AXIS = Op("AXIS", "index", 0, "the position along axis `arg` (an Axis id)")
+CONST = Op("CONST", "leaf", 0, "arg: ConstBits, a value that is part of the code")
+VALUE = Op("VALUE", "leaf", 0, "run-time value in slot `arg`")
+LOAD = Op("LOAD", "memory", -1, "buffer `arg` at element src[0]; 0 where the gate src[1], if any, is false")
+STORE = Op("STORE", "memory", -1, "arg: (buffer, axes it ranges over); src: index, value[, gate]")
+REDUCE = Op("REDUCE", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axes bound)")
+TAIL = Op("TAIL", "index", 0, "bool, arg (outer, inner, factor, extent): outer*factor + inner < extent")
+CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
+CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
+
+KERNEL_OPS: Final[dict[str, Op]] = {op.name: op for op in (AXIS, CONST, VALUE, LOAD, STORE, REDUCE, TAIL, CDIV, CMOD)} | {
+    op.name: op for op in ELEMENTWISE}

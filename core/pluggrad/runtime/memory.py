@@ -1,0 +1,91 @@
+"""Memory of one open device: pooling by size, accounting, and the retry when a device is out of memory."""
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+
+from pluggrad.device.contract import Allocation, Allocator
+from pluggrad.errors import OutOfMemoryError
+
+
+@dataclass(slots=True)
+class MemoryStats:
+    """Bytes: `used` by live storages, `pooled` free but kept for reuse, `peak` the largest `used` so far."""
+
+    used: int = 0
+    pooled: int = 0
+    peak: int = 0
+
+
+class Block:
+    """One allocation, its size rounded up to the pool's size class."""
+
+    __slots__ = ("allocation", "nbytes", "capacity")
+
+    def __init__(self, allocation: Allocation, nbytes: int, capacity: int) -> None:
+        self.allocation, self.nbytes, self.capacity = allocation, nbytes, capacity
+
+
+def size_class(nbytes: int) -> int:
+    """Sizes that share free blocks: powers of two in eight steps, so that at most an eighth is wasted."""
+    if nbytes <= 512:
+        return 512
+    step = 1 << max(nbytes.bit_length() - 4, 6)
+    return (nbytes + step - 1) // step * step
+
+
+class Pool:
+    """Free blocks by size class. A step that repeats takes what the last one gave back: no new memory, no page faults."""
+
+    def __init__(self, allocator: Allocator, name: str, keep_bytes: int = 4 << 30) -> None:
+        self._allocator, self._name, self._keep = allocator, name, keep_bytes
+        self._free: dict[int, list[Block]] = defaultdict(list)
+        self._lock = threading.RLock()  # a finalizer may give back while this thread is in take()
+        self.stats = MemoryStats()
+
+    def take(self, nbytes: int) -> Block:
+        """A block of at least `nbytes`; OutOfMemoryError with size and use, after giving pooled memory back."""
+        capacity = size_class(nbytes)
+        with self._lock:
+            free = self._free[capacity]
+            if free:
+                block = free.pop()
+                block.nbytes = nbytes
+                self.stats.pooled -= capacity
+            else:
+                block = Block(self._alloc(capacity), nbytes, capacity)
+            self.stats.used += capacity
+            self.stats.peak = max(self.stats.peak, self.stats.used)
+            return block
+
+    def _alloc(self, capacity: int) -> Allocation:
+        try:
+            return self._allocator.alloc(capacity)
+        except MemoryError:
+            self.trim()
+        try:
+            return self._allocator.alloc(capacity)
+        except MemoryError as error:
+            raise OutOfMemoryError(op=f"alloc on {self._name}", expected=f"{capacity:,} bytes of free memory",
+                                   got=f"none ({self.stats.used:,} bytes in use by live tensors)",
+                                   hint="Drop tensors that are no longer needed, or use a smaller batch") from error
+
+    def give(self, block: Block) -> None:
+        """Return a block after its last use."""
+        with self._lock:
+            self.stats.used -= block.capacity
+            if self.stats.pooled + block.capacity > self._keep:
+                self._allocator.free(block.allocation)
+                return
+            self._free[block.capacity].append(block)
+            self.stats.pooled += block.capacity
+
+    def trim(self) -> None:
+        """Give every pooled block back to the device."""
+        with self._lock:
+            for blocks in self._free.values():
+                for block in blocks:
+                    self._allocator.free(block.allocation)
+            self._free.clear()
+            self.stats.pooled = 0

@@ -1,0 +1,69 @@
+"""Storage is versioned memory; a Handle is what a Tensor is to the runtime.
+
+A BUFFER node's argument is a `BufferVersion`: this storage as it was at one version. Writing makes a new version, in
+place or in new memory; nodes that hold the old version keep reading the old values.
+"""
+from __future__ import annotations
+
+from typing import Any
+from weakref import finalize
+
+from pluggrad.dtypes import DType
+from pluggrad.graph import ops
+from pluggrad.graph.leaf import Identity
+from pluggrad.graph.types import Shape, tensor_type
+from pluggrad.ir.node import Node, node
+from pluggrad.runtime.memory import Block, Pool
+from pluggrad.target import DeviceId
+
+
+class Storage:
+    """`nbytes` of one device's memory, row-major; given back to the pool when the last version is gone.
+
+    `fault` is the error that made the contents unusable (an interrupted write), or None.
+    """
+
+    __slots__ = ("device", "block", "version", "fault", "exported", "__weakref__")
+
+    def __init__(self, device: DeviceId, pool: Pool, nbytes: int) -> None:
+        self.device = device
+        self.block: Block = pool.take(nbytes)
+        self.version = 0
+        self.fault: Exception | None = None
+        self.exported = False  # memory is seen from outside (NumPy, DLPack): never overwritten in place
+        finalize(self, pool.give, self.block).atexit = False
+
+
+class BufferVersion:
+    """One version of a storage, and where it came from.
+
+    history: the graph that computed it, kept while it can carry a gradient to a live leaf.
+    identity: the leaf that it stands for, if it is one. depth: realizations between it and its oldest leaf.
+    """
+
+    __slots__ = ("storage", "version", "history", "identity", "depth", "cut", "__weakref__")
+
+    def __init__(self, storage: Storage, identity: Identity | None = None, history: Node | None = None) -> None:
+        self.storage, self.version = storage, storage.version
+        self.identity, self.history = identity, history
+        self.depth = 0
+        self.cut = False  # history was dropped for its depth (setting HISTORY_LIMIT)
+
+    def __repr__(self) -> str:
+        return f"{self.storage.device}/v{self.version}"
+
+
+def buffer(version: BufferVersion, shape: Shape, dtype: DType) -> Node:
+    """The leaf node of a version."""
+    return node(ops.BUFFER, (), version, tensor_type(shape, dtype, version.storage.device))
+
+
+class Handle:
+    """Holds a node and is rebound by the runtime when the node is realized. Tensor derives from it."""
+
+    __slots__ = ("node", "__weakref__")
+    node: Any
+
+    def rebind(self, leaf: Node) -> None:
+        """The runtime's way of saying: your value is stored now."""
+        self.node = leaf

@@ -1,0 +1,80 @@
+"""Shape arithmetic of the door: broadcasting, axes, reshapes. Errors name the op and both shapes."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import index
+
+from pluggrad.errors import AxisError, DTypeError, ShapeError
+
+Shape = tuple[int, ...]
+
+
+def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
+    """The common shape by NumPy's rule; ShapeError naming `op` and every shape."""
+    first = shapes[0]
+    if all(shape == first for shape in shapes):
+        return first
+    rank = max(map(len, shapes))
+    result = []
+    for position in range(rank):
+        dims = {shape[position - rank] for shape in shapes if rank - position <= len(shape)} - {1}
+        if len(dims) > 1:
+            raise ShapeError(op=op, expected="shapes that broadcast (equal dims, or 1)",
+                             got=" and ".join(str(s) for s in shapes))
+        result.append(dims.pop() if dims else 1)
+    return tuple(result)
+
+
+def check_shape(op: str, shape: Iterable[object]) -> Shape:
+    """A tuple of non-negative ints; ShapeError or DTypeError otherwise."""
+    try:
+        checked = tuple([index(dim) for dim in shape])  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DTypeError(op=op, expected="a shape of integers", got=repr(shape)) from error
+    if any(dim < 0 for dim in checked):
+        raise ShapeError(op=op, expected="sizes of at least 0", got=str(checked))
+    return checked
+
+
+def check_axis(op: str, axis: object, rank: int) -> int:
+    """`axis` counted from the front; AxisError if there is no such axis. A rank of 0 takes 0 and -1."""
+    try:
+        position = index(axis)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DTypeError(op=op, expected="an integer axis", got=repr(axis)) from error
+    bound = max(rank, 1)
+    if not -bound <= position < bound:
+        raise AxisError(op=op, expected=f"an axis in [{-bound}, {bound - 1}] for {rank} dimensions", got=str(position))
+    return position % bound
+
+
+def check_axes(op: str, axes: object, rank: int) -> tuple[int, ...]:
+    """None (all), an int or a sequence of ints, as sorted axes; AxisError for a repeated or missing one."""
+    if axes is None:
+        return tuple(range(rank))
+    given: Sequence[object] = tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)
+    checked = [check_axis(op, axis, rank) for axis in given]
+    if len(set(checked)) != len(checked):
+        raise AxisError(op=op, expected="each axis once", got=str(tuple(given)))
+    return tuple(sorted(checked)) if rank else ()
+
+
+def resolve_reshape(op: str, shape: Shape, new: Sequence[object]) -> Shape:
+    """`new` with its one -1, if any, worked out; ShapeError where the sizes differ."""
+    try:
+        dims = [index(dim) for dim in new]  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DTypeError(op=op, expected="a shape of integers", got=repr(tuple(new))) from error
+    size = math.prod(shape)
+    unknown = [i for i, dim in enumerate(dims) if dim == -1]
+    if len(unknown) > 1 or any(dim < -1 for dim in dims):
+        raise ShapeError(op=op, expected="sizes of at least 0 and at most one -1", got=str(tuple(dims)))
+    if unknown:
+        rest = math.prod(dim for dim in dims if dim != -1)
+        if rest == 0 or size % rest:
+            raise ShapeError(op=op, expected=f"a shape of {size} elements, as {shape} has", got=str(tuple(dims)))
+        dims[unknown[0]] = size // rest
+    if math.prod(dims) != size:
+        raise ShapeError(op=op, expected=f"a shape of {size} elements, as {shape} has", got=str(tuple(dims)))
+    return tuple(dims)

@@ -1,0 +1,91 @@
+"""Frozen values that describe a device: no driver, no handle, picklable. Stages above loading see only these."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pluggrad.errors import UnknownDevice
+
+_NAME = re.compile(r"(?P<type>[a-z][a-z0-9_-]*)(:(?P<index>\d+))?(@(?P<variant>[a-z0-9_-]+))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DeviceId:
+    """`type[:index][@variant]`, canonical lower case; index 0 and an empty variant are left out of the text."""
+
+    type: str
+    index: int = 0
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return self.type + (f":{self.index}" if self.index else "") + (f"@{self.variant}" if self.variant else "")
+
+    @classmethod
+    def parse(cls, text: str) -> DeviceId:
+        """Read a device name; UnknownDevice if it does not follow the grammar."""
+        match = _NAME.fullmatch(text.strip().lower())
+        if match is None:
+            raise UnknownDevice(op="device", expected="a name like 'cpu', 'cuda:1' or 'cpu@c'", got=repr(text))
+        return cls(match["type"], int(match["index"] or 0), match["variant"] or "")
+
+
+def _keyed(**options: Any) -> Any:
+    """A capability that changes the code generated, and so belongs to cache keys."""
+    return field(metadata={"key": True}, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a device can do, as data. Sizes in bytes, times in microseconds.
+
+    dtypes: storage dtypes it loads and stores. arithmetic: those it computes in (others are widened).
+    ops: names of kernel ops that its renderer implements itself; the rest are decomposed in `lower`.
+    vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
+    masked_memory: masked vector loads and stores are cheap. cores: workers that run tasks side by side.
+    cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of every allocation.
+    max_buffers: buffers one kernel may take (0: no limit). max_grid, max_group: largest launch (0: no limit).
+    subgroup_width: lanes that execute together. scratch_bytes: fast memory of one task. unified_memory: the host
+    can read and write device memory in place. interprets_kernels: runs the untuned Kernel (no lowering needed).
+    launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.
+    flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols it declares.
+    """
+
+    dtypes: frozenset[str] = _keyed()
+    arithmetic: frozenset[str] = _keyed()
+    ops: frozenset[str] = _keyed(default=frozenset())
+    vector_bytes: int = _keyed(default=0)
+    vector_registers: int = _keyed(default=16)
+    masked_memory: bool = _keyed(default=False)
+    cores: int = 1
+    cache_bytes: int = _keyed(default=1 << 20)
+    shared_cache_bytes: int = _keyed(default=8 << 20)
+    alignment: int = 64
+    max_buffers: int = _keyed(default=0)
+    max_grid: int = _keyed(default=0)
+    max_group: int = _keyed(default=0)
+    subgroup_width: int = _keyed(default=1)
+    scratch_bytes: int = _keyed(default=0)
+    unified_memory: bool = False
+    interprets_kernels: bool = _keyed(default=False)
+    launch_cost_us: float = 1.0
+    team_cost_us: float = 10.0
+    flops_per_core: float = 5e10
+    bytes_per_second: float = 3e10
+    features: frozenset[str] = frozenset()
+
+    def key(self) -> tuple[Any, ...]:
+        """The part that changes generated code, stable across processes."""
+        values = (getattr(self, f.name) for f in fields(self) if f.metadata.get("key"))
+        return tuple(tuple(sorted(v)) if isinstance(v, frozenset) else v for v in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What code is made for: the architecture string that a toolchain understands, and the capabilities."""
+
+    arch: str
+    capabilities: Capabilities
+
+    def key(self) -> tuple[Any, ...]:
+        return (self.arch, *self.capabilities.key())
