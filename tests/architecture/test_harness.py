@@ -21,7 +21,7 @@ def test_text(golden):
     golden("one\\ntwo", stage="kernel")
 
 def test_folder():
-    print("folder", os.environ["PLUGGRAD_CACHE_DIR"], os.environ.get("PLUGGRAD_DEVICE"))
+    print("cache-is", os.environ["PLUGGRAD_CACHE_DIR"], os.environ.get("PLUGGRAD_DEVICE"))
 
 @pytest.mark.parametrize("i", range(3))
 def test_skipped(i):
@@ -76,7 +76,7 @@ def test_skips_are_counted_by_reason(sample, workers):
 
 def test_the_cache_folder_is_private_and_goes_away(sample):
     output = run_pytest(sample, "-k", "folder")
-    folder, device = output.partition("folder ")[2].split()[:2]
+    folder, device = output.partition("cache-is ")[2].split()[:2]
     assert device == "None", "the caller's settings reach the tests"
     assert folder != os.environ["PLUGGRAD_CACHE_DIR"]
     assert not Path(folder).exists()
