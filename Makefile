@@ -16,7 +16,7 @@ TORCH := .venv-torch/.stamp
 BENCH := .venv-bench/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint bench clean check-python
+.PHONY: help demo test test-torch lint bench clean
 
 help:
 	@echo "make demo         train the digit classifier      (DEMO_ARGS=\"--epochs 5\")"
@@ -48,31 +48,37 @@ clean:
 	find core plugins tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------- environments
-# A stamp is older than the files it depends on when the environment has to be brought up to date. Each
-# environment is filled by one pip call over all `-e` lines, so that the checkout's own parts find each other.
+# A stamp older than a file it depends on means that its environment has to be brought up to date. Each
+# environment is filled by one pip call over all `-e` lines, so that the checkout's parts find each other.
 
-check-python:
-	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "pluggrad needs Python 3.11 or newer: '$(PYTHON)' was not found. Install it, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pluggrad needs Python 3.11 or newer: '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1). Name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "pluggrad needs Python's venv module: '$(PYTHON)' comes without it. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+define fail
+{ echo "pluggrad: $(1)" >&2; exit 1; }
+endef
 
-$(DEV): requirements-dev.txt $(PROJECTS) | check-python
-	"$(PYTHON)" -m venv .venv
-	.venv/$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt
+define environment
+@command -v "$(PYTHON)" >/dev/null 2>&1 || $(call fail,Python 3.11 or newer is needed and '$(PYTHON)' was not found. Install it or name another: make PYTHON=python3.12)
+@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(call fail,Python 3.11 or newer is needed and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1). Name a newer one: make PYTHON=python3.12)
+@"$(PYTHON)" -c 'import venv; import ensurepip' 2>/dev/null || $(call fail,Python's venv module is needed and '$(PYTHON)' comes without it. On Debian and Ubuntu: apt install python3-venv)
+@echo "setting up $(1) from $(2) (the first time this downloads $(3))"
+@"$(PYTHON)" -m venv $(1)
+@$(1)/$(BIN)/python $(PIP_INSTALL) -r $(2)
+endef
+
+$(DEV): requirements-dev.txt $(PROJECTS)
+	$(call environment,.venv,requirements-dev.txt,about 170 MB)
 	@touch $@
 
-$(TORCH): requirements-torch.txt requirements-dev.txt $(PROJECTS) | check-python
-	"$(PYTHON)" -m venv .venv-torch
-	.venv-torch/$(BIN)/python $(PIP_INSTALL) -r requirements-torch.txt
+$(TORCH): requirements-torch.txt requirements-dev.txt $(PROJECTS)
+	$(call environment,.venv-torch,requirements-torch.txt,PyTorch as well)
 	@touch $@
 
 # A peer that cannot be installed is named and left out; the next `make bench` tries again.
-$(BENCH): requirements-bench.txt requirements-dev.txt $(PROJECTS) | check-python
-	"$(PYTHON)" -m venv .venv-bench
-	.venv-bench/$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt
+$(BENCH): requirements-bench.txt requirements-dev.txt $(PROJECTS)
+	$(call environment,.venv-bench,requirements-dev.txt,the peers as well)
 	@complete=yes; \
 	for peer in $$(grep -v '^#' requirements-bench.txt); do \
 	  echo "installing $$peer"; \
-	  .venv-bench/$(BIN)/python $(PIP_INSTALL) "$$peer" || { complete=; echo "$$peer could not be installed: floors against it count as not met" >&2; }; \
+	  .venv-bench/$(BIN)/python $(PIP_INSTALL) "$$peer" || { \
+	    complete=; echo "$$peer could not be installed: floors against it count as not met" >&2; }; \
 	done; \
 	if [ -n "$$complete" ]; then touch $@; fi
