@@ -6,11 +6,15 @@ Names, aliases and install hints live in device/known_devices.toml. Docstrings a
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable
 
-from tests.architecture.source import Source, core_sources, parse, text_constants
+from tests.architecture.source import CORE, Source, core_sources, parse, text_constants
 
-DEVICE_NAME = re.compile(r"(?<![\w])(cpu|cuda|opencl|metal|mps|gpu)(?![\w])")
+KNOWN = tomllib.loads((CORE / "device" / "known_devices.toml").read_text(encoding="utf-8"))
+# `ref` is the core's own; of the aliases only those that are no ordinary words.
+NAMES = set(KNOWN["devices"]) - {"ref"} | {"gpu", "mps", "nvidia"}
+DEVICE_NAME = re.compile(rf"(?<!\w)({'|'.join(sorted(NAMES))})(?!\w)")
 
 # (file, text) -> why that text must stand there. An entry that is no longer needed fails the test.
 ALLOWED: dict[tuple[str, str], str] = {}
