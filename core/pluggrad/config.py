@@ -1,0 +1,235 @@
+"""Every setting: name, type, default, what it does, and whether it is part of a cache key.
+
+A setting is read from the environment variable PLUGGRAD_<NAME> when it is first asked for, and can be changed for
+a block by `with Context(NAME=value):` (this thread and the tasks started in it). Plugins declare their own with
+`Setting`.
+"""
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ContextDecorator
+from contextvars import ContextVar, Token
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Generic, Literal, TypeVar, cast
+
+from pluggrad.errors import ValueRangeError
+
+T = TypeVar("T")
+Source = Literal["default", "environment", "context"]
+PREFIX: Final = "PLUGGRAD_"
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_SETTINGS: Final[dict[str, Setting[Any]]] = {}
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("pluggrad_settings", default=MappingProxyType({}))
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+# how the text of an environment variable becomes a value, and what to call it in an error
+_READERS: Final[dict[type, tuple[Any, str]]] = {
+    bool: (_flag, "0 or 1"), int: (int, "an integer"), float: (float, "a number"), str: (str, "text"),
+    tuple: (_names, "names separated by commas"),
+}
+
+
+class Setting(Generic[T]):
+    """One setting. Making one declares it; `value` is what holds now.
+
+    name: upper case, without the PLUGGRAD_ prefix. kind: bool, int, float, str, or tuple (of names).
+    keyed: it changes generated code, and so belongs to cache keys. scoped: `Context` may change it.
+    """
+
+    __slots__ = ("name", "kind", "default", "doc", "keyed", "scoped", "minimum", "_base", "_source")
+
+    def __init__(self, name: str, kind: type, default: T, doc: str, *, keyed: bool = False, scoped: bool = True,
+                 minimum: int | None = None) -> None:
+        self.name, self.kind, self.default, self.doc = name, kind, default, doc
+        self.keyed, self.scoped, self.minimum = keyed, scoped, minimum
+        self._base: T | None = None
+        self._source: Source = "default"
+        known = _SETTINGS.get(name)
+        if known is not None and (known.kind, known.default) != (kind, default):
+            raise ValueRangeError(op=f"setting {name}", expected="a name that is free", got="one declared already",
+                                  hint="begin a plugin's settings with its name")
+        _SETTINGS[name] = self
+
+    def __repr__(self) -> str:
+        return f"Setting({self.name}={self.value!r})"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name
+
+    @property
+    def value(self) -> T:
+        """What holds here: the innermost `Context`, else the environment as first read, else the default."""
+        overrides = _overrides.get()
+        if overrides and self.name in overrides:
+            return cast(T, overrides[self.name])
+        return self._base if self._base is not None else self._read()
+
+    @property
+    def source(self) -> Source:
+        """Where `value` comes from."""
+        if self.name in _overrides.get():
+            return "context"
+        if self._base is None:
+            self._read()
+        return self._source
+
+    def _read(self) -> T:
+        text = os.environ.get(self.variable)
+        self._source = "default" if text is None else "environment"
+        self._base = self.default if text is None else self._parse(text.strip())
+        return self._base
+
+    def _parse(self, text: str) -> T:
+        read, expected = _READERS[self.kind]
+        try:
+            return self.check(read(text))
+        except ValueError as error:
+            if isinstance(error, ValueRangeError):
+                raise
+            raise ValueRangeError(op=self.variable, expected=expected, got=repr(text)) from None
+
+    def check(self, value: Any) -> T:
+        """`value` in this setting's type; ValueRangeError if it is not of it or below the minimum."""
+        checked: Any = value
+        if self.kind is bool and value in (0, 1):
+            checked = bool(value)
+        elif self.kind is tuple and isinstance(value, str):
+            checked = _names(value)
+        elif self.kind is float and type(value) is int:
+            checked = float(value)
+        if type(checked) is not self.kind:
+            raise ValueRangeError(op=self.variable, expected=_READERS[self.kind][1], got=repr(value))
+        if isinstance(checked, (int, float)) and self.minimum is not None and checked < self.minimum:
+            raise ValueRangeError(op=self.variable, expected=f"at least {self.minimum}", got=repr(value))
+        return cast(T, checked)
+
+    def forget(self) -> None:
+        """Read the environment again next time."""
+        self._base = None
+
+
+DEVICE: Final = Setting[tuple[str, ...]](
+    "DEVICE", tuple, (), "default device, or a list of which the first that opens is taken", scoped=False)
+PREFER: Final = Setting[tuple[str, ...]](
+    "PREFER", tuple, (), "name=distribution: who provides a device name that two distributions claim", scoped=False)
+DISABLE: Final = Setting[tuple[str, ...]](
+    "DISABLE", tuple, (), "device or distribution names that are never imported", scoped=False)
+CACHE: Final = Setting("CACHE", bool, True, "keep plans and kernels on disk", scoped=False)
+CACHE_DIR: Final = Setting(
+    "CACHE_DIR", str, "", "folder of the disk cache (empty: the user's cache folder)", scoped=False)
+CACHE_SIZE_MB: Final = Setting(
+    "CACHE_SIZE_MB", int, 1024, "size of the disk cache, in MiB", scoped=False, minimum=0)
+DEBUG: Final = Setting(
+    "DEBUG", int, 0, "1: plans, 2: kernels as they run, 3: their source, 4: every stage", minimum=0)
+SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
+VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel's result against the interpreter (slow)")
+VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar between passes")
+FAST_MATH: Final = Setting(
+    "FAST_MATH", bool, False, "allow rewrites that change NaN, infinity or rounding", keyed=True)
+HISTORY_LIMIT: Final = Setting(
+    "HISTORY_LIMIT", int, 64, "realized generations that a tensor keeps for gradients of unmarked leaves", minimum=0)
+
+
+class Context(ContextDecorator):
+    """`with Context(DEBUG=2, FAST_MATH=1):` sets settings for a block, or as a decorator for a function."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = {name: _scoped(name).check(value) for name, value in settings.items()}
+        self._tokens: list[Token[Mapping[str, Any]]] = []
+
+    def __enter__(self) -> Context:
+        self._tokens.append(_overrides.set({**_overrides.get(), **self._settings}))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _overrides.reset(self._tokens.pop())
+
+
+def _scoped(name: str) -> Setting[Any]:
+    found = setting(name)
+    if found.scoped:
+        return found
+    raise ValueRangeError(op=f"Context({name}=...)", expected="a setting that can change while the program runs",
+                          got=name, hint=f"set {found.variable} in the environment before the first use"
+                          + ("; `with device(name):` selects a device in a block" if found is DEVICE else ""))
+
+
+def setting(name: str) -> Setting[Any]:
+    """The setting called `name`; ValueRangeError with the closest name otherwise."""
+    found = _SETTINGS.get(name)
+    if found is not None:
+        return found
+    close = difflib.get_close_matches(name.upper(), _SETTINGS, n=1)
+    raise ValueRangeError(op="setting", expected="a declared name", got=repr(name),
+                          hint=f"did you mean {close[0]}?" if close else "show_config() lists them")
+
+
+def settings() -> tuple[Setting[Any], ...]:
+    """Every setting declared so far: the core's, then those of the plugins imported."""
+    return tuple(_SETTINGS.values())
+
+
+def key() -> tuple[tuple[str, Any], ...]:
+    """Names and values of the settings that belong to cache keys."""
+    return tuple((s.name, s.value) for s in _SETTINGS.values() if s.keyed)
+
+
+def reload() -> None:
+    """Read the environment again: what a test does after changing it."""
+    for declared in _SETTINGS.values():
+        declared.forget()
+
+
+def undeclared() -> tuple[str, ...]:
+    """PLUGGRAD_ variables that no setting declares: mistyped, or of a plugin that is not imported."""
+    ours = (variable for variable in os.environ if variable.startswith(PREFIX))
+    return tuple(sorted(variable for variable in ours if variable.removeprefix(PREFIX) not in _SETTINGS))
+
+
+def cache_dir() -> Path:
+    """The folder for what pluggrad keeps on disk; may not exist yet."""
+    if CACHE_DIR.value:
+        return Path(CACHE_DIR.value).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pluggrad" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pluggrad"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pluggrad"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def table() -> list[tuple[str, str, str, str]]:
+    """(variable, value, source, what it does) of every setting, as text."""
+    return [(s.variable, _shown(s.value), s.source, s.doc) for s in settings()]
+
+
+def show_config() -> None:
+    """Print every setting: its environment variable, value, where the value comes from, and what it does."""
+    rows = table()
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        columns = [text.ljust(width) for text, width in zip(row, widths)]
+        sys.stdout.write("  ".join([*columns, row[3]]).rstrip() + "\n")

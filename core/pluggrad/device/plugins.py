@@ -1,0 +1,174 @@
+"""Importing, registering and probing one plugin at a time: a broken one is a recorded failure and nothing else."""
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Final, Literal, TypeVar, cast
+
+import pluggy
+
+from pluggrad.device import hookspecs
+from pluggrad.device.contract import Backend, Probe
+from pluggrad.device.discovery import Entry
+from pluggrad.device.hookspecs import Hooks, PluginApi
+from pluggrad.errors import DeviceError, PluginFailed
+
+T = TypeVar("T")
+Phase = Literal["metadata", "import", "register", "backend", "probe", "target", "toolchain", "open", "smoke"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong in a plugin, in which phase, what to try, and the traceback as text."""
+
+    phase: Phase
+    reason: str
+    fix: str
+    traceback: str
+    cause: BaseException | None = None
+
+    def error(self, entry: Entry) -> PluginFailed:
+        """The exception to raise; a new one each time, so that tracebacks do not pile up on a shared one."""
+        error = PluginFailed(f"device '{entry.name}' ({entry.provider}) failed at {self.phase}: {self.reason}"
+                             f"    try: {self.fix}", phase=self.phase, hint=self.fix)
+        error.__cause__ = self.cause
+        return error
+
+
+class PluginHost:
+    """The pluggy manager: registers modules one by one and calls the hooks of one or of all."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self.hooks: Final = cast(Hooks, self.manager.hook)
+
+    def register(self, module: object) -> None:
+        """Register a module or observer object; PluginValidationError if a hook has a wrong name or signature."""
+        if self.manager.is_registered(module):
+            return
+        try:
+            self.manager.register(module)
+            self.manager.check_pending()
+        except BaseException:
+            if self.manager.is_registered(module):
+                self.manager.unregister(module)
+            raise
+
+    def unregister(self, module: object) -> None:
+        """Forget a module or observer object."""
+        self.manager.unregister(module)
+
+    def listening(self, hook: str) -> bool:
+        """Whether anybody implements `hook`."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def backend(self, module: object, device_type: str) -> Backend:
+        """What this one module's `pluggrad_backend` returns."""
+        others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
+        call = self.manager.subset_hook_caller("pluggrad_backend", remove_plugins=others)
+        return cast(Backend, call(api=PluginApi(device_type)))
+
+
+class Plugin:
+    """One loadable entry point: imported when first asked for, its result or failure kept."""
+
+    def __init__(self, entry: Entry, host: PluginHost) -> None:
+        self.entry, self._host = entry, host
+        self.failure: Failure | None = None
+        self.on_phase: Callable[[Phase], None] = lambda phase: None
+        self._backend: Backend | None = None
+        self._probe: Probe | None = None
+
+    @property
+    def settled(self) -> bool:
+        """It was probed, or it failed: nothing of it is run again by asking."""
+        return self._probe is not None or self.failure is not None
+
+    def backend(self) -> Backend:
+        """Import, register, make the backend; PluginFailed with the phase that broke."""
+        if self._backend is None:
+            module = self._attempt("import", self._import)
+            self._attempt("register", lambda: self._host.register(module))
+            self._backend = self._attempt("backend", lambda: self._made_by(module))
+        return self._backend
+
+    def probe(self) -> Probe:
+        """What the backend sees; PluginFailed if it breaks instead of saying so."""
+        if self._probe is None:
+            backend = self.backend()
+            self._probe = self._attempt("probe", lambda: _expect(backend.probe(), Probe, "probe()"))
+        return self._probe
+
+    def attempt(self, phase: Phase, action: Callable[[], T], kind: type) -> T:
+        """Run a later phase (target, toolchain, open). A DeviceError is the plugin's own word and passes as it is."""
+        try:
+            return _expect(action(), kind, phase)
+        except DeviceError:
+            raise
+        except BaseException as error:
+            raise self._failed(phase, error).error(self.entry) from error
+
+    def _import(self) -> object:
+        # loading by hand, not through pluggy: its loader would import every plugin at once
+        return EntryPoint(self.entry.name, self.entry.value, f"pluggrad.{self.entry.kind}").load()
+
+    def _made_by(self, module: object) -> Backend:
+        return _expect(self._host.backend(module, self.entry.name), Backend, "pluggrad_backend")
+
+    def load_extension(self) -> None:
+        """Import and register an extension; PluginFailed if it breaks."""
+        module = self._attempt("import", self._import)
+        self._attempt("register", lambda: self._host.register(module))
+
+    def _attempt(self, phase: Phase, action: Callable[[], T]) -> T:
+        if self.failure is not None:
+            raise self.failure.error(self.entry)
+        self.on_phase(phase)
+        try:
+            return action()
+        except BaseException as error:
+            self.failure = self._failed(phase, error)
+            raise self.failure.error(self.entry) from error
+
+    def _failed(self, phase: Phase, error: BaseException) -> Failure:
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        text = "".join(traceback.format_exception(error))
+        return Failure(phase, reason_of(error), _fix(self.entry, error), text, error)
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception in one line; pluggy's long texts are cut to what names the hook."""
+    if isinstance(error, pluggy.PluginValidationError):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        text = " ".join(line for line in lines if not line.startswith("Plugin "))
+        return (text or str(error)) + _closest_hook(text)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _closest_hook(text: str) -> str:
+    if "unknown hook" not in text:
+        return ""
+    known = [name for name in vars(Hooks) if name.startswith(hookspecs.PROJECT)]
+    for word in text.replace("'", " ").split():
+        close = difflib.get_close_matches(word, known, n=1)
+        if close:
+            return f"; did you mean '{close[0]}'?"
+    return ""
+
+
+def _fix(entry: Entry, error: BaseException) -> str:
+    if isinstance(error, ImportError):
+        return f"pip install --force-reinstall {entry.distribution}"
+    return f"report it to {entry.distribution}; PLUGGRAD_DISABLE={entry.name} leaves it out"
+
+
+def _expect(value: T, kind: type, what: str) -> T:
+    if isinstance(value, kind):
+        return value
+    raise TypeError(f"{what} returned {type(value).__name__}, expected {kind.__module__}.{kind.__qualname__}")

@@ -1,0 +1,67 @@
+"""The one module that plugins import. Importing it loads no NumPy and no driver.
+
+A device is a distribution with an entry point in the group `pluggrad.devices.v1`, whose module implements the hook
+`pluggrad_backend`; docs/writing-a-device.md builds one step by step.
+"""
+from __future__ import annotations
+
+from pluggrad import dtypes
+from pluggrad.config import Setting
+from pluggrad.device.contract import (
+    DONE,
+    Allocation,
+    Allocator,
+    Backend,
+    Command,
+    CopyCommand,
+    Device,
+    Event,
+    Executable,
+    FillCommand,
+    Launch,
+    Prepared,
+    Probe,
+    Signature,
+    SlotRef,
+    SupportsPrepare,
+    Toolchain,
+)
+from pluggrad.device.hookspecs import (
+    API_MAJOR,
+    API_MINOR,
+    KernelCompiled,
+    KernelFinished,
+    PluginApi,
+    ToolchainFactory,
+    hookimpl,
+)
+from pluggrad.dtypes import DType, Scalar
+from pluggrad.errors import (
+    CompileError,
+    DeviceError,
+    DeviceUnavailable,
+    KernelFault,
+    OutOfMemoryError,
+    PluggradWarning,
+    UnknownDevice,
+    UnsupportedDType,
+)
+from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
+from pluggrad.lower.program import Instr, Program, RegisterAxis
+from pluggrad.target import Capabilities, DeviceId, Target
+
+__all__ = [
+    # the contract
+    "Backend", "Probe", "Device", "Allocator", "Allocation", "Executable", "Toolchain", "Signature",
+    "Event", "DONE", "Prepared", "SupportsPrepare",
+    "Command", "Launch", "CopyCommand", "FillCommand", "SlotRef",
+    # hooks
+    "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "KernelCompiled", "KernelFinished", "ToolchainFactory",
+    # values
+    "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities",
+    # what a renderer receives
+    "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
+    # settings and errors
+    "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError", "KernelFault",
+    "OutOfMemoryError", "PluggradWarning",
+]
