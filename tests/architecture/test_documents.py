@@ -31,7 +31,8 @@ def readme_examples() -> list[str]:
 
 @pytest.mark.parametrize("program", readme_examples(), ids=lambda program: program.splitlines()[-1][:30])
 def test_the_examples_of_the_readme_run(program):
-    if not (CORE / "tensor" / "tensor.py").exists():
+    files = (CORE / "tensor").glob("*.py")
+    if not any("\nclass Tensor" in file.read_text(encoding="utf-8") for file in files):
         pytest.skip("Tensor is not written yet")
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
