@@ -127,7 +127,10 @@ class Allocator(ABC):
         """Copy from `offset` of an allocation into writable host bytes."""
 
     def view(self, allocation: Allocation, offset: int, nbytes: int) -> Allocation:
-        """Part of an allocation that can be passed as a kernel argument (the memory planner's arena)."""
+        """Part of an allocation that can be passed as a kernel argument (the memory planner's arena).
+
+        `nbytes` 0: all that follows `offset`.
+        """
         raise NotImplementedError
 
     def host_view(self, allocation: Allocation) -> memoryview | None:

@@ -23,7 +23,7 @@ _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
 def arg_text(arg: Any) -> str:
-    """An argument as text: names bare, tuples without their outer parentheses, other things as `str` has them.
+    """An argument as text: names bare, tuples without outer parentheses, other things as `str` has them.
 
     Addresses are left out, so that text never differs between processes.
     """
@@ -78,7 +78,8 @@ def parse_graph(lines: Iterable[str], op_set: Mapping[str, Op],
         match = _LINE.fullmatch(line.strip())
         op = op_set.get(match["op"].upper()) if match else None
         if match is None or op is None:
-            raise FileFormatError(op="parse", expected="a line like '%3 = add(%1, %2): float32'", got=repr(line))
+            expected = "a line like '%3 = add(%1, %2): float32'"
+            raise FileFormatError(op="parse", expected=expected, got=repr(line))
         try:
             dtype = by_name(match["type"]) if match["type"] else None
             sources = tuple([nodes[int(number)] for number in re.findall(r"%(\d+)", match["src"] or "")])

@@ -1,7 +1,7 @@
 """What each elementwise row of graph/ops.py means, on NumPy arrays: what every device has to compute.
 
 How values are held: bool, integers, float16, float32 and float64 as NumPy has them, rounded after each op;
-bfloat16, which NumPy lacks, as float32 rounded to bfloat16 after each op. Conversions to it pass through float32.
+bfloat16, which NumPy lacks, as float32 rounded after each op. Conversions to bfloat16 pass through float32.
 """
 from __future__ import annotations
 

@@ -1,0 +1,145 @@
+"""The built-in reference device: runs kernels through the NumPy interpreter, on host memory.
+
+Slow and right: the oracle that other devices are compared with, never chosen by default while there is a compiled
+one. It is also the shortest complete implementation of the device contract. Importing it loads no NumPy.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from pluggrad import dtypes
+from pluggrad.device.contract import Allocator, Backend, Device, Executable, Probe, Signature, Toolchain
+from pluggrad.device.hookspecs import PluginApi, hookimpl
+from pluggrad.dtypes import Scalar
+from pluggrad.errors import CompileError, DeviceUnavailable, FileFormatError, OutOfMemoryError
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.ops import KERNEL_OPS
+from pluggrad.kernel.text import kernel_text, parse_kernel
+from pluggrad.lower.program import Program
+from pluggrad.target import Capabilities, Target
+
+if TYPE_CHECKING:
+    from pluggrad.kernel.interpret import Run
+    from pluggrad.kernel.numpy_ops import Array
+
+ALIGNMENT: Final = 64
+_NAMES: Final = frozenset(dtype.name for dtype in dtypes.ALL)
+
+TARGET: Final = Target("numpy", Capabilities(
+    dtypes=_NAMES, arithmetic=_NAMES, ops=frozenset(KERNEL_OPS), interprets_kernels=True, unified_memory=True,
+    alignment=ALIGNMENT, launch_cost_us=50.0, flops_per_core=1e9, bytes_per_second=5e9))
+
+
+class RefToolchain(Toolchain):
+    """The source of a kernel is its text, and so is the binary."""
+
+    cache_key = "kernel-text-1"
+
+    def render(self, program: Program) -> str:
+        return kernel_text(program.kernel)
+
+    def compile(self, source: str) -> bytes:
+        _parse(source)
+        return source.encode()
+
+    def disassemble(self, binary: bytes) -> str:
+        return binary.decode()
+
+
+def _parse(source: str) -> Kernel:
+    try:
+        return parse_kernel(source)
+    except FileFormatError as error:
+        raise CompileError(f"not the text of a kernel: {error}", source=source, log=str(error)) from error
+
+
+class HostAllocator(Allocator):
+    """Host memory as NumPy byte arrays; an allocation is the array."""
+
+    def alloc(self, nbytes: int, kind: str = "device") -> Array:
+        import numpy as np
+
+        try:
+            block = np.empty(nbytes + ALIGNMENT, np.uint8)
+        except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
+            message = f"alloc: the host has no {nbytes} bytes of memory left"
+            raise OutOfMemoryError(message, op="alloc", got=str(nbytes)) from error
+        start = -block.ctypes.data % ALIGNMENT
+        return block[start:start + nbytes]
+
+    def free(self, allocation: Array) -> None:
+        """The last reference frees it."""
+
+    def copyin(self, allocation: Array, offset: int, data: memoryview) -> None:
+        if data.nbytes:  # an empty memoryview cannot be cast
+            self.host_view(allocation)[offset:offset + data.nbytes] = data.cast("B")
+
+    def copyout(self, data: memoryview, allocation: Array, offset: int) -> None:
+        if data.nbytes:
+            data.cast("B")[:] = self.host_view(allocation)[offset:offset + data.nbytes]
+
+    def view(self, allocation: Array, offset: int, nbytes: int) -> Array:
+        return allocation[offset:offset + nbytes] if nbytes else allocation[offset:]
+
+    def host_view(self, allocation: Array) -> memoryview:
+        return allocation.data
+
+
+class RefExecutable(Executable):
+    """A kernel made into a chain of NumPy calls."""
+
+    def __init__(self, run: Run, signature: Signature) -> None:
+        self._run, self._signature = run, signature
+
+    def launch(self, args: Sequence[Array], values: Sequence[Scalar], grid: int, block: int,
+               scratch: int) -> None:
+        """Run the whole kernel; how it was divided into tasks does not matter here."""
+        buffers = [arg[:param.size * param.dtype.itemsize].view(param.dtype.numpy)
+                   for arg, param in zip(args, self._signature.buffers)]
+        self._run(buffers, values)
+
+
+class RefDevice(Device):
+    """One synchronous device; commands run one by one, as the base class does."""
+
+    def __init__(self) -> None:
+        self.target = TARGET
+        self.allocator = HostAllocator()
+
+    def load(self, binary: bytes, signature: Signature) -> RefExecutable:
+        from pluggrad.kernel.interpret import compile_kernel
+
+        return RefExecutable(compile_kernel(_parse(binary.decode())), signature)
+
+
+class RefBackend(Backend):
+    """Always there, on every machine, once."""
+
+    tier = 0
+
+    def probe(self) -> Probe:
+        return Probe(1, ("NumPy interpreter",))
+
+    def target(self, index: int, variant: str) -> Target:
+        return TARGET
+
+    def toolchain(self, target: Target) -> RefToolchain:
+        return RefToolchain()
+
+    def open(self, index: int, variant: str) -> RefDevice:
+        if index or variant:
+            got = f"index {index}, variant {variant!r}"
+            raise DeviceUnavailable(op="open", expected="index 0 without a variant", got=got)
+        return RefDevice()
+
+    def describe(self) -> str:
+        from importlib.metadata import version
+
+        return f"NumPy {version('numpy')}"
+
+
+@hookimpl
+def pluggrad_backend(api: PluginApi) -> RefBackend:
+    """The entry point of this device."""
+    return RefBackend()
