@@ -1,8 +1,8 @@
 """Every setting: name, type, default, what it does, and whether it is part of a cache key.
 
-A setting is read from the environment variable PLUGGRAD_<NAME> when it is first asked for, and can be changed for
-a block by `with Context(NAME=value):` (this thread and the tasks started in it). Plugins declare their own with
-`Setting`.
+A setting is read from the environment variable PLUGGRAD_<NAME> when it is first asked for; `with
+Context(NAME=value):` changes it for a block (this thread and the tasks started in it). Plugins declare their own
+with `Setting`.
 """
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ class Setting(Generic[T]):
 
     __slots__ = ("name", "kind", "default", "doc", "keyed", "scoped", "minimum", "_base", "_source")
 
-    def __init__(self, name: str, kind: type, default: T, doc: str, *, keyed: bool = False, scoped: bool = True,
-                 minimum: int | None = None) -> None:
+    def __init__(self, name: str, kind: type, default: T, doc: str, *, keyed: bool = False,
+                 scoped: bool = True, minimum: int | None = None) -> None:
         self.name, self.kind, self.default, self.doc = name, kind, default, doc
         self.keyed, self.scoped, self.minimum = keyed, scoped, minimum
         self._base: T | None = None
         self._source: Source = "default"
         known = _SETTINGS.get(name)
         if known is not None and (known.kind, known.default) != (kind, default):
-            raise ValueRangeError(op=f"setting {name}", expected="a name that is free", got="one declared already",
+            raise ValueRangeError(op=f"setting {name}", expected="a name that is free", got="one in use",
                                   hint="begin a plugin's settings with its name")
         _SETTINGS[name] = self
 
@@ -129,7 +129,7 @@ class Setting(Generic[T]):
 DEVICE: Final = Setting[tuple[str, ...]](
     "DEVICE", tuple, (), "default device, or a list of which the first that opens is taken", scoped=False)
 PREFER: Final = Setting[tuple[str, ...]](
-    "PREFER", tuple, (), "name=distribution: who provides a device name that two distributions claim", scoped=False)
+    "PREFER", tuple, (), "name=distribution: who provides a device name that two of them claim", scoped=False)
 DISABLE: Final = Setting[tuple[str, ...]](
     "DISABLE", tuple, (), "device or distribution names that are never imported", scoped=False)
 CACHE: Final = Setting("CACHE", bool, True, "keep plans and kernels on disk", scoped=False)
@@ -140,12 +140,12 @@ CACHE_SIZE_MB: Final = Setting(
 DEBUG: Final = Setting(
     "DEBUG", int, 0, "1: plans, 2: kernels as they run, 3: their source, 4: every stage", minimum=0)
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
-VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel's result against the interpreter (slow)")
+VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
 VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar between passes")
 FAST_MATH: Final = Setting(
     "FAST_MATH", bool, False, "allow rewrites that change NaN, infinity or rounding", keyed=True)
 HISTORY_LIMIT: Final = Setting(
-    "HISTORY_LIMIT", int, 64, "realized generations that a tensor keeps for gradients of unmarked leaves", minimum=0)
+    "HISTORY_LIMIT", int, 64, "realized generations kept for gradients of unmarked leaves", minimum=0)
 
 
 class Context(ContextDecorator):
@@ -167,9 +167,9 @@ def _scoped(name: str) -> Setting[Any]:
     found = setting(name)
     if found.scoped:
         return found
-    raise ValueRangeError(op=f"Context({name}=...)", expected="a setting that can change while the program runs",
-                          got=name, hint=f"set {found.variable} in the environment before the first use"
-                          + ("; `with device(name):` selects a device in a block" if found is DEVICE else ""))
+    instead = "; `with device(name):` selects a device in a block" if found is DEVICE else ""
+    raise ValueRangeError(op="Context", expected="a setting that can change while the program runs", got=name,
+                          hint=f"set {found.variable} in the environment before the first use{instead}")
 
 
 def setting(name: str) -> Setting[Any]:
@@ -209,7 +209,8 @@ def cache_dir() -> Path:
     if CACHE_DIR.value:
         return Path(CACHE_DIR.value).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pluggrad" / "cache"
+        local = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        return Path(local) / "pluggrad" / "cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "pluggrad"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pluggrad"

@@ -1,7 +1,7 @@
 """The one module that plugins import. Importing it loads no NumPy and no driver.
 
-A device is a distribution with an entry point in the group `pluggrad.devices.v1`, whose module implements the hook
-`pluggrad_backend`; docs/writing-a-device.md builds one step by step.
+A device is a distribution with an entry point in the group `pluggrad.devices.v1`, whose module implements the
+hook `pluggrad_backend`.
 """
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ __all__ = [
     # what a renderer receives
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
     # settings and errors
-    "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError", "KernelFault",
-    "OutOfMemoryError", "PluggradWarning",
+    "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError",
+    "KernelFault", "OutOfMemoryError", "PluggradWarning",
 ]

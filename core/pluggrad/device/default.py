@@ -73,7 +73,8 @@ def _tier_if_working(plugin: Plugin, warn: Callable[[str], None]) -> int | None:
         return None
 
 
-def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHost, warn: Callable[[str], None]) -> Choice:
+def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHost,
+            warn: Callable[[str], None]) -> Choice:
     """A site's policy if one speaks, else the highest tier that works, then alphabetical."""
     foreign = [plugin for plugin in plugins if plugin.entry.distribution != CORE_DISTRIBUTION]
     candidates = working(foreign, warn)
@@ -87,7 +88,7 @@ def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHos
     best = candidates[0]
     if best.tier <= REFERENCE_TIER:
         warn(known_devices().only_reference if not foreign else
-             f"no compiled device works here, '{best.name}' is used and is slow.    try: python -m pluggrad devices")
+             f"no compiled device works here; '{best.name}' is slow.    try: python -m pluggrad devices")
     return Choice(DeviceId(best.name), f"highest tier that works ({best.tier})")
 
 

@@ -20,7 +20,10 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry point: `name = value` of a distribution, and whether it may be loaded; if not: why, and the fix."""
+    """One entry point of a distribution, and whether it may be loaded; if not, why, and a fix.
+
+    kind: "devices" or "extensions". major: of the plugin API that it was made for.
+    """
 
     name: str
     value: str
@@ -42,7 +45,7 @@ class Entry:
 
 
 def discover(path: Sequence[str] | None = None) -> tuple[Entry, ...]:
-    """Every plugin entry point on `sys.path` (or `path`) with its verdict, sorted by name and distribution."""
+    """Every plugin entry point on `sys.path` (or `path`) with its verdict, by name and distribution."""
     found = sorted(_entries(path), key=lambda entry: (entry.name, entry.distribution))
     return tuple(_judged(found))
 
@@ -73,9 +76,11 @@ def _entries_of(distribution: Distribution, name: str) -> Iterator[Entry]:
         group = _GROUP.fullmatch(point.group)
         if group is None:
             continue
-        entry = Entry(point.name.strip().lower(), point.value, group["kind"], int(group["major"]), name, version)
-        if entry.kind == "devices" and not _NAME.fullmatch(entry.name):
-            entry = entry.refused("failed", f"its entry point {point.name!r} is no device name", f"report it to {name}")
+        kind, major = group["kind"], int(group["major"])
+        entry = Entry(point.name.strip().lower(), point.value, kind, major, name, version)
+        if kind == "devices" and not _NAME.fullmatch(entry.name):
+            fault = f"its entry point {point.name!r} is no device name"
+            entry = entry.refused("failed", fault, f"report it to {name}")
         yield entry
 
 
@@ -89,7 +94,8 @@ def _judged(entries: Sequence[Entry]) -> Iterator[Entry]:
         if entry.major == API_MAJOR:
             yield _verdict(entry, rivals[entry.name])
         elif (entry.kind, entry.name, entry.distribution) not in ours:  # else it serves both majors
-            yield entry.refused("incompatible", f"made for plugin API v{entry.major}; this pluggrad has v{API_MAJOR}",
+            mismatch = f"made for plugin API v{entry.major}; this pluggrad has v{API_MAJOR}"
+            yield entry.refused("incompatible", mismatch,
                                 f"install a {entry.distribution} for v{API_MAJOR}, or another pluggrad")
 
 
@@ -97,7 +103,8 @@ def _verdict(entry: Entry, rivals: Sequence[Entry]) -> Entry:
     if entry.verdict != "loadable":
         return entry
     if {entry.name, entry.distribution} & {name.lower() for name in config.DISABLE.value}:
-        return entry.refused("blocked", f"{config.DISABLE.variable} names it", f"unset {config.DISABLE.variable}")
+        variable = config.DISABLE.variable
+        return entry.refused("blocked", f"{variable} names it", f"unset {variable}")
     if entry.kind != "devices":
         return entry
     owner = known_devices().owners.get(entry.name)

@@ -1,7 +1,7 @@
 """What a plugin may implement. A plugin module decorates functions of these names with `hookimpl`.
 
-Hooks are for the rare moments: finding devices, choosing one, opening one. None lies on the launch path; the two kernel
-events are fired only while somebody listens.
+Hooks are for the rare moments: finding devices, choosing one, opening one. None lies on the launch path; the
+two kernel events are fired only while somebody listens.
 """
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class KernelCompiled:
 
 @dataclass(frozen=True, slots=True)
 class KernelFinished:
-    """A kernel ran. seconds: its own time where the device measures it, else from submission to completion."""
+    """A kernel ran. seconds: its own time where the device measures it, else submission to completion."""
 
     device: DeviceId
     name: str
@@ -78,7 +78,7 @@ def pluggrad_renderers(device_type: str) -> Mapping[str, ToolchainFactory]:
 
 @hookspec(firstresult=True)
 def pluggrad_choose_default(candidates: Sequence[str]) -> str | None:
-    """A site's policy: which device to use when nobody named one. `candidates` are the names that work, best first.
+    """A site's policy: which of `candidates` (those that work, best first) to use when nobody named one.
 
     Example:
         @hookimpl

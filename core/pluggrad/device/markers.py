@@ -1,4 +1,4 @@
-"""A note on disk while a plugin is probed in this process, so that one that kills the process is skipped the next time."""
+"""A note on disk while a plugin is probed in this process, so that one that kills it is skipped the next time."""
 from __future__ import annotations
 
 import json
@@ -31,7 +31,7 @@ def _host() -> str:
 
 @contextmanager
 def probing(entry: Entry) -> Iterator[None]:
-    """Leave a marker for `entry` while the block runs. An exception removes it too: only a dead process leaves one."""
+    """Leave a marker for `entry` while the block runs. Only a process that dies in it leaves one behind."""
     marker = _write(entry)
     try:
         yield

@@ -13,8 +13,8 @@ from typing import Final
 from pluggrad.errors import UnknownDevice
 
 CORE_DISTRIBUTION: Final = "pluggrad"
-NOT_INSTALLED: Final = ("pluggrad's own entry points are not visible: it runs from a source tree that is not installed."
-                        "    try: pip install -e . in the source tree")
+NOT_INSTALLED: Final = ("pluggrad's own entry points are not visible: it runs from a source tree that is not "
+                        "installed.    try: pip install -e . in the source tree")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ def meaning(name: str, installed: Collection[str]) -> str:
 
 
 def unknown(name: str, installed: Collection[str], asked: str = "", remark: str = "") -> UnknownDevice:
-    """The error for a type that no plugin provides. asked: the alias that was typed. remark: what else is known."""
+    """The error for a type that no plugin provides. asked: what was typed. remark: what else is known."""
     known = known_devices()
     typed = f" ('{asked}' means '{name}')" if asked and asked != name else ""
-    head = f"no plugin provides device '{name}'{typed}. {_installed(installed)}" + (f" {remark}" if remark else "")
+    head = f"no plugin provides device '{name}'{typed}. {_installed(installed)} {remark}".rstrip()
     if name in known.install:
         return _unknown(head, f"install it:  {known.install[name]}")
     close = difflib.get_close_matches(name, [*installed, *known.install, *known.aliases], n=1)

@@ -1,4 +1,4 @@
-"""Importing, registering and probing one plugin at a time: a broken one is a recorded failure and nothing else."""
+"""Importing, registering and probing one plugin at a time: a broken one is a recorded failure, no more."""
 from __future__ import annotations
 
 import difflib
@@ -47,7 +47,7 @@ class PluginHost:
         self.hooks: Final = cast(Hooks, self.manager.hook)
 
     def register(self, module: object) -> None:
-        """Register a module or observer object; PluginValidationError if a hook has a wrong name or signature."""
+        """Register a module or observer; PluginValidationError if a hook has a wrong name or signature."""
         if self.manager.is_registered(module):
             return
         try:
@@ -104,7 +104,7 @@ class Plugin:
         return self._probe
 
     def attempt(self, phase: Phase, action: Callable[[], T], kind: type) -> T:
-        """Run a later phase (target, toolchain, open). A DeviceError is the plugin's own word and passes as it is."""
+        """Run a later phase (target, toolchain, open); a DeviceError is the plugin's own word and passes."""
         try:
             return _expect(action(), kind, phase)
         except DeviceError:

@@ -1,4 +1,4 @@
-"""The devices of this process: names to devices, each plugin loaded when first needed, each device opened once."""
+"""The devices of this process: each plugin loaded when first needed, each device opened once."""
 from __future__ import annotations
 
 import atexit
@@ -29,9 +29,9 @@ State = Literal["installed", "ready", "unavailable", "failed", "incompatible", "
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """One plugin entry point as this process knows it. `state` is "installed" until something needs the plugin.
+    """One plugin entry point as this process knows it; "installed" until something needs the plugin.
 
-    phase: where a failed one broke. count: devices it sees. reason, fix: why it does not work, and what to do.
+    phase: where it broke. count: devices it sees. reason, fix: why it does not work, and what to do.
     """
 
     name: str
@@ -46,7 +46,7 @@ class DeviceInfo:
 
 
 class Registry:
-    """Everything known about devices in this process. The module's functions are the methods of one instance."""
+    """What this process knows about devices. The module's functions are the methods of one instance."""
 
     def __init__(self) -> None:
         self._scoped: ContextVar[DeviceId | None] = ContextVar("pluggrad_device", default=None)
@@ -76,7 +76,7 @@ class Registry:
     def resolve(self, name: str | DeviceId | None = None) -> DeviceId:
         """The device that `name` means, checked to exist; None: the default device.
 
-        UnknownDevice, DeviceUnavailable or PluginFailed with reason and fix; an explicit name never falls back.
+        UnknownDevice, DeviceUnavailable or PluginFailed with reason and fix; a name never falls back.
         """
         try:
             known = self._verified.get(name)
@@ -86,10 +86,8 @@ class Registry:
             return known
         if name is None:
             return self._scoped.get() or self._default or self._chosen().device
-        if not isinstance(name, (str, DeviceId)):
-            raise UnknownDevice(op="device", expected="a device name", got=f"{name!r} ({type(name).__name__})")
         with self._lock:
-            device = self._verify(DeviceId.parse(name) if isinstance(name, str) else name)
+            device = self._verify(_parse(name))
             self._verified[name] = self._verified[str(device)] = self._verified[device] = device
         return device
 
@@ -101,17 +99,17 @@ class Registry:
         if probe.count <= 0:
             raise _unavailable(entry, probe.reason or "it sees no device", probe.fix)
         if device.index >= probe.count:
-            devices = f"{probe.count} device{'s' if probe.count > 1 else ''}"
+            seen = "1 device" if probe.count == 1 else f"{probe.count} devices"
             last = f"..{device.type}:{probe.count - 1}" if probe.count > 1 else ""
-            raise DeviceUnavailable(f"{device.type}:{device.index} does not exist: {entry.distribution} sees {devices} "
-                                    f"({device.type}:0{last})")
+            raise DeviceUnavailable(f"{device.type}:{device.index} does not exist: {entry.distribution} sees "
+                                    f"{seen} ({device.type}:0{last})")
         return device
 
     def _plugin(self, device_type: str) -> Plugin:
         entries = self.entries()
-        installed = {entry.name for entry in entries if entry.kind == "devices" and entry.verdict == "loadable"}
-        name = meaning(device_type, {entry.name for entry in entries if entry.verdict != "shadowed"})
-        if name in installed:
+        claimed = {e.name for e in entries if e.kind == "devices" and e.verdict != "shadowed"}
+        name = meaning(device_type, claimed)
+        if name in self._plugins:
             return self._plugins[name]
         refused = [entry for entry in entries if entry.kind == "devices" and entry.name == name]
         for entry in refused:
@@ -120,7 +118,7 @@ class Registry:
         remark = f"{refused[0].distribution} is not loaded: {refused[0].reason}." if refused else ""
         if not any(entry.distribution == CORE_DISTRIBUTION for entry in entries):
             remark = f"{remark} Note: {NOT_INSTALLED}".strip()
-        raise unknown(name, installed, asked=device_type, remark=remark)
+        raise unknown(name, self._plugins, asked=device_type, remark=remark)
 
     def entries(self) -> tuple[Entry, ...]:
         """Every entry point found, with its verdict. Reads metadata once; imports nothing."""
@@ -197,7 +195,7 @@ class Registry:
             return self._targets.setdefault(device, target)
 
     def toolchain(self, device: DeviceId) -> Toolchain:
-        """Renderer and compiler for `device`: its backend's, or that of an extension that provides the variant."""
+        """Renderer and compiler for `device`: its backend's, or an extension's that provides the variant."""
         found = self._toolchains.get(device)
         if found is not None:
             return found
@@ -323,6 +321,14 @@ class Registry:
     def after_fork(self) -> None:
         """In a forked child: a lock that another thread of the parent held would never be released."""
         self._lock = threading.RLock()
+
+
+def _parse(name: object) -> DeviceId:
+    if isinstance(name, DeviceId):
+        return name
+    if isinstance(name, str):
+        return DeviceId.parse(name)
+    raise UnknownDevice(op="device", expected="a device name", got=f"{name!r} ({type(name).__name__})")
 
 
 def _unavailable(entry: Entry, reason: str, fix: str) -> DeviceUnavailable:
