@@ -60,8 +60,12 @@ def foreign_imports(sources: Iterable[Source]) -> list[str]:
 
 def loaded_libraries(sources: Iterable[Source]) -> list[str]:
     """Core loads no driver: that is a plugin's work."""
-    found = ((source, library, line) for source in sources for library, line in libraries(source))
-    return [f"{s.path}:{line} loads {library}" for s, library, line in found if library not in SYSTEM_LIBRARIES]
+    return [
+        f"{source.path}:{line} loads {library}"
+        for source in sources
+        for library, line in libraries(source)
+        if library not in SYSTEM_LIBRARIES
+    ]
 
 
 def imports_through_root(sources: Iterable[Source]) -> list[str]:
