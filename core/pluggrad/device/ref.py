@@ -1,6 +1,6 @@
 """The built-in reference device: runs kernels through the NumPy interpreter, on host memory.
 
-Slow and right: the oracle that other devices are compared with, never chosen by default while there is a compiled
+Slow and right: the oracle that others are compared with, never chosen by default while there is a compiled
 one. It is also the shortest complete implementation of the device contract. Importing it loads no NumPy.
 """
 from __future__ import annotations
