@@ -1,0 +1,78 @@
+"""Toolchain of the CPU: LLVM IR in, object code out, for any architecture that LLVM knows."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+
+from pluggrad.plugin_api import CompileError, Program, Target, Toolchain
+from pluggrad_cpu.llvm import target_machine, version
+from pluggrad_cpu.render import render
+
+_REVISION: Final = 1  # raise when other code is made of the same text
+# features, and the CPU names that stand for a level and imply them
+_WIDE_VECTORS: Final = frozenset({"+avx512f", "x86-64-v4"})
+_HARDWARE_HALF: Final = frozenset({"+f16c", "x86-64-v3", "x86-64-v4"})
+
+
+class LLVMToolchain(Toolchain):
+    """Renders and compiles for `target.arch`, which is `triple|cpu|features`."""
+
+    def __init__(self, target: Target) -> None:
+        self.arch = target.arch
+        self.cache_key = f"{version()}, revision {_REVISION}, {target.arch}"
+        triple, cpu, features = target.arch.split("|")
+        present = {cpu, *features.split(",")}
+        self.wide_vectors = bool(present & _WIDE_VECTORS)
+        self.hardware_half = bool(present & _HARDWARE_HALF) or triple.startswith(("aarch64", "arm64"))
+        self._machine: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_machine": None}  # a handle into LLVM stays in its process
+
+    def render(self, program: Program) -> str:
+        return render(program, hardware_half=self.hardware_half, wide_vectors=self.wide_vectors)
+
+    def compile(self, source: str) -> bytes:
+        module = self._optimized(source)
+        return bytes(self._target_machine().emit_object(module))
+
+    def compile_many(self, sources: Sequence[str]) -> list[bytes]:
+        """One object that holds all the kernels, once for each source: thirty modules cost more than one."""
+        if not sources:
+            return []
+        # math functions that several kernels use are the same block of text in each
+        blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n"))
+        return [self.compile("\n\n".join(blocks) + "\n")] * len(sources)
+
+    def assembly(self, source: str) -> str:
+        """The machine code of a source as text."""
+        return str(self._target_machine().emit_assembly(self._optimized(source)))
+
+    def _target_machine(self) -> Any:
+        if self._machine is None:
+            self._machine = target_machine(self.arch)
+        return self._machine
+
+    def _optimized(self, source: str) -> Any:
+        machine = self._target_machine()
+        try:
+            module = llvm.parse_assembly(source)
+            module.triple, module.data_layout = machine.triple, str(machine.target_data)
+            module.verify()  # parsing does not: a wrong phi would compile, and hang
+        except RuntimeError as error:
+            raise CompileError("LLVM refused a kernel", source=source, log=str(error)) from error
+        _optimize(module, machine)
+        return module
+
+
+def _optimize(module: Any, machine: Any) -> None:
+    """The rendered text is in SSA form with explicit vectors: little is left to do before code generation."""
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, builder)

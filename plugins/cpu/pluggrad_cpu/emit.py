@@ -1,0 +1,131 @@
+"""Text of LLVM IR: types, literals, and the function under construction."""
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from pluggrad.plugin_api import DType, Scalar
+
+# What an element is in a register. Both half formats travel as their bits, which only casts look at.
+REGISTER: Final = {
+    "bool": "i1", "uint8": "i8", "uint16": "i16", "uint32": "i32", "uint64": "i64",
+    "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
+    "float16": "i16", "bfloat16": "i16", "float32": "float", "float64": "double",
+}
+BITS: Final = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "float": 32, "double": 64}
+
+
+def vector(element: str, lanes: int) -> str:
+    """The type of `lanes` elements side by side; the element itself for 0 lanes."""
+    return f"<{lanes} x {element}>" if lanes else element
+
+
+def intrinsic(name: str, element: str, lanes: int) -> str:
+    """The mangled name of an overloaded LLVM intrinsic."""
+    short = {"float": "f32", "double": "f64"}.get(element, element)
+    return f"llvm.{name}.v{lanes}{short}" if lanes else f"llvm.{name}.{short}"
+
+
+def splat(literal: str, element: str, lanes: int) -> str:
+    """A literal in every lane."""
+    return f"splat ({element} {literal})" if lanes else literal
+
+
+def float_literal(value: float, element: str) -> str:
+    """A float as the bits of a double, the one form that LLVM takes for every value of both widths."""
+    if element == "float":
+        value = _round_to_float32(value)
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+def _round_to_float32(value: float) -> float:
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def half_bits(value: float) -> int:
+    """The bits of a float16, rounded to nearest even."""
+    try:
+        return int(struct.unpack("<H", struct.pack("<e", value))[0])
+    except OverflowError:
+        return 0x7C00 if value > 0 else 0xFC00
+
+
+def bfloat16_bits(value: float) -> int:
+    """The bits of a bfloat16, rounded to nearest even."""
+    bits: int = struct.unpack("<I", struct.pack("<f", _round_to_float32(value)))[0]
+    if value != value:
+        return bits >> 16 | 0x40
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+
+
+def literal(value: Scalar, dtype: DType) -> str:
+    """A Python value as a literal of the dtype's register type."""
+    if dtype.kind == "b":
+        return "true" if value else "false"
+    if dtype.name == "float16":
+        return str(half_bits(float(value)))
+    if dtype.name == "bfloat16":
+        return str(bfloat16_bits(float(value)))
+    if dtype.kind == "f":
+        return float_literal(float(value), REGISTER[dtype.name])
+    return str(int(value))
+
+
+class Emitter:
+    """The body of one function. `pieces` holds the other functions of the module that it calls, by name."""
+
+    def __init__(self, pieces: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self.entry: list[str] = []  # allocas, which must stand in the entry block to become registers
+        self.pieces = pieces
+        self.label = "entry"
+        self._names = 0
+
+    def name(self, hint: str = "r") -> str:
+        """A name not used before in this function, without its sigil."""
+        self._names += 1
+        return f"{hint}{self._names}"
+
+    def do(self, text: str) -> None:
+        """An instruction without a result."""
+        self.lines.append(f"  {text}")
+
+    def op(self, text: str) -> str:
+        """An instruction; the name of its result."""
+        result = f"%{self.name()}"
+        self.lines.append(f"  {result} = {text}")
+        return result
+
+    def call(self, returns: str, function: str, arguments: Sequence[tuple[str, str]]) -> str:
+        """A call with (type, value) arguments. LLVM declares intrinsics by itself."""
+        listed = ", ".join(f"{kind} {value}" for kind, value in arguments)
+        return self.op(f"call {returns} @{function}({listed})")
+
+    def block(self, label: str) -> None:
+        """Start a basic block."""
+        self.lines.append(f"{label}:")
+        self.label = label
+
+    def alloca(self, kind: str) -> str:
+        """A stack slot, which `sroa` turns into a register."""
+        result = f"%{self.name('acc')}"
+        self.entry.append(f"  {result} = alloca {kind}")
+        return result
+
+    def splat(self, value: str, element: str, lanes: int) -> str:
+        """A scalar in every lane."""
+        if not lanes:
+            return value
+        if not value.startswith("%"):
+            return splat(value, element, lanes)
+        kind = vector(element, lanes)
+        first = self.op(f"insertelement {kind} poison, {element} {value}, i64 0")
+        return self.op(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+
+    def select(self, condition: str, lanes: int, kind: str, yes: str, no: str) -> str:
+        """`condition ? yes : no`; with 0 lanes one condition for the whole of `kind`."""
+        return self.op(f"select {vector('i1', lanes)} {condition}, {kind} {yes}, {kind} {no}")

@@ -1,0 +1,282 @@
+"""Program -> LLVM IR. VECTOR axes become vector types, positions of TILE axes registers of their own.
+
+A kernel is `void name(ptr args, ptr values, i64 lo, i64 hi)`: buffer pointers, 8-byte slots of run-time values
+and the tasks to run. Accumulators are allocas, which `sroa` turns into registers; all else is in SSA form.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pluggrad.plugin_api import DType, Instr, Program
+from pluggrad_cpu import access, elementwise
+from pluggrad_cpu.emit import REGISTER, Emitter, literal, vector
+
+
+def render(program: Program, *, hardware_half: bool, wide_vectors: bool) -> str:
+    """The text of a module with this kernel: blocks separated by empty lines, no two of them alike.
+
+    hardware_half: the machine converts float16. wide_vectors: use 512-bit registers, which LLVM may avoid.
+    """
+    pieces: dict[str, str] = {}
+    body = _Kernel(program, pieces, hardware_half).lines()
+    attributes = 'nounwind "prefer-vector-width"="512"' if wide_vectors else "nounwind"
+    head = f"define void @{program.name}(ptr %args, ptr %values, i64 %lo, i64 %hi) {attributes} {{"
+    return "\n\n".join([*pieces.values(), "\n".join([head, *body, "}"])]) + "\n"
+
+
+Position = dict[int, int]  # index along each TILE axis, by id
+
+
+class _Loop:
+    """A counted loop, open from its making to `close`. Where there is nothing to do its body is skipped."""
+
+    def __init__(self, out: Emitter, start: str, stop: str) -> None:
+        self.out, self.stop = out, stop
+        self.head, self.latch, self.done = out.name("loop"), out.name("latch"), out.name("done")
+        self.counter, self.advanced = f"%{out.name('i')}", f"%{out.name('i')}"
+        before = out.label
+        some = out.op(f"icmp slt i64 {start}, {stop}")
+        out.do(f"br i1 {some}, label %{self.head}, label %{self.done}")
+        out.block(self.head)
+        out.do(f"{self.counter} = phi i64 [ {start}, %{before} ], [ {self.advanced}, %{self.latch} ]")
+
+    def close(self) -> None:
+        out = self.out
+        out.do(f"br label %{self.latch}")
+        out.block(self.latch)
+        out.do(f"{self.advanced} = add nsw i64 {self.counter}, 1")
+        again = out.op(f"icmp slt i64 {self.advanced}, {self.stop}")
+        out.do(f"br i1 {again}, label %{self.head}, label %{self.done}")
+        out.block(self.done)
+
+
+class _Branch:
+    """A conditional block, open from its making to `close`; `turn` starts the other side."""
+
+    def __init__(self, out: Emitter, condition: str) -> None:
+        self.out = out
+        self.other, self.after = out.name("else"), out.name("after")
+        then = out.name("then")
+        out.do(f"br i1 {condition}, label %{then}, label %{self.other}")
+        out.block(then)
+        self.turned = False
+
+    def turn(self) -> None:
+        self.out.do(f"br label %{self.after}")
+        self.out.block(self.other)
+        self.turned = True
+
+    def close(self) -> None:
+        if not self.turned:
+            self.turn()
+        self.out.do(f"br label %{self.after}")
+        self.out.block(self.after)
+
+
+class _Kernel:
+    """One kernel while it is being written. `registers[i]` maps instruction i's tile positions to names."""
+
+    def __init__(self, program: Program, pieces: dict[str, str], hardware_half: bool) -> None:
+        self.program, self.body, self.hardware_half = program, program.body, hardware_half
+        self.out = Emitter(pieces)
+        self.extent = {axis.id: axis.extent for axis in program.axes}
+        self.vectors = {axis.id for axis in program.axes if axis.vector}
+        self.lanes = [self._lanes(instr) for instr in program.body]
+        self.tiles = [tuple(a for a in instr.axes if a not in self.vectors) for instr in program.body]
+        self.registers: list[dict[tuple[int, ...], str]] = [{} for _ in program.body]
+        self.splats: dict[tuple[int, str, int], str] = {}
+        self.wanted_splats = self._find_splats()
+        self.blocks: list[_Loop | _Branch] = []
+
+    def lines(self) -> list[str]:
+        """The function's body."""
+        out = self.out
+        self.buffers = [f"%buffer{i}" for i in range(len(self.program.buffers))]
+        for i, name in enumerate(self.buffers):
+            slot = out.op(f"getelementptr inbounds ptr, ptr %args, i64 {i}")
+            out.do(f"{name} = load ptr, ptr {slot}, align 8")
+        self.values = [self._load_value(i, dtype) for i, dtype in enumerate(self.program.values)]
+        self.tasks = _Loop(out, "%lo", "%hi")
+        for i, instr in enumerate(self.body):
+            _RENDER.get(instr.op, _Kernel._elementwise)(self, i, instr)
+        self.tasks.close()
+        return ["entry:", *out.entry, *out.lines, "  ret void"]
+
+    def _load_value(self, slot: int, dtype: DType) -> str:
+        element = "i8" if dtype.kind == "b" else REGISTER[dtype.name]
+        where = self.out.op(f"getelementptr inbounds i64, ptr %values, i64 {slot}")
+        value = self.out.op(f"load {element}, ptr {where}, align 8")
+        return self.out.op(f"icmp ne i8 {value}, 0") if dtype.kind == "b" else value
+
+    # ------------------------------------------------------------------------------------------- registers
+
+    def _lanes(self, instr: Instr) -> int:
+        return next((self.extent[a] for a in instr.axes if a in self.vectors), 0)
+
+    def _find_splats(self) -> dict[int, set[int]]:
+        """Widths in which scalar instructions are used, so that each is spread once, where it is defined."""
+        wanted: dict[int, set[int]] = {}
+        for i, instr in enumerate(self.body):
+            if not self.lanes[i]:
+                continue
+            spread = {"LOAD": (), "STORE": instr.src[1:2]}.get(instr.op, instr.src)
+            for source in spread:
+                if not self.lanes[source] and self.body[source].op not in ("CONST", "ACC"):
+                    wanted.setdefault(source, set()).add(self.lanes[i])
+        return wanted
+
+    def _positions(self, axes: tuple[int, ...]) -> Iterator[Position]:
+        for at in itertools.product(*(range(self.extent[a]) for a in axes)):
+            yield dict(zip(axes, at))
+
+    def _define(self, i: int, at: Position, value: str) -> None:
+        self.registers[i][tuple(at[a] for a in self.tiles[i])] = value
+        if not value.startswith("%"):
+            return
+        for lanes in sorted(self.wanted_splats.get(i, ())):
+            self.splats[i, value, lanes] = self.out.splat(value, self._element(i), lanes)
+
+    def _use(self, i: int, at: Position, lanes: int) -> str:
+        """Instruction i's value at a position, in this many lanes."""
+        value = self.registers[i][tuple(at[a] for a in self.tiles[i])]
+        if self.body[i].op == "ACC":
+            value = self.out.op(f"load {vector(self._element(i), self.lanes[i])}, ptr {value}")
+        if lanes == self.lanes[i]:
+            return value
+        return self.splats.get((i, value, lanes)) or self.out.splat(value, self._element(i), lanes)
+
+    def _element(self, i: int) -> str:
+        return REGISTER[self._dtype(i).name]
+
+    def _dtype(self, i: int) -> DType:
+        dtype = self.body[i].dtype
+        assert dtype is not None, f"instruction {i} ({self.body[i].op}) has no value"
+        return dtype
+
+    # --------------------------------------------------------------------------------- leaves, elementwise
+
+    def _const(self, i: int, instr: Instr) -> None:
+        # a literal is spread where it is used: it costs no instruction
+        self._define(i, {}, literal(instr.arg, self._dtype(i)))
+
+    def _value(self, i: int, instr: Instr) -> None:
+        self._define(i, {}, self.values[instr.arg])
+
+    def _task(self, i: int, instr: Instr) -> None:
+        self._define(i, {}, self.tasks.counter)
+
+    def _lane(self, i: int, instr: Instr) -> None:
+        if instr.arg in self.vectors:
+            numbers = ", ".join(f"i64 {lane}" for lane in range(self.extent[instr.arg]))
+            self._define(i, {}, f"<{numbers}>")
+            return
+        for at in self._positions((instr.arg,)):
+            self._define(i, at, str(at[instr.arg]))
+
+    def _elementwise(self, i: int, instr: Instr) -> None:
+        source, target = self._dtype(instr.src[-1]), self._dtype(i)
+        for at in self._positions(self.tiles[i]):
+            values = [self._use(s, at, self.lanes[i]) for s in instr.src]
+            self._define(i, at, elementwise.apply(
+                self.out, instr.op, source, target, self.lanes[i], values, self.hardware_half))
+
+    # ---------------------------------------------------------------------------------------------- memory
+
+    def _access(self, i: int, instr: Instr, at: Position, gate: int | None) -> access.Access:
+        buffer, strides = instr.arg
+        lanes, index = self.lanes[i], instr.src[0]
+        steps = dict(strides or ())
+        lane_axis = next((a for a in instr.axes if a in self.vectors), None)
+        stride = None if strides is None and self.lanes[index] else steps.get(lane_axis, 0)
+        gate_lanes = self.lanes[gate] if gate is not None else 0
+        return access.Access(
+            self.program.buffers[buffer], self.buffers[buffer], self._use(index, at, self.lanes[index]),
+            sum(at[axis] * step for axis, step in steps.items() if axis in at), stride, lanes,
+            None if gate is None else self._use(gate, at, gate_lanes), gate_lanes)
+
+    def _load(self, i: int, instr: Instr) -> None:
+        gate = instr.src[1] if len(instr.src) > 1 else None
+        for at in self._positions(self.tiles[i]):
+            self._define(i, at, access.load(self.out, self._access(i, instr, at, gate)))
+
+    def _store(self, i: int, instr: Instr) -> None:
+        gate = instr.src[2] if len(instr.src) > 2 else None
+        for at in self._positions(self.tiles[i]):
+            value = self._use(instr.src[1], at, self.lanes[i])
+            access.store(self.out, self._access(i, instr, at, gate), value)
+
+    # ---------------------------------------------------------------------------------------- accumulators
+
+    def _acc(self, i: int, instr: Instr) -> None:
+        kind = vector(self._element(i), self.lanes[i])
+        for at in self._positions(self.tiles[i]):
+            initial = self._use(instr.src[0], at, self.lanes[i])
+            slot = self.out.alloca(kind)
+            self.out.do(f"store {kind} {initial}, ptr {slot}")
+            self.registers[i][tuple(at.values())] = slot
+
+    def _set(self, i: int, instr: Instr) -> None:
+        acc, value = instr.src
+        kind, lanes = vector(self._element(acc), self.lanes[acc]), self.lanes[acc]
+        # all positions are read before any is written, as if they were set together
+        values = [self._use(value, at, lanes) for at in self._positions(self.tiles[acc])]
+        for at, new in zip(self._positions(self.tiles[acc]), values):
+            self.out.do(f"store {kind} {new}, ptr {self.registers[acc][tuple(at.values())]}")
+
+    def _reduce(self, i: int, instr: Instr) -> None:
+        op, removed = instr.arg
+        source, dtype = instr.src[0], self._dtype(i)
+        inner = tuple(a for a in removed if a in self.tiles[source])
+        over_lanes = any(a in self.vectors for a in removed)
+        lanes = self.lanes[source]
+        for at in self._positions(self.tiles[i]):
+            parts = [self._use(source, at | more, lanes) for more in self._positions(inner)]
+            total = parts[0]
+            for part in parts[1:]:
+                total = elementwise.binary(self.out, op, dtype, lanes, total, part)
+            self._define(i, at, self._across(op, dtype, lanes, total) if over_lanes else total)
+
+    def _across(self, op: str, dtype: DType, lanes: int, value: str) -> str:
+        """All lanes combined: halves onto halves while their number is even, then one after another."""
+        element = REGISTER[dtype.name]
+        while lanes > 1 and lanes % 2 == 0:
+            kind, lanes = vector(element, lanes), lanes // 2
+            low, high = (self.out.op(
+                f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> "
+                f"<{', '.join(f'i32 {start + lane}' for lane in range(lanes))}>") for start in (0, lanes))
+            value = elementwise.binary(self.out, op, dtype, lanes, low, high)
+        kind = vector(element, lanes)
+        singles = [self.out.op(f"extractelement {kind} {value}, i64 {lane}") for lane in range(lanes)]
+        total = singles[0] if singles else value
+        for single in singles[1:]:
+            total = elementwise.binary(self.out, op, dtype, 0, total, single)
+        return total
+
+    # ---------------------------------------------------------------------------------------------- blocks
+
+    def _loop(self, i: int, instr: Instr) -> None:
+        start, stop = instr.arg
+        loop = _Loop(self.out, str(start), str(stop))
+        self.blocks.append(loop)
+        self._define(i, {}, loop.counter)
+
+    def _if(self, i: int, instr: Instr) -> None:
+        self.blocks.append(_Branch(self.out, self._use(instr.src[0], {}, 0)))
+
+    def _else(self, i: int, instr: Instr) -> None:
+        branch = self.blocks[-1]
+        assert isinstance(branch, _Branch)
+        branch.turn()
+
+    def _end(self, i: int, instr: Instr) -> None:
+        self.blocks.pop().close()
+
+
+_RENDER: Final[dict[str, Callable[[_Kernel, int, Instr], None]]] = {
+    "CONST": _Kernel._const, "VALUE": _Kernel._value, "TASK": _Kernel._task, "LANE": _Kernel._lane,
+    "LOAD": _Kernel._load, "STORE": _Kernel._store, "ACC": _Kernel._acc, "SET": _Kernel._set,
+    "HREDUCE": _Kernel._reduce, "LOOP": _Kernel._loop, "IF": _Kernel._if, "ELSE": _Kernel._else,
+    "END": _Kernel._end,
+}

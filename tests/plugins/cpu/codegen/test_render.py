@@ -1,0 +1,91 @@
+"""Whole programs through renderer, compiler and machine code."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pluggrad import dtypes
+from pluggrad.lower.program import Program
+
+F32, I64, BOOL = dtypes.float32, dtypes.int64, dtypes.bool_
+LANES = 16
+
+
+def add_1d(program: Any, n: int) -> Program:
+    """x + y*s in vectors, the last of which is masked."""
+    p = program("add", tasks=-(-n // LANES))
+    x, y, out = p.buffer(F32, n), p.buffer(F32, n), p.buffer(F32, n, "out")
+    scale, lane = p.value(F32), p.axis(LANES, vector=True)
+    start = p("MUL", I64, p("TASK", I64), p.const(LANES))
+    gate = p("LT", BOOL, p("ADD", I64, start, p("LANE", I64, arg=lane, axes=[lane])), p.const(n))
+    a, b = (p.load(buffer, start, ((lane, 1),), gate) for buffer in (x, y))
+    p.store(out, start, p("ADD", F32, a, p("MUL", F32, b, scale)), ((lane, 1),), gate)
+    return p.build()
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 1000])
+def test_gated_tail_reads_and_writes_nothing_outside(program: Any, run: Any, n: int) -> None:
+    x, y = np.arange(n, dtype="f"), np.ones(n, "f")
+    padded = np.full(n + 64, -7, "f")
+    run(add_1d(program, n), x, y, padded[:n], values=[0.5])
+    np.testing.assert_array_equal(padded[:n], x + np.float32(0.5))
+    assert (padded[n:] == -7).all()
+
+
+def test_only_the_tasks_asked_for_run(program: Any, run: Any) -> None:
+    x, y, out = np.arange(64, dtype="f"), np.ones(64, "f"), np.zeros(64, "f")
+    run(add_1d(program, 64), x, y, out, values=[1.0], tasks=(1, 3))
+    np.testing.assert_array_equal(out[16:48], x[16:48] + 1)
+    assert not out[:16].any()
+    assert not out[48:].any()
+
+
+@pytest.mark.parametrize("op", ["ADD", "MAX", "MIN"])
+def test_row_reduction_with_vector_accumulators(program: Any, run: Any, op: str) -> None:
+    rows, columns = 5, 256
+    p = program("row_reduction", tasks=rows)
+    x, out = p.buffer(F32, rows * columns), p.buffer(F32, rows, "out")
+    tile, lane = p.axis(4), p.axis(LANES, vector=True)
+    task = p("TASK", I64)
+    row = p("MUL", I64, task, p.const(columns))
+    acc = p("ACC", F32, p.const({"ADD": 0.0, "MAX": -np.inf, "MIN": np.inf}[op], F32), axes=(tile, lane))
+    step = p("LOOP", I64, arg=(0, columns // 64))
+    value = p.load(x, p("ADD", I64, row, p("MUL", I64, step, p.const(64))), ((tile, LANES), (lane, 1)))
+    p("SET", None, acc, p(op, F32, acc, value))
+    p("END", None)
+    p.store(out, task, p("HREDUCE", F32, acc, arg=(op, (tile, lane)), axes=()))
+    data = np.random.default_rng(0).standard_normal((rows, columns)).astype("f")
+    data[1, 77] = data[2, 0] = np.nan
+    got = np.zeros(rows, "f")
+    run(p.build(), data.ravel(), got)
+    want = {"ADD": data.sum(1), "MAX": data.max(1), "MIN": data.min(1)}[op]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def matmul(program: Any, n: int, rows: int, columns: int) -> Program:
+    """One tile of `rows` x `columns` vectors a task, held in registers over the loop along k."""
+    width = columns * LANES
+    p = program("matmul", tasks=(n // rows) * (n // width))
+    a, b, c = p.buffer(F32, n * n), p.buffer(F32, n * n), p.buffer(F32, n * n, "out")
+    r, j, lane = p.axis(rows), p.axis(columns), p.axis(LANES, vector=True)
+    task, across = p("TASK", I64), p.const(n // width)
+    row = p("MUL", I64, p("CDIV", I64, task, across), p.const(rows * n))
+    column = p("MUL", I64, p("CMOD", I64, task, across), p.const(width))
+    acc = p("ACC", F32, p.const(0.0, F32), axes=(r, j, lane))
+    k = p("LOOP", I64, arg=(0, n))
+    x = p.load(a, p("ADD", I64, row, k), ((r, n),))
+    y = p.load(b, p("ADD", I64, p("MUL", I64, k, p.const(n)), column), ((j, LANES), (lane, 1)))
+    p("SET", None, acc, p("ADD", F32, acc, p("MUL", F32, x, y)))
+    p("END", None)
+    p.store(c, p("ADD", I64, row, column), acc, ((r, n), (j, LANES), (lane, 1)))
+    return p.build()
+
+
+def test_register_tiled_matmul(program: Any, run: Any) -> None:
+    n = 64
+    a, b = np.random.default_rng(1).standard_normal((2, n, n)).astype("f")
+    c = np.zeros((n, n), "f")
+    run(matmul(program, n, 8, 2), a.ravel(), b.ravel(), c.reshape(-1))
+    np.testing.assert_allclose(c, a @ b, rtol=1e-4, atol=1e-4)
