@@ -23,6 +23,7 @@ from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import numpy_ops, ops
 from pluggrad.kernel.affine import Affine, affine_indices
+from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.kernel import axis as axis_node
 from pluggrad.kernel.numpy_ops import Array
@@ -130,7 +131,7 @@ class _Layout:
         self.dimension = {axis.id: i for i, axis in enumerate(kernel.axes)}
         self.ones = (1,) * max(1, len(self.ids))  # a kernel without axes computes in arrays too
         order = toposort(kernel.stores)
-        self.free = _free_axes(order)
+        self.free = free_axes(order)
         self.strided = _strided(kernel, order, self.free)
         self.order = toposort(kernel.stores, self.operands)
 
@@ -157,20 +158,6 @@ class _Layout:
             start, stop = ranges[self.dimension[axis]]
             shape[self.dimension[axis]] = stop - start
         return tuple(shape)
-
-
-def _free_axes(order: Iterable[Node]) -> dict[Node, frozenset[int]]:
-    free: dict[Node, frozenset[int]] = {}
-    for node in order:
-        if node.op is ops.AXIS:
-            free[node] = frozenset([node.arg])
-            continue
-        if node.op is ops.TAIL:
-            free[node] = frozenset(node.arg[:2])
-            continue
-        axes = frozenset[int]().union(*[free[s] for s in node.src])
-        free[node] = axes.difference(node.arg[1]) if node.op is ops.REDUCE else axes
-    return free
 
 
 def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozenset[int]],

@@ -1,0 +1,21 @@
+"""Which axes a node ranges over: those it reaches, save those that a REDUCE on the way binds."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pluggrad.ir.node import Node
+from pluggrad.kernel import ops
+
+
+def free_axes(order: Iterable[Node]) -> dict[Node, frozenset[int]]:
+    """The ids of the axes that each node depends on; `order` lists sources before users."""
+    free: dict[Node, frozenset[int]] = {}
+    for node in order:
+        if node.op is ops.AXIS:
+            free[node] = frozenset([node.arg])
+        elif node.op is ops.TAIL:
+            free[node] = frozenset(node.arg[:2])
+        else:
+            axes = frozenset[int]().union(*[free[s] for s in node.src])
+            free[node] = axes.difference(node.arg[1]) if node.op is ops.REDUCE else axes
+    return free

@@ -1,0 +1,100 @@
+"""The grammar of kernels, and the checks of a whole Kernel: slots, axes and what a store may depend on."""
+from __future__ import annotations
+
+from typing import Final
+
+from pluggrad import dtypes
+from pluggrad.graph.grammar import elementwise_rules
+from pluggrad.ir.node import Node
+from pluggrad.ir.opset import Grammar, Rule, first_complaint
+from pluggrad.ir.verify import verify, violation
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.free import free_axes
+from pluggrad.kernel.kernel import ConstBits, Kernel
+
+REDUCTIONS: Final = ("ADD", "MUL", "MAX", "MIN")
+
+
+def _of(dtype: dtypes.DType) -> Rule:
+    return lambda node: "" if node.type is dtype else f"type {dtype.name}"
+
+
+def _slot(node: Node) -> str:
+    return "" if isinstance(node.arg, int) and node.arg >= 0 else "a slot number"
+
+
+def _const(node: Node) -> str:
+    fits = isinstance(node.arg, ConstBits) and node.arg.is_float == node.type.is_float
+    return "" if fits else f"the bits of a {node.type.name}"
+
+
+def _index_and_gate(node: Node, gate_at: int) -> str:
+    if len(node.src) not in (gate_at, gate_at + 1):
+        return f"{gate_at} sources and perhaps a gate"
+    if node.src[0].type is not dtypes.int64:
+        return "an int64 index"
+    return "" if all(gate.type is dtypes.bool_ for gate in node.src[gate_at:]) else "a bool gate"
+
+
+def _reduce(node: Node) -> str:
+    name, axes = node.arg
+    if name not in REDUCTIONS or not axes:
+        return f"one of {', '.join(REDUCTIONS)} over at least one axis"
+    return "" if node.src[0].type is node.type else f"type {node.src[0].type.name}"
+
+
+def _integers(node: Node) -> str:
+    fits = node.type.is_int and all(s.type is node.type for s in node.src)
+    return "" if fits else "integers of one dtype"
+
+
+GRAMMAR: Final = Grammar("kernel", {
+    **elementwise_rules(lambda node: node.type),
+    ops.AXIS: first_complaint(_slot, _of(dtypes.int64)),
+    ops.CONST: _const,
+    ops.VALUE: _slot,
+    ops.LOAD: lambda node: _slot(node) or _index_and_gate(node, 1),
+    ops.STORE: lambda node: _index_and_gate(node, 2),
+    ops.REDUCE: _reduce,
+    ops.TAIL: _of(dtypes.bool_),
+    ops.CDIV: _integers,
+    ops.CMOD: _integers,
+})
+
+
+def verify_kernel(kernel: Kernel, pass_name: str) -> None:
+    """VerifyError unless every node follows the grammar and speaks of slots and axes that the kernel has."""
+    verify(kernel.stores, GRAMMAR, pass_name)
+    order = toposort(kernel.stores)
+    free = free_axes(order)
+    for node in order:
+        complaint = _complaint(kernel, node, free)
+        if complaint:
+            raise violation(node, GRAMMAR.stage, pass_name, complaint)
+
+
+def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> str:
+    axes = {axis.id for axis in kernel.axes}
+    if node.op is ops.VALUE:
+        fits = node.arg < len(kernel.values) and kernel.values[node.arg] is node.type
+        return "" if fits else f"one of the values {kernel.values}"
+    if node.op is ops.REDUCE:
+        return "" if axes.issuperset(node.arg[1]) else f"axes among {sorted(axes)}"
+    if node.op is ops.LOAD:
+        return _buffer_complaint(kernel, node.arg, node.type, "in")
+    if node.op is ops.STORE:
+        slot, ranged = node.arg
+        if not free[node] <= set(ranged) <= axes:
+            return f"axes that hold {sorted(free[node])}, among {sorted(axes)}"
+        return _buffer_complaint(kernel, slot, node.src[1].type, "out")
+    return "" if free[node] <= axes else f"axes among {sorted(axes)}"
+
+
+def _buffer_complaint(kernel: Kernel, slot: int, dtype: dtypes.DType, direction: str) -> str:
+    if slot >= len(kernel.buffers):
+        return f"a slot below {len(kernel.buffers)}"
+    param = kernel.buffers[slot]
+    if param.role not in (direction, "inout"):
+        return f"a buffer of role {direction} or inout"
+    return "" if param.dtype is dtype else f"type {param.dtype.name}"
