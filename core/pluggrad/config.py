@@ -1,8 +1,7 @@
 """Every setting: name, type, default, what it does, and whether it is part of a cache key.
 
-A setting is read from the environment variable PLUGGRAD_<NAME> when it is first asked for; `with
-Context(NAME=value):` changes it for a block (this thread and the tasks started in it). Plugins declare their own
-with `Setting`.
+A setting is read from the environment variable PLUGGRAD_<NAME> when it is first asked for, and
+`with Context(NAME=value):` changes it for a block (of this thread). Plugins declare their own with `Setting`.
 """
 from __future__ import annotations
 

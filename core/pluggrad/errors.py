@@ -5,6 +5,9 @@ that NumPy raises in the same place, so `except ValueError` keeps working. An `I
 """
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class PluggradError(Exception):
     """Base of everything pluggrad raises. Carries `op`, `expected`, `got`, `hint` (all may be empty)."""
@@ -118,3 +121,11 @@ class KernelFault(DeviceError):
 
 class PluggradWarning(UserWarning):
     """The one warning category of pluggrad."""
+
+
+def warn(message: str) -> None:
+    """Warn with PluggradWarning at the first caller outside pluggrad: the line that can do something."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "pluggrad":
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, PluggradWarning, stacklevel=depth)

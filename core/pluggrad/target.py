@@ -26,7 +26,7 @@ class DeviceId:
         """Read a device name; UnknownDevice if it does not follow the grammar."""
         match = _NAME.fullmatch(text.strip().lower())
         if match is None:
-            raise UnknownDevice(op="device", expected="a name like 'cpu', 'cuda:1' or 'cpu@c'", got=repr(text))
+            raise UnknownDevice(op="device", expected="type[:index][@variant]", got=repr(text))
         return cls(match["type"], int(match["index"] or 0), match["variant"] or "")
 
 

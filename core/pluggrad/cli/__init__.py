@@ -1,1 +1,41 @@
-"""See docs/architecture.md."""
+"""`python -m pluggrad COMMAND`, also installed as `pluggrad`; a command is a module imported on demand."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from pluggrad.errors import PluggradError
+
+# command -> what it does; the module pluggrad.cli.<command> has `main(arguments) -> exit status`
+COMMANDS: Final = {
+    "devices": "which devices are installed, which work, and why others do not",
+    "env": "versions, devices and settings: what an issue report needs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Exit status: 0 done, 1 done with a bad result, 2 an error or wrong usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        print(f"pluggrad: unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        status = import_module(f"pluggrad.cli.{command.replace('-', '_')}").main(arguments[1:])
+    except PluggradError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return int(status)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: python -m pluggrad COMMAND [-h] ...", "", *rows])

@@ -1,7 +1,6 @@
 """Which device is meant when nobody names one."""
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from pluggrad.device import markers
 from pluggrad.device.discovery import Entry
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, known_devices
 from pluggrad.device.plugins import Plugin, PluginHost
-from pluggrad.errors import DeviceError, DeviceUnavailable, PluggradWarning, UserError
+from pluggrad.errors import DeviceError, DeviceUnavailable, UserError
 from pluggrad.target import DeviceId
 
 REFERENCE_TIER = 0
@@ -32,7 +31,7 @@ class Candidate:
     tier: int
 
 
-def from_list(wanted: Sequence[str], ready: Callable[[str], DeviceId]) -> Choice:
+def from_list(wanted: Sequence[str], ready: Callable[[str], DeviceId], warn: Callable[[str], None]) -> Choice:
     """The first of PLUGGRAD_DEVICE that opens; one warning a skip. A single name works or raises."""
     variable = config.DEVICE.variable
     if len(wanted) == 1:
@@ -43,7 +42,7 @@ def from_list(wanted: Sequence[str], ready: Callable[[str], DeviceId]) -> Choice
             return Choice(ready(name), f"the first of {variable}={','.join(wanted)} that opens")
         except UserError as error:
             reasons.append(str(error))
-            warnings.warn(f"{variable} skips '{name}': {error}", PluggradWarning, stacklevel=2)
+            warn(f"{variable} skips '{name}': {error}")
     raise DeviceUnavailable(f"none of {variable}={','.join(wanted)} works:\n  " + "\n  ".join(reasons))
 
 

@@ -1,4 +1,4 @@
-"""A note on disk while a plugin is probed in this process, so that one that kills it is skipped the next time."""
+"""A note on disk while a plugin is probed in this process: one that kills it is skipped the next time."""
 from __future__ import annotations
 
 import json
@@ -46,7 +46,8 @@ def _write(entry: Entry) -> Path | None:
         return None
     marker = _folder() / f"{_stem(entry)}.{os.getpid()}.json"
     try:
-        marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is the last one's
+        marker.parent.mkdir(mode=0o700, exist_ok=True)
         marker.write_text(json.dumps({"pid": os.getpid(), "host": _host(), "version": entry.version}))
     except OSError:  # without a cache folder there is no marker, and nothing else is lost
         return None

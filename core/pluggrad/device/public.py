@@ -1,4 +1,4 @@
-"""Devices as a user meets them: `Device.DEFAULT`, `Device["name"]`, `set_default_device`, `with device(name)`."""
+"""Devices as users meet them: `Device.DEFAULT`, `Device[name]`, `set_default_device`, `with device(name)`."""
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
@@ -9,7 +9,7 @@ from pluggrad.target import Capabilities, DeviceId
 
 
 class DeviceHandle:
-    """One device, by `Device[name]`. Making one checks that the device exists; it is opened when it has work."""
+    """One device, by `Device[name]`: checked to exist when the handle is made, opened when it has work."""
 
     __slots__ = ("id",)
 
@@ -72,7 +72,7 @@ Device: Final = Devices()
 
 
 def set_default_device(name: str | DeviceId | None) -> None:
-    """Make tensors on `name` from now on where none is named. None: choose again, by PLUGGRAD_DEVICE or tier."""
+    """Make tensors on `name` where none is named. None: choose again, by PLUGGRAD_DEVICE or tier."""
     REGISTRY.set_default(name)
 
 

@@ -5,7 +5,6 @@ import atexit
 import logging
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +18,7 @@ from pluggrad.device.discovery import Entry, discover
 from pluggrad.device.hookspecs import Hooks, ToolchainFactory
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unknown
 from pluggrad.device.plugins import Plugin, PluginHost
-from pluggrad.errors import DeviceError, DeviceUnavailable, PluggradWarning, UnknownDevice
+from pluggrad.errors import DeviceError, DeviceUnavailable, UnknownDevice, warn
 from pluggrad.target import DeviceId, Target
 
 log = logging.getLogger("pluggrad")
@@ -92,7 +91,7 @@ class Registry:
         return device
 
     def _verify(self, asked: DeviceId) -> DeviceId:
-        plugin = self._plugin(asked.type)
+        plugin = self.plugin(asked.type)
         device = DeviceId(plugin.entry.name, asked.index, asked.variant)
         entry, probe = plugin.entry, plugin.probe()
         markers.clear(entry)
@@ -105,7 +104,8 @@ class Registry:
                                     f"{seen} ({device.type}:0{last})")
         return device
 
-    def _plugin(self, device_type: str) -> Plugin:
+    def plugin(self, device_type: str) -> Plugin:
+        """The plugin of a device type, maybe not imported yet; UnknownDevice or DeviceUnavailable."""
         entries = self.entries()
         claimed = {e.name for e in entries if e.kind == "devices" and e.verdict != "shadowed"}
         name = meaning(device_type, claimed)
@@ -162,7 +162,7 @@ class Registry:
     def _choose(self) -> default.Choice:
         entries = self.entries()
         if config.DEVICE.value:
-            return default.from_list(config.DEVICE.value, self._opened)
+            return default.from_list(config.DEVICE.value, self._opened, self._warn_once)
         self._load_extensions()
         return default.by_tier(list(self._plugins.values()), entries, self._host, self._warn_once)
 
@@ -176,12 +176,12 @@ class Registry:
     def backend(self, device_type: str) -> Backend:
         """The backend of a device type; PluginFailed with the phase if its plugin is broken."""
         with self._lock:
-            return self._plugin(device_type).backend()
+            return self.plugin(device_type).backend()
 
     def probe(self, device_type: str) -> Probe:
         """What the backend sees, asked once."""
         with self._lock:
-            return self._plugin(device_type).probe()
+            return self.plugin(device_type).probe()
 
     def target(self, device: DeviceId) -> Target:
         """What code is made for on `device`."""
@@ -189,7 +189,7 @@ class Registry:
         if found is not None:
             return found
         with self._lock:
-            plugin = self._plugin(device.type)
+            plugin = self.plugin(device.type)
             backend, variant = plugin.backend(), self._own_variant(device)
             target = plugin.attempt("target", lambda: backend.target(device.index, variant), Target)
             return self._targets.setdefault(device, target)
@@ -200,7 +200,7 @@ class Registry:
         if found is not None:
             return found
         with self._lock:
-            plugin, target, factory = self._plugin(device.type), self.target(device), self._renderer(device)
+            plugin, target, factory = self.plugin(device.type), self.target(device), self._renderer(device)
             make = factory or plugin.backend().toolchain
             toolchain = plugin.attempt("toolchain", lambda: make(target), Toolchain)
             return self._toolchains.setdefault(device, toolchain)
@@ -213,7 +213,7 @@ class Registry:
         with self._lock:
             if device in self._open:
                 return self._open[device]
-            plugin, variant = self._plugin(device.type), self._own_variant(device)
+            plugin, variant = self.plugin(device.type), self._own_variant(device)
             hardware = DeviceId(device.type, device.index, variant)
             opened = self._open.get(hardware) or self._open_hardware(plugin, hardware)
             self._open[device] = opened
@@ -316,7 +316,7 @@ class Registry:
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(message, PluggradWarning, stacklevel=3)
+            warn(message)
 
     def after_fork(self) -> None:
         """In a forked child: a lock that another thread of the parent held would never be released."""

@@ -1,0 +1,8 @@
+"""`python -m pluggrad`."""
+from __future__ import annotations
+
+import sys
+
+from pluggrad.cli import main
+
+sys.exit(main())
