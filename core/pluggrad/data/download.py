@@ -58,7 +58,7 @@ def _download(url: str, path: Path, sha256: str) -> None:
                 bar.update(len(chunk))
         if digest.hexdigest() != sha256:
             raise FileFormatError(op=f"download of {url} to {path}", expected=f"SHA-256 {sha256}",
-                                  got=digest.hexdigest(), hint="The file was changed on its way or at its source")
+                                  got=digest.hexdigest(), hint="It was changed on its way or at its source")
 
 
 class _Silent:

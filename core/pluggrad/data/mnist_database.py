@@ -31,12 +31,12 @@ _TEST_SHARE = 0.2
 def mnist(folder: str | os.PathLike[str] | None = None, device: str | None = None) -> Split:
     """`X_train, Y_train, X_test, Y_test` of MNIST, on `device`.
 
-    X: float32 (n, 1, 28, 28) in [0, 1]; Y: int32 (n,), 0 to 9. `folder` holds IDX files, plain or `.gz`, named
-    `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and so on; of one pair named `images-...` and
-    `labels-...` the last fifth is for the test. Without a folder the four files are downloaded into the cache folder.
+    X: float32 (n, 1, 28, 28) in [0, 1]; Y: int32 (n,), 0 to 9. `folder` holds IDX files, plain or `.gz`,
+    named `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and so on; of a single pair named `images-...`
+    and `labels-...` the last fifth is for the test. Without a folder the files are downloaded once.
 
-    FileFormatError, naming the file, if one is damaged; FileNotFoundError if one is missing; ConnectionError if a
-    download fails.
+    FileFormatError, naming the file, if one is damaged; FileNotFoundError if one is missing; ConnectionError
+    if a download fails.
     """
     place = _downloaded() if folder is None else Path(folder)
     if _find(place, _TRAIN + "images") is None and _find(place, _ALONE + "images") is not None:
@@ -56,7 +56,7 @@ def _pair(folder: Path, prefix: str) -> tuple[Array, Array]:
     image_file, label_file = _require(folder, prefix + "images"), _require(folder, prefix + "labels")
     images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
     if len(images) != len(labels):
-        raise FileFormatError(op=f"read {label_file}", expected=f"{len(images):,} labels, as {image_file.name} has images",
+        raise FileFormatError(op=f"read {label_file}", expected=f"{len(images):,} labels, one for each image",
                               got=f"{len(labels):,}")
     if labels.max(initial=0) > 9:
         raise FileFormatError(op=f"read {label_file}", expected="labels from 0 to 9", got=str(labels.max()))

@@ -1,8 +1,10 @@
 """The bundled digits: small enough to ship, real enough to learn from, and there without a network.
 
-"Optical Recognition of Handwritten Digits", the test set as scikit-learn distributes it: 1,797 images of 8 x 8 pixels.
+"Optical Recognition of Handwritten Digits", the test set as scikit-learn distributes it: 1,797 images of
+8 x 8 pixels.
 Source: E. Alpaydin and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49.
-License: Creative Commons Attribution 4.0 International (CC BY 4.0); stored as bytes, values and order unchanged.
+License: Creative Commons Attribution 4.0 International (CC BY 4.0); stored as bytes, values and order are
+unchanged.
 """
 from __future__ import annotations
 

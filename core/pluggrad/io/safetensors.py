@@ -1,7 +1,8 @@
 """The safetensors format: named tensors in one file that runs no code when it is read.
 
-A file is the length of the header (8 bytes, little-endian), the header (JSON: a dtype, a shape and a range of bytes
-for each name, text under "__metadata__"), then the bytes of all tensors without gaps, row-major and little-endian.
+A file is the length of the header (8 bytes, little-endian), the header (JSON: a dtype, a shape and a range of
+bytes for each name, text under "__metadata__"), then the bytes of all tensors without gaps, row-major and
+little-endian.
 Source: https://github.com/huggingface/safetensors#format
 """
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _DTYPES: Final = {
-    "BOOL": dtypes.bool_, "U8": dtypes.uint8, "U16": dtypes.uint16, "U32": dtypes.uint32, "U64": dtypes.uint64,
+    "BOOL": dtypes.bool_,
+    "U8": dtypes.uint8, "U16": dtypes.uint16, "U32": dtypes.uint32, "U64": dtypes.uint64,
     "I8": dtypes.int8, "I16": dtypes.int16, "I32": dtypes.int32, "I64": dtypes.int64,
     "F16": dtypes.float16, "BF16": dtypes.bfloat16, "F32": dtypes.float32, "F64": dtypes.float64,
 }
@@ -49,19 +51,19 @@ class _Entry:
     stop: int
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- writing -----------------------------------------------------------------------------------------------
 def safe_save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str],
               metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors (any dtype and device) to `path`, with optional text beside them.
 
-    The file is complete or the old one is untouched. ValueRangeError for a reserved name or metadata that is not
-    text; OSError where the file cannot be written.
+    The file is complete or the old one is untouched. ValueRangeError for a reserved name or metadata that is
+    not text; OSError where the file cannot be written.
     """
     if _METADATA in tensors:
         raise ValueRangeError(op="safe_save", expected="names of tensors", got=repr(_METADATA),
                               hint="that name is the format's own; pass metadata=")
     if any(not isinstance(text, str) for item in (metadata or {}).items() for text in item):
-        raise ValueRangeError(op="safe_save", expected="metadata of text by text", got=repr(dict(metadata or {})))
+        raise ValueRangeError(op="safe_save", expected="metadata of text by text", got=repr(metadata))
     # widest dtypes first, so that every tensor is aligned to its items when the file is mapped into memory
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header = _header([(name, tensors[name]) for name in order], metadata)
@@ -76,7 +78,8 @@ def _header(tensors: list[tuple[str, Tensor]], metadata: Mapping[str, str] | Non
     start = 0
     for name, tensor in tensors:
         stop = start + math.prod(tensor.shape) * tensor.dtype.itemsize
-        fields[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, stop]}
+        dtype, shape = _NAMES[tensor.dtype], list(tensor.shape)
+        fields[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
         start = stop
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     return text + b" " * (-len(text) % 8)
@@ -94,11 +97,11 @@ def _little_endian(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.byteswap() if sys.byteorder == "big" else array
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
+# ---- reading -----------------------------------------------------------------------------------------------
 def safe_load(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on `device` (default: the default device).
 
-    FileFormatError, naming the file, if it is truncated, damaged or of another format; nothing else is read then.
+    FileFormatError, naming the file, if it is truncated, damaged or of another format.
     """
     with open(path, "rb") as file:
         entries, _, begin = _read_header(file, Path(path))
@@ -158,14 +161,14 @@ def _entry(path: Path, name: str, field: Any) -> _Entry:
 
 
 def _check_layout(path: Path, entries: Mapping[str, _Entry], size: int) -> None:
-    """Tensors follow one another and fill the file: a gap or an overlap means another writer or a damaged header."""
+    """Tensors follow one another and fill the file, or its header is damaged."""
     position = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != position:
             raise _broken(path, f"an entry {name!r} at byte {entry.start} where {position} follows")
         position = entry.stop
     if position > size:
-        raise _broken(path, f"{size:,} bytes of data where {position:,} are described", hint="The file is truncated")
+        raise _broken(path, f"{size:,} of {position:,} bytes of data", hint="The file is truncated")
     if position < size:
         raise _broken(path, f"{size - position:,} bytes after the last tensor")
 

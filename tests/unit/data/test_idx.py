@@ -13,7 +13,8 @@ from pluggrad.errors import FileFormatError
 
 
 def idx(array: np.ndarray) -> bytes:
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.astype(np.uint8).tobytes()
 
 
 IMAGES = np.arange(2 * 3 * 4).reshape(2, 3, 4)

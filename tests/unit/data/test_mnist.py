@@ -54,7 +54,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_counts_that_differ(tmp_path):
     write_pair(tmp_path, "", 10)
-    (tmp_path / "labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 3) + bytes(3)))
+    three = struct.pack(">HBBI", 0, 8, 1, 3) + bytes(3)
+    (tmp_path / "labels-idx1-ubyte.gz").write_bytes(gzip.compress(three))
     with pytest.raises(FileFormatError, match=r"labels-idx1-ubyte\.gz.*10 labels.*got 3"):
         mnist(tmp_path)
 
