@@ -104,7 +104,8 @@ def _random_bits(node: Node) -> str:
 
 def _update(node: Node) -> str:
     base, value = node.src
-    return "" if node.shape == base.shape and node.dtype is value.dtype else "the base's shape and the value's dtype"
+    fits = node.shape == base.shape and node.dtype is value.dtype
+    return "" if fits else "the base's shape and the value's dtype"
 
 
 _derived: Final = first_complaint(_derived_shape, _same_dtype, _same_device)

@@ -12,7 +12,7 @@ Context = TypeVar("Context")
 
 @dataclass(frozen=True, slots=True)
 class Pass(Generic[Value, Context]):
-    """`function(value, context)` gives the new value; `reason` says why it stands at its place in the list."""
+    """`function(value, context)` gives the new value; `reason` says why it stands where it does."""
 
     name: str
     reason: str

@@ -1,0 +1,70 @@
+"""What a kernel costs, roughly: arithmetic and traffic, to decide on tiles, tasks and waking a team."""
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.free import free_axes
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.target import Capabilities
+
+# in units of one addition, as polynomial and Newton implementations take on vectors; 1 where not listed
+_WEIGHTS: Final = {
+    "DIV": 4, "RECIP": 4, "SQRT": 4, "EXP": 12, "EXP2": 10, "LOG": 14, "LOG2": 14, "SIN": 20, "COS": 20,
+    "TANH": 16, "ERF": 20, "POW": 40, "IDIV": 20, "MOD": 20, "CDIV": 10, "CMOD": 10,
+}
+_FREE: Final = frozenset({"AXIS", "CONST", "VALUE", "LOAD", "STORE", "TAIL", "BITCAST"})
+# a rule of thumb: this share of the cores keeps memory busy
+_CORES_FOR_FULL_BANDWIDTH: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`flops`: additions, or as many as other arithmetic is worth. `bytes`: moved, each element once."""
+
+    flops: int
+    bytes: int
+
+
+def cost(kernel: Kernel) -> Cost:
+    """The cost of running `kernel` once. Index arithmetic counts nothing: loops make it increments."""
+    extents = {axis.id: axis.extent for axis in kernel.axes}
+    order = toposort(kernel.stores)
+    free = free_axes(order)
+    read: Counter[int] = Counter()
+    written: Counter[int] = Counter()
+    flops = 0
+    for node in toposort(kernel.stores, _values):
+        if node.op.name in _FREE:
+            continue
+        # a node runs once for each position of its axes; a reduction, of those that it binds too
+        axes = free[node] | free[node.src[0]] if node.op is ops.REDUCE else free[node]
+        flops += _WEIGHTS.get(node.op.name, 1) * math.prod(extents[a] for a in axes)
+    for node in order:
+        if node.op is ops.LOAD:
+            read[node.arg] += math.prod(extents[a] for a in free[node.src[0]])
+        elif node.op is ops.STORE:
+            written[node.arg[0]] += math.prod(extents[a] for a in free[node.src[0]])
+    traffic = [(slot, count) for counts in (read, written) for slot, count in counts.items()]
+    params = kernel.buffers
+    moved = sum(min(count, params[slot].size) * params[slot].dtype.itemsize for slot, count in traffic)
+    return Cost(flops, moved)
+
+
+def _values(node: Node) -> tuple[Node, ...]:
+    """The sources that are not an index or a gate."""
+    if node.op is ops.LOAD:
+        return ()
+    return node.src[1:2] if node.op is ops.STORE else node.src
+
+
+def estimate_us(work: Cost, capabilities: Capabilities, cores: int) -> float:
+    """Microseconds on `cores` cores, without the launch: arithmetic and memory overlap, the slower counts."""
+    share = min(1.0, cores / max(1.0, capabilities.cores * _CORES_FOR_FULL_BANDWIDTH))
+    compute = work.flops / (capabilities.flops_per_core * cores)
+    return 1e6 * max(compute, work.bytes / (capabilities.bytes_per_second * share))
