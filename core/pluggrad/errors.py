@@ -125,7 +125,7 @@ class PluggradWarning(UserWarning):
 
 def warn(message: str) -> None:
     """Warn with PluggradWarning at the first caller outside pluggrad: the line that can do something."""
-    depth, frame = 1, sys._getframe(1)
+    depth, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "pluggrad":
         depth, frame = depth + 1, frame.f_back
     warnings.warn(message, PluggradWarning, stacklevel=depth)

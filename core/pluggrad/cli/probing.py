@@ -85,7 +85,7 @@ def find_default(rows: Sequence[Row], limit_s: float = TIME_LIMIT_S) -> Default:
     """The default device, chosen in a child as any process would; those known to crash are left out."""
     crashed = [row.device for row in rows if row.state == "crashed"]
     disabled = config.DISABLE.value if config.DEVICE.value else (*config.DISABLE.value, *crashed)
-    outcome = _run([DEFAULT], limit_s, {config.DISABLE.variable: ",".join(disabled)})
+    outcome = _run([DEFAULT], limit_s * (1 + len(rows)), {config.DISABLE.variable: ",".join(disabled)})
     if outcome.result is None:
         return Default(None, f"choosing it fails: {outcome.death}")
     result = outcome.result

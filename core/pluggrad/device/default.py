@@ -31,42 +31,47 @@ class Candidate:
     tier: int
 
 
-def from_list(wanted: Sequence[str], ready: Callable[[str], DeviceId], warn: Callable[[str], None]) -> Choice:
-    """The first of PLUGGRAD_DEVICE that opens; one warning a skip. A single name works or raises."""
-    variable = config.DEVICE.variable
-    if len(wanted) == 1:
-        return Choice(ready(wanted[0]), variable)
-    reasons = []
+def from_list(wanted: Sequence[str], opened: Callable[[str], DeviceId],
+              warn: Callable[[str], None]) -> Choice:
+    """The first of several names that opens; one warning a skip, with its reason."""
+    variable, reasons = config.DEVICE.variable, []
     for name in wanted:
         try:
-            return Choice(ready(name), f"the first of {variable}={','.join(wanted)} that opens")
+            return Choice(opened(name), f"the first of {variable}={','.join(wanted)} that opens")
         except UserError as error:
             reasons.append(str(error))
             warn(f"{variable} skips '{name}': {error}")
     raise DeviceUnavailable(f"none of {variable}={','.join(wanted)} works:\n  " + "\n  ".join(reasons))
 
 
-def working(plugins: Sequence[Plugin], warn: Callable[[str], None]) -> list[Candidate]:
-    """The device types that have a device, best first. A failed plugin warns, an absent device does not."""
-    found = []
-    for plugin in plugins:
-        tier = _tier_if_working(plugin, warn)
-        if tier is not None:
-            found.append(Candidate(plugin.entry.name, tier))
-    return sorted(found, key=lambda candidate: (-candidate.tier, candidate.name))
+def working(plugins: Sequence[Plugin], warn: Callable[[str], None], *, enough: int = 0) -> list[Candidate]:
+    """The device types that have a device, best first; stops after `enough` of them (0: all).
+
+    A plugin that fails, or that a process died of, warns; an absent device does not.
+    """
+    tiers = {plugin: _guarded(plugin, lambda plugin: plugin.backend().tier, warn) for plugin in plugins}
+    ranked = sorted((-tier, plugin.entry.name, plugin) for plugin, tier in tiers.items() if tier is not None)
+    found: list[Candidate] = []
+    for negative_tier, name, plugin in ranked:
+        if _guarded(plugin, lambda plugin: plugin.probe().count, warn):
+            found.append(Candidate(name, -negative_tier))
+        if enough and len(found) == enough:
+            break
+    return found
 
 
-def _tier_if_working(plugin: Plugin, warn: Callable[[str], None]) -> int | None:
+def _guarded(plugin: Plugin, action: Callable[[Plugin], int], warn: Callable[[str], None]) -> int | None:
     entry = plugin.entry
     if plugin.settled:
-        dead = None
-    elif (dead := markers.died(entry)) is not None:
+        return None if plugin.failure is not None else action(plugin)
+    dead = markers.died(entry)
+    if dead is not None:
         warn(f"device '{entry.name}' ({entry.provider}) is skipped: process {dead} died while probing it.    "
              f"try: python -m pluggrad devices  (probes it again, and lifts this when it lives)")
         return None
     try:
         with markers.probing(entry):
-            return plugin.backend().tier if plugin.probe().count > 0 else None
+            return action(plugin)
     except DeviceError as error:
         warn(str(error))
         return None
@@ -76,12 +81,13 @@ def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHos
             warn: Callable[[str], None]) -> Choice:
     """A site's policy if one speaks, else the highest tier that works, then alphabetical."""
     foreign = [plugin for plugin in plugins if plugin.entry.distribution != CORE_DISTRIBUTION]
-    candidates = working(foreign, warn)
-    if not any(candidate.tier > REFERENCE_TIER for candidate in candidates):
+    policy = host.listening("pluggrad_choose_default")
+    candidates = working(foreign, warn, enough=0 if policy else 1)
+    if policy or not any(candidate.tier > REFERENCE_TIER for candidate in candidates):
         candidates += working([plugin for plugin in plugins if plugin not in foreign], warn)
     if not candidates:
         raise _nothing(entries)
-    chosen = _policy(candidates, host, warn)
+    chosen = _policy(candidates, host, warn) if policy else None
     if chosen is not None:
         return chosen
     best = candidates[0]

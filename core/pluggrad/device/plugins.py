@@ -100,7 +100,7 @@ class Plugin:
         """What the backend sees; PluginFailed if it breaks instead of saying so."""
         if self._probe is None:
             backend = self.backend()
-            self._probe = self._attempt("probe", lambda: _expect(backend.probe(), Probe, "probe()"))
+            self._probe = self._attempt("probe", lambda: _seen_by(backend))
         return self._probe
 
     def attempt(self, phase: Phase, action: Callable[[], T], kind: type) -> T:
@@ -117,7 +117,10 @@ class Plugin:
         return EntryPoint(self.entry.name, self.entry.value, f"pluggrad.{self.entry.kind}").load()
 
     def _made_by(self, module: object) -> Backend:
-        return _expect(self._host.backend(module, self.entry.name), Backend, "pluggrad_backend")
+        made = self._host.backend(module, self.entry.name)
+        backend = _expect(made, Backend, "the result of pluggrad_backend")
+        _expect(backend.tier, int, "Backend.tier")
+        return backend
 
     def load_extension(self) -> None:
         """Import and register an extension; PluginFailed if it breaks."""
@@ -139,6 +142,12 @@ class Plugin:
             raise error
         text = "".join(traceback.format_exception(error))
         return Failure(phase, reason_of(error), _fix(self.entry, error), text, error)
+
+
+def _seen_by(backend: Backend) -> Probe:
+    probe = _expect(backend.probe(), Probe, "the result of probe()")
+    _expect(probe.count, int, "Probe.count")
+    return probe
 
 
 def reason_of(error: BaseException) -> str:
@@ -171,4 +180,4 @@ def _fix(entry: Entry, error: BaseException) -> str:
 def _expect(value: T, kind: type, what: str) -> T:
     if isinstance(value, kind):
         return value
-    raise TypeError(f"{what} returned {type(value).__name__}, expected {kind.__module__}.{kind.__qualname__}")
+    raise TypeError(f"{what} is {type(value).__name__}, expected {kind.__qualname__}")

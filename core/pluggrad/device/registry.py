@@ -5,7 +5,7 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -47,7 +47,8 @@ class DeviceInfo:
 class Registry:
     """What this process knows about devices. The module's functions are the methods of one instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Sequence[str] | None = None) -> None:
+        self._path = path  # folders to look for plugins in, instead of sys.path
         self._scoped: ContextVar[DeviceId | None] = ContextVar("pluggrad_device", default=None)
         self.reset()
 
@@ -124,7 +125,7 @@ class Registry:
         """Every entry point found, with its verdict. Reads metadata once; imports nothing."""
         if self._entries is None:
             with self._lock:
-                entries = discover()
+                entries = discover(self._path)
                 self._plugins = {entry.name: Plugin(entry, self._host) for entry in entries
                                  if entry.kind == "devices" and entry.verdict == "loadable"}
                 self._entries = entries
@@ -161,8 +162,11 @@ class Registry:
 
     def _choose(self) -> default.Choice:
         entries = self.entries()
-        if config.DEVICE.value:
-            return default.from_list(config.DEVICE.value, self._opened, self._warn_once)
+        wanted = config.DEVICE.value
+        if len(wanted) == 1:  # a single name is explicit: it works or raises
+            return default.Choice(self.resolve(wanted[0]), config.DEVICE.variable)
+        if wanted:
+            return default.from_list(wanted, self._opened, self._warn_once)
         self._load_extensions()
         return default.by_tier(list(self._plugins.values()), entries, self._host, self._warn_once)
 

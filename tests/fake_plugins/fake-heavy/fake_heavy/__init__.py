@@ -1,0 +1,27 @@
+"""A plugin whose import loads NumPy."""
+from __future__ import annotations
+
+import numpy as np
+
+from pluggrad.plugin_api import Backend, Device, DeviceUnavailable, Probe, Target, Toolchain, hookimpl
+
+
+class Absent(Backend):
+    tier = 20
+
+    def probe(self) -> Probe:
+        return Probe(1, names=(f"numpy {np.__version__}",))
+
+    def target(self, index: int, variant: str) -> Target:
+        raise DeviceUnavailable("there is no such device")
+
+    def toolchain(self, target: Target) -> Toolchain:
+        raise DeviceUnavailable("there is no such device")
+
+    def open(self, index: int, variant: str) -> Device:
+        raise DeviceUnavailable("there is no such device")
+
+
+@hookimpl
+def pluggrad_backend(api):
+    return Absent()
