@@ -32,8 +32,8 @@ def mnist(folder: str | os.PathLike[str] | None = None, device: str | None = Non
     """`X_train, Y_train, X_test, Y_test` of MNIST, on `device`.
 
     X: float32 (n, 1, 28, 28) in [0, 1]; Y: int32 (n,), 0 to 9. `folder` holds IDX files, plain or `.gz`,
-    named `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and so on; of a single pair named `images-...`
-    and `labels-...` the last fifth is for the test. Without a folder the files are downloaded once.
+    named `train-images-idx3-ubyte` or `train-images.idx3-ubyte` and so on; of a single pair named
+    `images-...` and `labels-...` the last fifth is for the test. Without a folder the files are downloaded.
 
     FileFormatError, naming the file, if one is damaged; FileNotFoundError if one is missing; ConnectionError
     if a download fails.

@@ -1,0 +1,267 @@
+"""Optimizers: SGD, Adam, AdamW, with the numbers of PyTorch's.
+
+Learning rates and step counts are values on the host that graphs read at run time: changing one compiles
+nothing and reaches captured functions. Updates are built as graph nodes, without Tensors between them, and
+realized in one call.
+"""
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from pluggrad import dtypes
+from pluggrad.dtypes import Scalar
+from pluggrad.errors import ShapeError, ValueRangeError
+from pluggrad.graph import build, ops
+from pluggrad.graph.scalar import Derive, HostRead, HostValue
+from pluggrad.ir.node import Node
+from pluggrad.nn.state import get_parameters
+from pluggrad.tensor import Tensor
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+class Optimizer(ABC):
+    """What optimizers share: the tensors they change, the learning rate, and the step.
+
+    `params` is a module, a tensor, or any nesting of them in lists and dictionaries. Its float tensors are
+    marked `requires_grad`, but for those that were made with `requires_grad=False`: they are left alone.
+    """
+
+    def __init__(self, params: object, lr: float) -> None:
+        _check(type(self).__name__, lr=lr)
+        self._lr = HostValue(float(lr), "lr")
+        self.params = _trainable(params)
+        if not self.params:
+            raise ValueRangeError(op=type(self).__name__, expected="at least one float tensor to change",
+                                  got="none", hint="pass a module or a list of tensors")
+        # stored from the start: the first step then has the same graph, and the same kernels, as all others
+        Tensor.realize(*self.params)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; a new one holds from the next step on, in captured functions too."""
+        return float(self._lr.value)
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        _check(type(self).__name__, lr=lr)
+        self._lr.value = float(lr)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: `grad` is None until the next `backward`."""
+        for param in self.params:
+            param.grad = None
+
+    def step(self) -> None:
+        """Change every tensor that has a gradient, and compute all that is pending with it in one go."""
+        changed = self.schedule_step()
+        if changed:
+            Tensor.realize(*changed)
+
+    def schedule_step(self) -> list[Tensor]:
+        """As `step`, but computing nothing yet: the tensors to realize, together with others if you like."""
+        changed = []
+        for index in self._with_gradient():
+            changed += self._assign(index)
+        return changed
+
+    def _with_gradient(self) -> list[int]:
+        return [index for index, param in enumerate(self.params) if param.grad is not None]
+
+    def _assign(self, index: int) -> Iterator[Tensor]:
+        param, grad = self.params[index], self.params[index].grad
+        if grad.shape != param.shape:
+            raise ShapeError(op=f"{type(self).__name__}.step", expected=f"a gradient of shape {param.shape}",
+                             got=str(grad.shape))
+        kept = dtypes.accumulator_dtype(param.dtype)
+        states = self._states(index)
+        value, *new_states = self._update(index, build.cast(param.node, kept), build.cast(grad.node, kept),
+                                          *(state.node for state in states))
+        param.overwrite(build.cast(value, param.dtype))
+        yield param
+        for state, new in zip(states, new_states, strict=True):
+            state.overwrite(new)
+            yield state
+
+    def _states(self, index: int) -> tuple[Tensor, ...]:
+        """What is kept beside tensor `index` from step to step."""
+        return ()
+
+    @abstractmethod
+    def _update(self, index: int, param: Node, grad: Node, *states: Node) -> tuple[Node, ...]:
+        """The new value of tensor `index`, then those of its states, all in the dtype that states have."""
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum and weight decay (L2) if asked for.
+
+    `g = grad + weight_decay * p; v = momentum * v + g; p -= lr * v`, or `p -= lr * (g + momentum * v)` with
+    `nesterov`.
+    I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+    """
+
+    def __init__(self, params: object, lr: float = 0.001, momentum: float = 0.0, weight_decay: float = 0.0,
+                 nesterov: bool = False) -> None:
+        _check("SGD", momentum=momentum, weight_decay=weight_decay)
+        if nesterov and momentum == 0:
+            raise ValueRangeError(op="SGD", expected="a momentum above 0 for nesterov", got="momentum=0")
+        super().__init__(params, lr)
+        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+        self.velocity = _zeros_like(self.params) if momentum else []
+
+    def _states(self, index: int) -> tuple[Tensor, ...]:
+        return (self.velocity[index],) if self.momentum else ()
+
+    def _update(self, index: int, param: Node, grad: Node, *states: Node) -> tuple[Node, ...]:
+        if self.weight_decay:
+            grad = _add(grad, _scale(param, self.weight_decay))
+        if not self.momentum:
+            return (_subtract(param, _scale(grad, self._lr.read())),)
+        velocity = _add(_scale(states[0], self.momentum), grad)
+        direction = _add(grad, _scale(velocity, self.momentum)) if self.nesterov else velocity
+        return _subtract(param, _scale(direction, self._lr.read())), velocity
+
+    def __repr__(self) -> str:
+        return (f"SGD({len(self.params)} tensors, lr={self.lr}, momentum={self.momentum}, "
+                f"weight_decay={self.weight_decay}, nesterov={self.nesterov})")
+
+
+class Adam(Optimizer):
+    """Steps by running averages of the gradient and its square; weight decay is added to the gradient (L2).
+
+    D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980.
+    """
+
+    def __init__(self, params: object, lr: float = 0.001, b1: float = 0.9, b2: float = 0.999,
+                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        _check(type(self).__name__, eps=eps, weight_decay=weight_decay)
+        for name, beta in (("b1", b1), ("b2", b2)):
+            if not 0 <= beta < 1:
+                expected = f"{name} from 0 to below 1"
+                raise ValueRangeError(op=type(self).__name__, expected=expected, got=str(beta))
+        super().__init__(params, lr)
+        self.b1, self.b2, self.eps, self.weight_decay = b1, b2, eps, weight_decay
+        self.m, self.v = _zeros_like(self.params), _zeros_like(self.params)
+        # steps taken by each tensor; tensors that never missed one share a count
+        self._counts = [HostValue(0, "step")] * len(self.params)
+
+    def schedule_step(self) -> list[Tensor]:
+        """As `step`, but computing nothing yet: the tensors to realize."""
+        self._count_step(self._with_gradient())
+        return super().schedule_step()
+
+    def _count_step(self, indices: list[int]) -> None:
+        """One step more for these; where only some of the tensors that share a count take one, they part."""
+        sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
+        advanced = {count: count if stepping[count] == sharing[count] else HostValue(count.value, "step")
+                    for count in stepping}
+        for index in indices:
+            self._counts[index] = advanced[self._counts[index]]
+        for count in advanced.values():
+            count.value += 1
+
+    def _states(self, index: int) -> tuple[Tensor, ...]:
+        return self.m[index], self.v[index]
+
+    def _update(self, index: int, param: Node, grad: Node, *states: Node) -> tuple[Node, ...]:
+        count = self._counts[index]
+        param, grad = self._decayed(param, grad)
+        m = _add(states[0], _scale(_subtract(grad, states[0]), 1 - self.b1))
+        v = _add(_scale(states[1], self.b2), _scale(build.binary(ops.MUL, grad, grad), 1 - self.b2))
+        mean = _scale(m, count.read(_unbias(self.b1)))
+        spread = _scale(build.unary(ops.SQRT, v), count.read(_unbias_root(self.b2)))
+        direction = build.binary(ops.DIV, mean, _add(spread, _constant(self.eps, spread)))
+        return _subtract(param, _scale(direction, self._lr.read())), m, v
+
+    def _decayed(self, param: Node, grad: Node) -> tuple[Node, Node]:
+        """Weight decay, where this optimizer applies it."""
+        return param, _add(grad, _scale(param, self.weight_decay)) if self.weight_decay else grad
+
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__}({len(self.params)} tensors, lr={self.lr}, b1={self.b1}, "
+                f"b2={self.b2}, eps={self.eps}, weight_decay={self.weight_decay})")
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: `p *= 1 - lr * weight_decay` before the step.
+
+    I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", https://arxiv.org/abs/1711.05101.
+    """
+
+    def __init__(self, params: object, lr: float = 0.001, b1: float = 0.9, b2: float = 0.999,
+                 eps: float = 1e-8, weight_decay: float = 0.01) -> None:
+        super().__init__(params, lr, b1, b2, eps, weight_decay)
+
+    def _decayed(self, param: Node, grad: Node) -> tuple[Node, Node]:
+        if not self.weight_decay:
+            return param, grad
+        return _scale(param, self._lr.read(_remainder(self.weight_decay))), grad
+
+
+# ---- host values: one function per coefficient, as graphs that differ in it share no plan --------
+@cache
+def _unbias(beta: float) -> Derive:
+    """1 / (1 - beta**step): a running average that began at zero, made unbiased."""
+    return lambda step: 1 / (1 - beta**step)
+
+
+@cache
+def _unbias_root(beta: float) -> Derive:
+    """1 / sqrt(1 - beta**step): the same for the root of a running average."""
+    return lambda step: 1 / math.sqrt(1 - beta**step)
+
+
+@cache
+def _remainder(weight_decay: float) -> Derive:
+    """1 - lr * weight_decay: what a step leaves of a weight."""
+    return lambda lr: 1 - lr * weight_decay
+
+
+# ---- node arithmetic -----------------------------------------------------------------------------
+def _constant(value: Scalar | HostRead, like: Node) -> Node:
+    return build.const(value, like.dtype, like.device, like.shape)
+
+
+def _scale(x: Node, factor: Scalar | HostRead) -> Node:
+    return build.binary(ops.MUL, x, _constant(factor, x))
+
+
+def _add(x: Node, y: Node) -> Node:
+    return build.binary(ops.ADD, x, y)
+
+
+def _subtract(x: Node, y: Node) -> Node:
+    return build.binary(ops.SUB, x, y)
+
+
+# ---- what optimizers are given -------------------------------------------------------------------
+def _trainable(params: object) -> list[Tensor]:
+    """The float tensors in `params`, each once and marked."""
+    found = get_parameters(list(params) if isinstance(params, Iterator) else params)
+    chosen = [tensor for tensor in found if tensor.dtype.is_float and tensor.requires_grad is not False]
+    for tensor in chosen:
+        tensor.requires_grad_()
+    return chosen
+
+
+def _zeros_like(params: Iterable[Tensor]) -> list[Tensor]:
+    """Stored zeros beside each tensor, in the dtype that sums of its elements have."""
+    return [_zeros(param.shape, dtypes.accumulator_dtype(param.dtype), param.device) for param in params]
+
+
+def _zeros(shape: tuple[int, ...], dtype: dtypes.DType, device: Any) -> Tensor:
+    return Tensor(np.zeros(shape, dtype.numpy), device=device, requires_grad=False)
+
+
+def _check(op: str, **values: float) -> None:
+    """ValueRangeError for a negative value, infinity or NaN."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueRangeError(op=op, expected=f"a finite {name} of at least 0", got=str(value))

@@ -1,0 +1,167 @@
+"""Train a network to read handwritten digits, check it, save it, and draw what it got wrong.
+
+    python examples/digits.py                     the 1,797 digits that come with pluggrad
+    python examples/digits.py --data FOLDER       MNIST's files
+    python examples/digits.py --device NAME       one of: python -m pluggrad devices
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from pluggrad import Device, Tensor, jit, nn, set_default_device
+from pluggrad.data import digits, mnist
+from pluggrad.errors import UserError
+
+mpl.use("Agg")  # pictures go to files: no window is needed
+
+Array: TypeAlias = npt.NDArray[Any]
+PEAK_LR = 2e-3
+SHOWN = 40  # wrongly read images in the picture
+
+
+def network(pixels: int) -> nn.Sequential:
+    """Rows of pixels (n, pixels) to logits (n, 10)."""
+    return nn.Sequential(
+        nn.Linear(pixels, 256),
+        Tensor.relu,
+        nn.Dropout(0.2),
+        nn.Linear(256, 128),
+        Tensor.relu,
+        nn.Dropout(0.2),
+        nn.Linear(128, 10),
+    )
+
+
+def train(model: nn.Sequential, images: Array, labels: Array, options: argparse.Namespace) -> list[float]:
+    """Fit the model by AdamW, the learning rate falling along a cosine; the loss of every step."""
+    optimizer = nn.optim.AdamW([model], lr=PEAK_LR)
+
+    @jit
+    def step(batch_images: Tensor, batch_labels: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = model(batch_images).cross_entropy(batch_labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    order, losses = np.random.default_rng(options.seed), list[float]()
+    full = len(images) // options.batch * options.batch  # the rest waits for the next epoch's order
+    steps = options.epochs * full // options.batch
+    # in a log file the bar is a line now and then
+    interval = 0.1 if sys.stderr.isatty() else 5.0
+    with tqdm(total=options.epochs * full, unit=" images", unit_scale=True, mininterval=interval) as bar:
+        for _ in range(options.epochs):
+            for chosen in order.permutation(len(images))[:full].reshape(-1, options.batch):
+                optimizer.lr = PEAK_LR / 2 * (1 + math.cos(math.pi * len(losses) / steps))
+                losses.append(step(Tensor(images[chosen]), Tensor(labels[chosen])).item())
+                bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+                bar.update(len(chosen))
+    return losses
+
+
+def logits(model: nn.Sequential, images: Array) -> Array:
+    with Tensor.no_grad():
+        return model(Tensor(images)).numpy()
+
+
+def check_round_trip(model: nn.Sequential, images: Array, path: Path) -> None:
+    """Save the model, load it into a fresh one, and compare their answers."""
+    nn.state.safe_save(nn.state.get_state_dict(model), path)
+    fresh = network(images.shape[1])
+    nn.state.load_state_dict(fresh, nn.state.safe_load(path))
+    if not np.array_equal(logits(fresh, images), logits(model, images)):
+        sys.exit(f"{path}: the loaded network gives other answers than the one that was saved")
+    print(f"checkpoint: {path}, loaded into a fresh network: same answers")
+
+
+def draw(losses: list[float], images: Array, labels: Array, answers: Array, path: Path) -> None:
+    """The loss curve, and the test images that were read wrongly with what they show and what was read."""
+    import matplotlib.pyplot as plt
+
+    wrong = np.flatnonzero(answers != labels)
+    columns = 10
+    rows = math.ceil(min(len(wrong), SHOWN) / columns)
+    figure = plt.figure(figsize=(10, 4 + 1.3 * rows), layout="constrained")
+    grid = figure.add_gridspec(1 + rows, columns, height_ratios=[3] + [1] * rows)
+    curve = figure.add_subplot(grid[0, :])
+    curve.plot(losses, linewidth=1)
+    curve.set(xlabel="step", ylabel="loss", yscale="log")
+    curve.set_title(f"{len(wrong)} of {len(labels)} test images read wrongly"
+                    + (f", the first {SHOWN} below" if len(wrong) > SHOWN else "") + " (true > read)")
+    side = math.isqrt(images.shape[1])
+    for place, index in enumerate(wrong[:SHOWN]):
+        cell = figure.add_subplot(grid[1 + place // columns, place % columns])
+        cell.imshow(images[index].reshape(side, side), cmap="gray_r")
+        cell.set_title(f"{labels[index]} > {answers[index]}", fontsize=9)
+        cell.axis("off")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    print(f"picture: {path}")
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
+
+
+def read_options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a network to read handwritten digits.")
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", type=Path, help="MNIST's IDX files (default: the bundled digits)")
+    add("--device", metavar="NAME", help="where to compute (default: the best that is installed)")
+    add("--epochs", metavar="N", type=positive, default=20, help="passes over the images (20)")
+    add("--batch", metavar="N", type=positive, default=64, help="images in a step (64)")
+    add("--seed", metavar="N", type=int, default=0, help="weights, order and dropout (0)")
+    add("--out", metavar="FOLDER", type=Path, default=Path("runs", "digits"),
+        help="where the checkpoint and the picture go (runs/digits)")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.device:
+        set_default_device(options.device)
+    Tensor.manual_seed(options.seed)
+    dataset = mnist(options.data) if options.data else digits()
+    x_train, y_train, x_test, y_test = (part.numpy() for part in dataset)
+    x_train, x_test = x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1)
+    if options.batch > len(x_train):
+        sys.exit(f"--batch: expected at most {len(x_train)}, the images to train on, got {options.batch}")
+    print(f"{len(x_train)} images to train on, {len(x_test)} to test on, device {Device.DEFAULT}")
+
+    model = network(x_train.shape[1])
+    begin = time.perf_counter()
+    Tensor.training = True
+    losses = train(model, x_train, y_train, options)
+    Tensor.training = False
+    print(f"{options.epochs} epochs in {time.perf_counter() - begin:.1f} s, loss {losses[-1]:.4f}")
+
+    answers = logits(model, x_test).argmax(axis=1)
+    print(f"train accuracy: {(logits(model, x_train).argmax(axis=1) == y_train).mean():.3f}")
+    print(f"test accuracy: {(answers == y_test).mean():.3f}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    check_round_trip(model, x_test, options.out / "digits.safetensors")
+    draw(losses, x_test, y_test, answers, options.out / "digits.png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    try:
+        run(read_options(arguments))
+    except (UserError, OSError) as error:
+        sys.exit(f"digits.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

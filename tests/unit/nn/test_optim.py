@@ -1,0 +1,224 @@
+"""Optimizers: PyTorch's numbers step by step, and what they promise beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pluggrad import Tensor, dtypes
+from pluggrad.errors import ShapeError, ValueRangeError
+from pluggrad.nn import Linear, Sequential, optim, state
+from tests.unit.nn.optimizer_cases import CASES, STEPS, Case, gradients, learning_rate, start
+
+REFERENCES = np.load(Path(__file__).parents[2] / "data" / "optimizers.npz")
+TOLERANCE = {"rtol": 2e-6, "atol": 2e-7}
+
+
+def trajectory(case: Case, dtype: str = "float32") -> np.ndarray:
+    tensors = [Tensor(array, dtype=dtype) for array in start()]
+    optimizer = getattr(optim, case.optimizer)(tensors, **case.options)
+    first = optimizer.lr
+    rows = []
+    for step in range(STEPS):
+        for tensor, gradient in zip(tensors, gradients(step), strict=True):
+            tensor.grad = None if gradient is None else Tensor(gradient, dtype=dtype)
+        optimizer.lr = learning_rate(step, first)
+        optimizer.step()
+        rows.append(np.concatenate([tensor.numpy().ravel() for tensor in tensors]))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_numbers_of_pytorch(case):
+    np.testing.assert_allclose(trajectory(case), REFERENCES[case.name], **TOLERANCE)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_numbers_of_pytorch_now(case):
+    from tests.data import make_optimizers
+
+    np.testing.assert_allclose(trajectory(case), np.stack(make_optimizers.trajectory(case)), **TOLERANCE)
+
+
+def test_double_precision_is_kept():
+    case = next(case for case in CASES if case.name == "adam")
+    result = trajectory(case, "float64")
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, REFERENCES["adam"], rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_keeps_float32_averages():
+    x = Tensor([1.0, 2.0], dtype="float16")
+    optimizer = optim.Adam([x], lr=0.5)
+    assert {each.dtype for each in (*optimizer.m, *optimizer.v)} == {dtypes.float32}
+    x.grad = Tensor([1e-4, 1.0], dtype="float16")  # its square is no float16
+    optimizer.step()
+    assert x.dtype is dtypes.float16
+    np.testing.assert_allclose(x.numpy(), [0.5, 1.5], atol=1e-3)
+
+
+# ---- what may be optimized -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: model,
+        lambda model: [model],
+        lambda model: state.get_parameters(model),
+        lambda model: iter(model.parameters()),
+        lambda model: {"a": [model.weight], "b": model.bias},
+        lambda model: [model, model.weight],
+    ],
+)
+def test_modules_and_lists_alike(wrap):
+    model = Linear(2, 3)
+    optimizer = optim.SGD(wrap(model))
+    assert {id(tensor) for tensor in optimizer.params} == {id(model.weight), id(model.bias)}
+    assert len(optimizer.params) == 2
+
+
+def test_what_is_given_is_marked():
+    x = Tensor([1.0, 2.0])
+    optim.SGD([x])
+    assert x.requires_grad
+
+
+def test_frozen_and_integer_tensors_are_left_alone():
+    model = {"w": Tensor([1.0, 2.0]), "frozen": Tensor([1.0], requires_grad=False), "count": Tensor([3])}
+    optimizer = optim.SGD(model)
+    assert [id(tensor) for tensor in optimizer.params] == [id(model["w"])]
+
+
+@pytest.mark.parametrize("params", [[], [Tensor([1, 2])], object(), lambda x: x])
+def test_nothing_to_optimize(params):
+    with pytest.raises(ValueRangeError, match="Adam: expected at least one float tensor"):
+        optim.Adam(params)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("SGD", {"lr": -1.0}, "lr of at least 0, got -1.0"),
+        ("SGD", {"lr": float("nan")}, "finite lr"),
+        ("SGD", {"momentum": -0.1}, "momentum"),
+        ("SGD", {"nesterov": True}, "momentum above 0"),
+        ("Adam", {"b1": 1.0}, "b1 from 0 to below 1"),
+        ("Adam", {"eps": -1e-8}, "eps"),
+        ("AdamW", {"weight_decay": -0.1}, "AdamW: expected a finite weight_decay"),
+    ],
+)
+def test_options_out_of_range(name, options, message):
+    with pytest.raises(ValueRangeError, match=message):
+        getattr(optim, name)([Tensor([1.0])], **options)
+
+
+def test_a_bad_learning_rate_leaves_the_old_one():
+    optimizer = optim.SGD([Tensor([1.0])], lr=0.5)
+    with pytest.raises(ValueRangeError):
+        optimizer.lr = -1
+    assert optimizer.lr == 0.5
+
+
+def test_a_gradient_of_another_shape():
+    x = Tensor([1.0, 2.0])
+    optimizer = optim.SGD([x])
+    x.grad = Tensor([1.0, 2.0, 3.0])
+    with pytest.raises(ShapeError, match=r"SGD.step: expected a gradient of shape \(2,\), got \(3,\)"):
+        optimizer.step()
+    np.testing.assert_array_equal(x.numpy(), [1, 2])
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+def loss_of(model, x):
+    return (model(x) ** 2).mean()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_optimizer_made_after_backward(training, monkeypatch):
+    monkeypatch.setattr(Tensor, "training", training)
+    model, x = Linear(3, 2), Tensor([[1.0, 2.0, 3.0]])
+    before = model.weight.numpy().copy()
+    loss_of(model, x).backward()
+    gradient = model.weight.grad.numpy().copy()
+    optim.SGD(model, lr=0.5).step()
+    np.testing.assert_allclose(model.weight.numpy(), before - 0.5 * gradient, rtol=1e-6)
+
+
+def test_step_without_any_gradient():
+    x = Tensor([1.0, 2.0])
+    optim.Adam([x]).step()
+    np.testing.assert_array_equal(x.numpy(), [1, 2])
+
+
+def test_zero_grad():
+    x = Tensor([1.0, 2.0])
+    optimizer = optim.SGD([x])
+    (x * x).sum().backward()
+    assert x.grad is not None
+    optimizer.zero_grad()
+    assert x.grad is None
+
+
+def test_a_step_cuts_the_graph_of_the_parameters():
+    x = Tensor([1.0, 2.0])
+    optimizer = optim.SGD([x], lr=0.1)
+    for _ in range(3):
+        (x * x).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    (x * x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy(), rtol=1e-6)
+
+
+def test_schedule_step_computes_nothing_itself():
+    x = Tensor([1.0, 2.0])
+    optimizer = optim.Adam([x], lr=0.1)
+    (x * x).sum().backward()
+    changed = optimizer.schedule_step()
+    assert [id(tensor) for tensor in changed] == [id(t) for t in (x, optimizer.m[0], optimizer.v[0])]
+    Tensor.realize(*changed)
+    np.testing.assert_allclose(x.numpy(), [0.9, 1.9], rtol=1e-5)
+
+
+def test_an_old_value_that_was_kept_is_not_overwritten():
+    x = Tensor([1.0, 2.0])
+    optimizer = optim.SGD([x], lr=1.0)
+    kept = x.detach().clone()
+    doubled = x * 2
+    x.grad = Tensor([1.0, 1.0])
+    optimizer.step()
+    np.testing.assert_array_equal(x.numpy(), [0, 1])
+    np.testing.assert_array_equal(kept.numpy(), [1, 2])
+    np.testing.assert_array_equal(doubled.numpy(), [2, 4])
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_learning(name):
+    Tensor.manual_seed(1)
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((64, 3)).astype(np.float32)
+    y = Tensor(x @ np.array([[1.0], [-2.0], [0.5]], np.float32) + 0.25)
+    model = Sequential(Linear(3, 1))
+    optimizer = getattr(optim, name)(model, lr=0.1)
+    for _ in range(150):
+        loss = ((model(Tensor(x)) - y) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1e-2
+
+
+def test_they_show_their_options():
+    x = [Tensor([1.0])]
+    assert repr(optim.SGD(x, lr=0.1)) == (
+        "SGD(1 tensors, lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False)"
+    )
+    assert repr(optim.AdamW(x)) == (
+        "AdamW(1 tensors, lr=0.001, b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01)"
+    )
