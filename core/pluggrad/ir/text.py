@@ -68,24 +68,26 @@ def graph_text(roots: Iterable[Node], arg: Callable[[Node], str] | None = None) 
 
 
 def parse_graph(lines: Iterable[str], op_set: Mapping[str, Op],
-                arg: Callable[[Op, str, DType | None], Any]) -> list[Node]:
+                arg: Callable[[Op, str | None, DType | None], Any]) -> list[Node]:
     """The nodes of `graph_text`, in its order, for a stage whose types are dtypes.
 
-    `arg(op, text, dtype)` reads an argument. FileFormatError names the first line that cannot be read.
+    `arg(op, text, dtype)` reads an argument, ValueError if it cannot; text is None where there is none.
+    FileFormatError names the first line that cannot be read.
     """
     nodes: dict[int, Node] = {}
     for line in lines:
         match = _LINE.fullmatch(line.strip())
         op = op_set.get(match["op"].upper()) if match else None
-        if match is None or op is None:
+        sources = re.findall(r"%(\d+)", match["src"] or "") if match else []
+        if match is None or op is None or op.arity not in (-1, len(sources)):
             expected = "a line like '%3 = add(%1, %2): float32'"
             raise FileFormatError(op="parse", expected=expected, got=repr(line))
         try:
             dtype = by_name(match["type"]) if match["type"] else None
-            sources = tuple([nodes[int(number)] for number in re.findall(r"%(\d+)", match["src"] or "")])
-            argument = None if match["arg"] is None else arg(op, match["arg"], dtype)
+            src = tuple([nodes[int(number)] for number in sources])
+            argument = arg(op, match["arg"], dtype)
         except (KeyError, ValueError, SyntaxError, TypeError) as error:
             expected = "known sources, an argument and a dtype"
             raise FileFormatError(op="parse", expected=expected, got=repr(line)) from error
-        nodes[int(match["number"])] = node(op, sources, argument, dtype)
+        nodes[int(match["number"])] = node(op, src, argument, dtype)
     return list(nodes.values())

@@ -73,7 +73,10 @@ def const(value: Scalar, dtype: DType = dtypes.int64) -> Node:
         packed = struct.pack(form, value)
     except OverflowError:  # beyond the format's range: infinity, as a rounding conversion gives
         packed = struct.pack(form, float("inf") if value > 0 else float("-inf"))
-    return node(ops.CONST, (), ConstBits(int.from_bytes(packed, "little"), True), dtype)
+    bits = int.from_bytes(packed, "little")
+    if dtype is dtypes.bfloat16 and value == value:  # nearest, ties to even, in the upper half of a float32
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return node(ops.CONST, (), ConstBits(bits, True), dtype)
 
 
 def axis(id: int) -> Node:  # noqa: A002

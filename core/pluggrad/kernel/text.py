@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 from pluggrad.dtypes import ALL, DType, by_name
 from pluggrad.errors import FileFormatError
+from pluggrad.graph.ops import ELEMENTWISE
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.text import arg_text, graph_text, parse_graph
 from pluggrad.kernel import ops
@@ -24,6 +25,7 @@ from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, ConstBits, Kerne
 _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
 _BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout) (" + _DTYPE + r")\[(\d+)\]")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
+_WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD}
 _AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|LOOP|REDUCE|TILE|VECTOR) (\d+)")
 
 
@@ -61,7 +63,11 @@ def _parse_const(text: str, dtype: DType) -> ConstBits:
     return ConstBits(int(text == "True") if dtype.kind == "b" else int(text), False)
 
 
-def _parse_arg(op: Op, text: str, dtype: DType | None) -> Any:
+def _parse_arg(op: Op, text: str | None, dtype: DType | None) -> Any:
+    if (text is None) != (op in _WITHOUT_ARG):
+        raise ValueError(op.name)
+    if text is None:
+        return None
     if op is ops.CONST and dtype is not None:
         return _parse_const(text, dtype)
     if op is ops.REDUCE:
