@@ -64,3 +64,9 @@ def scalar(value: PythonScalar | HostRead, dtype: DType) -> Scalar:
     if number == 0.0:
         return Scalar(0.0, math.copysign(1.0, number) < 0, source)
     return Scalar(number, False, source)
+
+
+class ValueSlot(NamedTuple):
+    """Stands for a Scalar in a normalized graph: run-time value `slot`."""
+
+    slot: int

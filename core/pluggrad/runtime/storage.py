@@ -6,7 +6,7 @@ place or in new memory; nodes that hold the old version keep reading the old val
 from __future__ import annotations
 
 from typing import Any
-from weakref import finalize
+from weakref import ref
 
 from pluggrad.dtypes import DType
 from pluggrad.graph import ops
@@ -23,7 +23,7 @@ class Storage:
     `fault` is the error that made the contents unusable (an interrupted write), or None.
     """
 
-    __slots__ = ("device", "block", "version", "fault", "exported", "__weakref__")
+    __slots__ = ("device", "block", "version", "fault", "exported", "_pool", "__weakref__")
 
     def __init__(self, device: DeviceId, pool: Pool, nbytes: int) -> None:
         self.device = device
@@ -31,7 +31,12 @@ class Storage:
         self.version = 0
         self.fault: Exception | None = None
         self.exported = False  # memory is seen from outside (NumPy, DLPack): never overwritten in place
-        finalize(self, pool.give, self.block).atexit = False
+        self._pool = pool
+
+    def __del__(self) -> None:
+        block = getattr(self, "block", None)  # taking it may have failed
+        if block is not None:
+            self._pool.give(block)
 
 
 class BufferVersion:
@@ -41,12 +46,13 @@ class BufferVersion:
     identity: the leaf that it stands for, if it is one. depth: realizations between it and its oldest leaf.
     """
 
-    __slots__ = ("storage", "version", "history", "identity", "depth", "cut", "__weakref__")
+    __slots__ = ("storage", "version", "history", "identity", "depth", "cut", "owner", "__weakref__")
 
     def __init__(self, storage: Storage, identity: Identity | None = None, history: Node | None = None) -> None:
         self.storage, self.version = storage, storage.version
         self.identity, self.history = identity, history
         self.depth = 0
+        self.owner: ref[Any] | None = None  # the handle bound to it: what a captured function looks state up through
         self.cut = False  # history was dropped for its depth (setting HISTORY_LIMIT)
 
     def __repr__(self) -> str:

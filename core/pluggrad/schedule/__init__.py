@@ -1,1 +1,18 @@
-"""See docs/architecture.md."""
+"""Graph -> Regions: what is computed into memory, and what shares a kernel."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pluggrad.graph import ops
+from pluggrad.ir.node import Node
+from pluggrad.schedule.fuse import fuse
+from pluggrad.schedule.region import Member, Region
+from pluggrad.schedule.stages import find_stages
+
+__all__ = ["Member", "Region", "schedule"]
+
+
+def schedule(roots: Sequence[Node], cores: int) -> tuple[Region, ...]:
+    """Regions that compute `roots` (a normalized graph: no LEAF, DETACH or empty nodes), in an order that can run."""
+    wanted = {root for root in roots if root.op is not ops.INPUT}
+    return fuse(find_stages(list(dict.fromkeys(roots))), wanted, cores)

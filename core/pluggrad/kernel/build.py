@@ -1,0 +1,222 @@
+"""Region -> Kernel: expressions of the graph become loads, arithmetic and reductions over axes.
+
+Movement ops vanish into index functions on the way; what they put outside of a source (padding) becomes a gate.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pluggrad import dtypes
+from pluggrad.graph import ops as g
+from pluggrad.graph.scalar import ValueSlot
+from pluggrad.graph.types import Shape
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.index_nodes import gate_node, index_node
+from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, Role, axis, const
+from pluggrad.kernel.threefry import threefry
+from pluggrad.schedule.region import Member, Region, domain
+from pluggrad.shape.index import Condition, Index, axis_index, flatten, source_index, view_index
+
+_REDUCTIONS = {g.SUM: "ADD", g.PROD: "MUL", g.RMAX: "MAX", g.RMIN: "MIN"}
+Gate = tuple[Condition, ...]
+Place = tuple[Node, Index, Gate]  # a graph node, evaluated at an index, under conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A kernel, the graph nodes whose buffers are its parameters, and the graph's value slots behind its values."""
+
+    kernel: Kernel
+    params: tuple[Node, ...]
+    slots: tuple[int, ...]
+
+
+def build(region: Region) -> Built:
+    """The kernel of one region. Its buffers are the region's outputs, then what it reads."""
+    return _Builder(region).run()
+
+
+class _Builder:
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.members = {m.root: m for m in region.members}
+        self.reads = frozenset(region.reads)
+        self.axes: list[Axis] = [Axis(i, extent, "PARALLEL") for i, extent in enumerate(region.outer)]
+        self.shared_axes: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self.levels = self._levels()
+        self.params: dict[Node, int] = {}
+        self.slots: dict[int, int] = {}
+        self.values: list[dtypes.DType] = []
+        self.done: dict[Place, Node] = {}
+
+    def _levels(self) -> dict[Node, int]:
+        """Reductions of one level do not depend on each other, and share loops where their extents agree."""
+        levels: dict[Node, int] = {}
+        for n in toposort(self.members, lambda m: () if m in self.reads else m.src):
+            below = max([levels[s] for s in n.src], default=0) if n not in self.reads else 0
+            levels[n] = below + 1 if n in self.members and n.op in g.REDUCE else below
+        return levels
+
+    def run(self) -> Built:
+        stored = [m for m in self.region.members if m.stored]
+        roles: list[Role] = ["inout" if m.root.op is g.UPDATE else "out" for m in stored]
+        for m in stored:
+            self.params[m.root] = len(self.params)
+        stores = tuple([self._store(m) for m in stored])
+        reads = [n for n in self.params if n not in self.members]
+        buffers = [BufferParam(m.root.dtype, m.root.type.size, role) for m, role in zip(stored, roles, strict=True)]
+        buffers += [BufferParam(n.dtype, n.type.size, "in") for n in reads]
+        kernel = Kernel(self._name(), tuple(buffers), tuple(self.values), tuple(self.axes), stores)
+        return Built(kernel, tuple(self.params), tuple(self.slots))
+
+    def _name(self) -> str:
+        """What people read in listings: the reductions and the outputs' last ops, and the domain."""
+        words = [m.root.op.name.lower() for m in self.region.members][:4]
+        return "_".join([*words, *map(str, self.region.outer[:4])])
+
+    def _store(self, member: Member) -> Node:
+        index, axes = self._domain_index(member)
+        root = member.root
+        if root.op is g.UPDATE:
+            base, value = root.src
+            shapes = _view_shapes(root.arg, base.shape)
+            position = flatten(view_index(root.arg, index, shapes), base.shape)
+            stored = self._value((value, index, ()))
+        else:
+            position = flatten(index, root.shape)
+            stored = self._value((root, index, ()))
+        return node(ops.STORE, (index_node(position), stored), (self.params[root], axes), root.dtype)
+
+    def _domain_index(self, member: Member) -> tuple[Index, tuple[int, ...]]:
+        """The index of a member's domain in outer and inner axes, and the ids of the axes it ranges over."""
+        shape = domain(member.root)
+        inner = tuple([d for d, outer in zip(shape, member.outer, strict=True) if outer is None and d > 1])
+        ids = iter(self._new_axes(("inner", inner), inner, "LOOP"))
+        index = tuple([axis_index(outer, d) if outer is not None else axis_index(next(ids) if d > 1 else 0, d)
+                       for d, outer in zip(shape, member.outer, strict=True)])
+        return index, (*range(len(self.region.outer)), *self.shared_axes[("inner", inner)])
+
+    def _new_axes(self, key: tuple[object, ...], extents: Shape, kind: str) -> tuple[int, ...]:
+        found = self.shared_axes.get(key)
+        if found is not None:
+            return found
+        ids = tuple(range(len(self.axes), len(self.axes) + len(extents)))
+        self.axes += [Axis(i, extent, kind) for i, extent in zip(ids, extents, strict=True)]  # type: ignore[arg-type]
+        self.shared_axes[key] = ids
+        return ids
+
+    # ---- expressions, without recursion: a place is finished once every place it depends on is -----------------------
+    def _value(self, goal: Place) -> Node:
+        stack = [goal]
+        while stack:
+            place = stack[-1]
+            if place in self.done:
+                stack.pop()
+                continue
+            needed = self._needs(place)
+            missing = [p for p in needed if p not in self.done]
+            if missing:
+                stack.extend(missing)
+                continue
+            self.done[place] = self._combine(place, [self.done[p] for p in needed])
+            stack.pop()
+        return self.done[goal]
+
+    def _is_param(self, n: Node) -> bool:
+        return n.op is g.INPUT or (n not in self.members and n in self.reads)
+
+    def _needs(self, place: Place) -> list[Place]:
+        n, index, gate = place
+        if self._is_param(n) or n.op in (g.CONST, g.IOTA):
+            return []
+        if n.op in g.REDUCE:
+            return [(n.src[0], self._reduce_index(n, index), ())]
+        if n.op in g.MOVEMENT:
+            moved, checks = source_index(n.op.name.lower(), n.arg, index, n.shape, n.src[0].shape)
+            return [(n.src[0], moved, gate + tuple([c for c in checks if c not in gate]))]
+        if n.op is g.RANDOM_BITS:
+            return [(s, (), ()) for s in n.src]
+        return [(s, index, gate) for s in n.src]
+
+    def _reduce_axes(self, n: Node) -> tuple[int, ...]:
+        extents = tuple([n.src[0].shape[i] for i in n.arg if n.src[0].shape[i] > 1])
+        return self._new_axes((self.levels[n], extents), extents, "REDUCE")
+
+    def _reduce_index(self, n: Node, index: Index) -> Index:
+        kept, reduced = iter(index), iter(self._reduce_axes(n))
+        return tuple([(axis_index(next(reduced), d) if d > 1 else axis_index(0, 1)) if i in n.arg else next(kept)
+                      for i, d in enumerate(n.src[0].shape)])
+
+    def _combine(self, place: Place, sources: list[Node]) -> Node:
+        n, index, gate = place
+        if self._is_param(n):
+            number = self.params.setdefault(n, len(self.params))
+            position = index_node(flatten(index, n.shape))
+            test = gate_node(gate)
+            return node(ops.LOAD, (position,) if test is None else (position, test), number, n.dtype)
+        if n.op is g.CONST:
+            return self._constant(n)
+        if n.op is g.IOTA:
+            return _cast(index_node(index[0]), n.dtype)
+        if n.op in g.REDUCE:
+            return self._reduction(n, sources[0])
+        if n.op is g.PAD:
+            return _padded(sources[0], gate_node(self._needs(place)[0][2]), n.dtype)
+        if n.op in g.MOVEMENT or n.op.kind == "identity":
+            return sources[0]
+        if n.op is g.RANDOM_BITS:
+            low = _cast(index_node(flatten(index, n.shape)), dtypes.uint32)
+            return threefry(sources[0], sources[1], sources[2], low)
+        return node(n.op, tuple(sources), None, n.dtype)
+
+    def _constant(self, n: Node) -> Node:
+        if not isinstance(n.arg, ValueSlot):
+            return const(n.arg.python, n.dtype)
+        if n.arg.slot not in self.slots:
+            self.slots[n.arg.slot] = len(self.values)
+            self.values.append(n.dtype)
+        return node(ops.VALUE, (), self.slots[n.arg.slot], n.dtype)
+
+    def _reduction(self, n: Node, source: Node) -> Node:
+        axes = self._reduce_axes(n)
+        if not axes:
+            return source
+        inside = dtypes.uint8 if n.dtype.kind == "b" else dtypes.accumulator_dtype(n.dtype)
+        if inside is dtypes.float32 and n.dtype is not inside and n.op in (g.RMAX, g.RMIN):
+            inside = n.dtype  # comparing needs no wider dtype
+        reduced = node(ops.REDUCE, (_cast(source, inside),), (_REDUCTIONS[n.op], axes), inside)
+        return _cast(reduced, n.dtype)
+
+
+def _cast(x: Node, dtype: dtypes.DType) -> Node:
+    return x if x.type is dtype else node(g.CAST, (x,), None, dtype)
+
+
+def _padded(value: Node, gate: Node | None, dtype: dtypes.DType) -> Node:
+    """Zero outside the gate; a load under this very gate is zero there already."""
+    if gate is None or (value.op is ops.LOAD and len(value.src) > 1 and value.src[1] is gate):
+        return value
+    return node(g.WHERE, (gate, value, const(0, dtype)), None, dtype)
+
+
+def _view_shapes(steps: tuple[tuple[str, object], ...], base: Shape) -> list[Shape]:
+    """Shapes of the base and after each movement step."""
+    shapes = [base]
+    for name, arg in steps:
+        shapes.append(_step_shape(name, arg, shapes[-1]))
+    return shapes
+
+
+def _step_shape(name: str, arg: object, shape: Shape) -> Shape:
+    if name in ("reshape", "expand"):
+        return arg  # type: ignore[return-value]
+    if name == "permute":
+        return tuple([shape[i] for i in arg])  # type: ignore[attr-defined]
+    if name == "slice":
+        return tuple([size for _, size, _ in arg])  # type: ignore[attr-defined]
+    return shape  # flip
+
+
+__all__ = ["Built", "axis", "build"]

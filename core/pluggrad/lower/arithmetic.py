@@ -1,0 +1,188 @@
+"""Rewrites of arithmetic that give every op the meaning that graph/ops.py words, on hardware that lacks it."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pluggrad import dtypes
+from pluggrad.dtypes import DType, Scalar
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node, Op, node
+from pluggrad.ir.walk import rewrite
+from pluggrad.kernel import ops
+from pluggrad.kernel.kernel import const
+from pluggrad.target import Capabilities
+
+Stores = tuple[Node, ...]
+
+
+def _make(op: Op, *src: Node) -> Node:
+    return node(op, src, None, dtypes.bool_ if op.kind == "compare" else src[-1].type)
+
+
+def _where(condition: Node, x: Node, y: Node) -> Node:
+    return node(g.WHERE, (condition, x, y), None, x.type)
+
+
+def _cast(x: Node, dtype: DType) -> Node:
+    return x if x.type is dtype else node(g.CAST, (x,), None, dtype)
+
+
+def _like(x: Node, value: Scalar) -> Node:
+    return const(value, x.type)
+
+
+def _apply(stores: Stores, rule: Callable[[Node, tuple[Node, ...]], Node]) -> Stores:
+    replaced = rewrite(stores, rule)
+    return tuple([replaced[s] for s in stores])
+
+
+# ---- integers --------------------------------------------------------------------------------------------------------
+def safe_integers(stores: Stores, capabilities: Capabilities) -> Stores:
+    """IDIV, MOD and shifts get defined results for every operand; floats' MOD and every POW become arithmetic."""
+    return _apply(stores, lambda n, src: _SAFE[n.op](*src) if n.op in _SAFE else node(n.op, src, n.arg, n.type))
+
+
+def _divisor(x: Node, y: Node) -> tuple[Node, Node]:
+    """Whether x // y is defined, and a divisor that never traps: 1 where y is 0 or the quotient overflows."""
+    zero = _make(g.EQ, y, _like(y, 0))
+    trap = zero
+    if x.type.kind == "i":
+        overflow = _make(g.AND, _make(g.EQ, x, _like(x, x.type.min)), _make(g.EQ, y, _like(y, -1)))
+        trap = _make(g.OR, zero, overflow)
+    return zero, _where(trap, _like(y, 1), y)
+
+
+def _floor_divide(x: Node, y: Node) -> Node:
+    zero, divisor = _divisor(x, y)
+    quotient = node(ops.CDIV, (x, divisor), None, x.type)
+    if x.type.kind == "i":
+        rest = node(ops.CMOD, (x, divisor), None, x.type)
+        lower = _make(g.AND, _make(g.NE, rest, _like(x, 0)), _make(g.NE, *[_make(g.LT, v, _like(v, 0)) for v in (rest, divisor)]))
+        quotient = _make(g.SUB, quotient, _cast(lower, x.type))
+    return _where(zero, _like(x, 0), quotient)
+
+
+def _modulo(x: Node, y: Node) -> Node:
+    if x.type.is_float:
+        rest = _make(g.SUB, x, _make(g.MUL, _make(g.FLOOR, _make(g.DIV, x, y)), y))
+        infinite = _make(g.EQ, _make(g.ABS, y), _like(y, float("inf")))  # x % inf is x, or inf where signs differ
+        differ = _make(g.AND, _make(g.NE, x, _like(x, 0)), _make(g.NE, *[_make(g.LT, v, _like(v, 0)) for v in (x, y)]))
+        finite = _make(g.LT, _make(g.ABS, x), _like(x, float("inf")))
+        return _where(_make(g.AND, infinite, finite), _where(differ, y, x), rest)
+    zero, divisor = _divisor(x, y)
+    rest = node(ops.CMOD, (x, divisor), None, x.type)
+    if x.type.kind == "i":
+        lower = _make(g.AND, _make(g.NE, rest, _like(x, 0)), _make(g.NE, *[_make(g.LT, v, _like(v, 0)) for v in (rest, divisor)]))
+        rest = _make(g.ADD, rest, _where(lower, divisor, _like(x, 0)))
+    return _where(zero, _like(x, 0), rest)
+
+
+def _in_width(x: Node, y: Node) -> tuple[Node, Node]:
+    """Whether a shift count is below the width (a negative one is not), and the count made harmless."""
+    width = _like(y, x.type.bits)
+    inside = _make(g.LT, y, width)
+    if y.type.kind == "i":
+        inside = _make(g.AND, _make(g.LE, _like(y, 0), y), inside)
+    return inside, _where(inside, y, _like(y, 0))
+
+
+def _shift_left(x: Node, y: Node) -> Node:
+    if y.op is ops.CONST and 0 <= y.arg.bits < x.type.bits:
+        return _make(g.SHL, x, y)
+    inside, count = _in_width(x, y)
+    return _where(inside, _make(g.SHL, x, count), _like(x, 0))
+
+
+def _shift_right(x: Node, y: Node) -> Node:
+    if y.op is ops.CONST and 0 <= y.arg.bits < x.type.bits:
+        return _make(g.SHR, x, y)
+    inside, count = _in_width(x, y)
+    beyond = _make(g.SHR, x, _like(x, x.type.bits - 1)) if x.type.kind == "i" else _like(x, 0)
+    return _where(inside, _make(g.SHR, x, count), beyond)
+
+
+# ---- powers ----------------------------------------------------------------------------------------------------------
+def _power(x: Node, y: Node) -> Node:
+    if x.type.is_float:
+        wide = dtypes.float64  # exp(y * log(x)) loses as many bits as the exponent has: float32 is right to an ulp this way
+        return _cast(_float_power(_cast(x, wide), _cast(y, wide)), x.type)
+    return _int_power(x, y)
+
+
+def _float_power(x: Node, y: Node) -> Node:
+    """C's pow in float64 from exp and log, with its special cases."""
+    one, zero, infinity = _like(x, 1.0), _like(x, 0.0), _like(x, float("inf"))
+    magnitude = _make(g.EXP, _make(g.MUL, y, _make(g.LOG, _make(g.ABS, x))))
+    whole = _make(g.EQ, _make(g.FLOOR, y), y)
+    half = _make(g.MUL, y, _like(y, 0.5))
+    odd = _make(g.AND, whole, _make(g.NE, _make(g.FLOOR, half), half))
+    negative = _make(g.OR, _make(g.LT, x, zero), _make(g.LT, _make(g.DIV, one, x), zero))  # -0.0 too
+    undefined = _make(g.AND, _make(g.AND, _make(g.LT, x, zero), _make(g.LT, _make(g.ABS, x), infinity)),
+                      _make(g.AND, _make(g.NE, _make(g.FLOOR, y), y), _make(g.EQ, y, y)))
+    signed = _where(_make(g.AND, negative, odd), _make(g.NEG, magnitude), magnitude)
+    result = _where(undefined, _like(x, float("nan")), signed)
+    is_one = _make(g.OR, _make(g.EQ, y, zero), _make(g.EQ, x, one))
+    minus_one = _make(g.AND, _make(g.EQ, x, _like(x, -1.0)), _make(g.EQ, _make(g.ABS, y), infinity))
+    return _where(_make(g.OR, is_one, minus_one), one, result)
+
+
+def _int_power(x: Node, y: Node) -> Node:
+    """Square and multiply over every bit of the exponent; a negative exponent leaves only 1 and -1."""
+    bits = y.type.bits - (1 if y.type.kind == "i" else 0)
+    result, base = _like(x, 1), x
+    for bit in range(bits):
+        chosen = _make(g.NE, _make(g.AND, y, _like(y, 1 << bit)), _like(y, 0))
+        result = _where(chosen, _make(g.MUL, result, base), result)
+        base = _make(g.MUL, base, base)
+    if y.type.kind != "i":
+        return result
+    odd = _make(g.NE, _make(g.AND, y, _like(y, 1)), _like(y, 0))
+    unit = _where(_make(g.EQ, x, _like(x, 1)), x, _where(_make(g.EQ, x, _like(x, -1)), _where(odd, x, _like(x, 1)), _like(x, 0)))
+    return _where(_make(g.LT, y, _like(y, 0)), unit, result)
+
+
+_SAFE: dict[Op, Callable[..., Node]] = {g.IDIV: _floor_divide, g.MOD: _modulo, g.SHL: _shift_left, g.SHR: _shift_right,
+                                        g.POW: _power}
+
+
+# ---- dtypes and ops that a target lacks ------------------------------------------------------------------------------
+def widen(stores: Stores, capabilities: Capabilities) -> Stores:
+    """Floats that the target stores but does not compute in are computed in float32 and rounded after each op."""
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        narrow = next((s.type for s in (n, *n.src) if s.type.is_float and s.type.name not in capabilities.arithmetic), None)
+        if narrow is None or n.op not in g.ELEMENTWISE | {ops.REDUCE} or n.op.kind == "cast":
+            return node(n.op, src, n.arg, n.type)
+        wide = tuple([_cast(s, dtypes.float32) if s.type is narrow else s for s in src])
+        made = node(n.op, wide, n.arg, dtypes.float32 if n.type is narrow else n.type)
+        return _cast(made, n.type)
+
+    return _apply(stores, rule)
+
+
+def _tanh(x: Node) -> Node:
+    """1 - 2 / (exp(2x) + 1): saturates without overflow."""
+    doubled = _make(g.EXP, _make(g.ADD, x, x))
+    return _make(g.SUB, _like(x, 1), _make(g.DIV, _like(x, 2), _make(g.ADD, doubled, _like(x, 1))))
+
+
+_DECOMPOSED: dict[Op, Callable[..., Node]] = {
+    g.EXP: lambda x: _make(g.EXP2, _make(g.MUL, x, _like(x, 1.4426950408889634))),
+    g.LOG: lambda x: _make(g.MUL, _make(g.LOG2, x), _like(x, 0.6931471805599453)),
+    g.COS: lambda x: _make(g.SIN, _make(g.ADD, x, _like(x, 1.5707963267948966))),
+    g.TANH: _tanh,
+    g.RECIP: lambda x: _make(g.DIV, _like(x, 1), x),
+    g.NEG: lambda x: _make(g.SUB, _like(x, -0.0 if x.type.is_float else 0), x),
+    g.ABS: lambda x: _where(_make(g.LT, x, _like(x, 0)), _make(g.NEG, x), x),
+}
+
+
+def decompose(stores: Stores, capabilities: Capabilities) -> Stores:
+    """Ops that the renderer does not declare are written in those that it does."""
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op in _DECOMPOSED and n.op.name not in capabilities.ops:
+            return _DECOMPOSED[n.op](*src)
+        return node(n.op, src, n.arg, n.type)
+
+    return _apply(stores, rule)

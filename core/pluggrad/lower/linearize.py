@@ -1,0 +1,310 @@
+"""Kernel -> instructions: derives the loop nest.
+
+A node is placed in the outermost block where all loop axes it depends on are bound, so loop-invariant code leaves
+loops by construction. A reduction opens its loops in the block where its own free axes are bound. Loops whose last
+step is partial (TAIL) run their full steps without gates, then the last one with them.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pluggrad import dtypes
+from pluggrad.dtypes import DType
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.index_nodes import INDEX
+from pluggrad.kernel.kernel import Axis, Kernel, axis
+from pluggrad.lower.program import Instr
+from pluggrad.tune.actions import identity_of
+
+_NAMES = {"ADD": g.ADD, "MUL": g.MUL, "MAX": g.MAX, "MIN": g.MIN}
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    """An instruction whose operands are items; a block holds its own items."""
+
+    op: str
+    dtype: DType | None
+    src: tuple[_Item, ...] = ()
+    arg: Any = None
+    axes: tuple[int, ...] = ()
+    body: list[_Item] | None = None
+    otherwise: list[_Item] | None = None
+
+
+@dataclass(slots=True)
+class _Block:
+    """An open block: loop axes bound here and further out, what was computed in it, the tails known to be full."""
+
+    bound: frozenset[int]
+    items: list[_Item] = field(default_factory=list)
+    memo: dict[Node, _Item] = field(default_factory=dict)
+
+
+def linearize(kernel: Kernel) -> tuple[Instr, ...]:
+    """The instructions of one kernel, in order."""
+    return _flatten(_Linearizer(kernel).run())
+
+
+class _Linearizer:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.axes = {a.id: a for a in kernel.axes}
+        self.order = toposort(kernel.stores)
+        self.loops: dict[Node, frozenset[int]] = {}
+        self.registers: dict[Node, tuple[int, ...]] = {}
+        self.groups: dict[tuple[Any, ...], list[Node]] = {}
+        self.tails: dict[int, list[Node]] = {}
+        self.full: set[Node] = set()
+        self.blocks: list[_Block] = []
+        self.floor = 0  # nothing is placed in blocks below this one
+        for n in self.order:
+            self._dependencies(n)
+
+    def _dependencies(self, n: Node) -> None:
+        loops = frozenset().union(*[self.loops[s] for s in n.src])
+        registers = set().union(*[self.registers[s] for s in n.src])
+        if n.op is ops.AXIS:
+            loops, registers = (frozenset(), {n.arg}) if self._is_register(n.arg) else (frozenset({n.arg}), set())
+        elif n.op is ops.TAIL:
+            loops, registers = frozenset({n.arg[0]}), {n.arg[1]}
+            self.tails.setdefault(n.arg[0], []).append(n)
+        elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:
+            registers |= {id for id, _ in n.arg[1]}
+        elif n.op is ops.REDUCE:
+            loops, registers = loops - set(n.arg[1]), registers - set(n.arg[1])
+            self.groups.setdefault((n.arg[1], loops), []).append(n)
+        self.loops[n], self.registers[n] = loops, tuple(sorted(registers))
+
+    def _is_register(self, id: int) -> bool:  # noqa: A002
+        return self.axes[id].kind in ("TILE", "VECTOR")
+
+    # ---- blocks ------------------------------------------------------------------------------------------------------
+    def _bound(self) -> frozenset[int]:
+        return self.blocks[-1].bound if self.blocks else frozenset()
+
+    def _append(self, level: int, item: _Item) -> _Item:
+        self.blocks[level].items.append(item)
+        return item
+
+    def _level(self, loops: frozenset[int]) -> int:
+        for level in range(self.floor, len(self.blocks)):
+            if loops <= self.blocks[level].bound:
+                return level
+        raise AssertionError(f"{self.kernel.name}: loop axes {set(loops)} are not open")
+
+    def _found(self, n: Node) -> _Item | None:
+        for block in self.blocks:
+            item = block.memo.get(n)
+            if item is not None:
+                return item
+        return None
+
+    def run(self) -> list[_Item]:
+        parallel = [a for a in self.kernel.axes if a.kind == "PARALLEL"]
+        root = _Block(frozenset(a.id for a in parallel))
+        self.blocks.append(root)
+        self._decode_task(parallel)
+        tails = [t for a in parallel for t in self.tails.get(a.id, []) if t.arg[3] >= t.arg[2]]
+        if not tails:
+            self._stores()
+            return root.items
+        fullness: _Item | None = None
+        for tail in dict.fromkeys((t.arg[0], t.arg[3] // t.arg[2]) for t in tails):
+            index = root.memo[axis(tail[0])]
+            limit = self._append(0, _Item("CONST", INDEX, arg=tail[1]))
+            test = self._append(0, _Item("LT", dtypes.bool_, (index, limit)))
+            fullness = test if fullness is None else self._append(0, _Item("AND", dtypes.bool_, (fullness, test)))
+        assert fullness is not None
+        self.floor = 1
+        self.full = set(tails)
+        body = self._inside(root.bound, self._stores)
+        self.full = set()
+        otherwise = self._inside(root.bound, self._stores)
+        self._append(0, _Item("IF", None, (fullness,), body=body, otherwise=otherwise))
+        return root.items
+
+    def _inside(self, bound: frozenset[int], emit: Callable[[], None]) -> list[_Item]:
+        """Emit into a block of its own."""
+        self.blocks.append(_Block(bound))
+        emit()
+        return self.blocks.pop().items
+
+    def _decode_task(self, parallel: list[Axis]) -> None:
+        """The last PARALLEL axis runs fastest."""
+        memo = self.blocks[0].memo
+        if not parallel:
+            return
+        rest = self._append(0, _Item("TASK", INDEX))
+        for a in reversed(parallel[1:]):
+            extent = self._append(0, _Item("CONST", INDEX, arg=a.extent))
+            memo[axis(a.id)] = self._append(0, _Item("CMOD", INDEX, (rest, extent)))
+            rest = self._append(0, _Item("CDIV", INDEX, (rest, extent)))
+        memo[axis(parallel[0].id)] = rest
+
+    def _loop_nest(self, ids: list[int], emit: Callable[[], None]) -> None:
+        """Open loops over `ids`, outermost first, and emit inside; a loop with a tail is peeled."""
+        if not ids:
+            emit()
+            return
+        current, deeper = ids[0], ids[1:]
+        extent, bound, level = self.axes[current].extent, self._bound() | {current}, len(self.blocks) - 1
+        node = axis(current)
+        tails = self.tails.get(current, [])
+        whole = tails[0].arg[3] // tails[0].arg[2] if tails else extent
+
+        def run(counter: _Item, full: bool) -> list[_Item]:
+            before = set(self.full)
+            if full:
+                self.full |= set(tails)
+            self.blocks.append(_Block(bound, memo={node: counter}))
+            self._loop_nest(deeper, emit)
+            self.full = before
+            return self.blocks.pop().items
+
+        if whole > 1 or (whole == 1 and extent == 1):
+            loop = _Item("LOOP", INDEX, arg=(0, whole))
+            loop.body = run(loop, True)
+            self._append(level, loop)
+        elif whole == 1:
+            first = self._append(level, _Item("CONST", INDEX, arg=0))
+            self.blocks[level].items.extend(run(first, True))
+        if whole < extent:
+            last = self._append(level, _Item("CONST", INDEX, arg=whole))
+            self.blocks[level].items.extend(run(last, False))
+
+    def _ordered(self, ids: Iterable[int]) -> list[int]:
+        wanted = set(ids)
+        return [a.id for a in self.kernel.axes if a.id in wanted]
+
+    def _stores(self) -> None:
+        """Stores over the same loops share them; each group after the one before."""
+        groups: dict[tuple[int, ...], list[Node]] = {}
+        for store in self.kernel.stores:
+            loops = self._ordered(id for id in self._store_axes(store) if self.axes[id].kind == "LOOP")
+            groups.setdefault(tuple(loops), []).append(store)
+        for loops, stores in groups.items():
+            self._loop_nest(list(loops), lambda stores=stores: [self._store(s) for s in stores] and None)  # type: ignore[misc]
+
+    def _store_axes(self, store: Node) -> tuple[int, ...]:
+        return store.arg[2]  # type: ignore[no-any-return]
+
+    def _store(self, store: Node) -> None:
+        items = [self._emit(s) for s in store.src]
+        buffer, strides, _ = store.arg
+        if len(items) == 3 and _is_true(items[2]):
+            items.pop()
+        self._append(len(self.blocks) - 1, _Item("STORE", None, tuple(items), (buffer, strides), self.registers[store]))
+
+    # ---- expressions -------------------------------------------------------------------------------------------------
+    def _emit(self, goal: Node) -> _Item:
+        """Emit what `goal` needs and is not computed yet; reductions are units here, their bodies are emitted inside."""
+        found = self._found(goal)
+        if found is not None:
+            return found
+        for n in toposort([goal], lambda n: () if n.op is ops.REDUCE or self._found(n) is not None else n.src):
+            if self._found(n) is None:
+                self._emit_one(n)
+        item = self._found(goal)
+        assert item is not None
+        return item
+
+    def _emit_one(self, n: Node) -> None:
+        if n.op is ops.REDUCE:
+            self._emit_reductions(self.groups[(n.arg[1], self.loops[n])])
+            return
+        level = self._level(self.loops[n])
+        src = tuple([self._operand(s) for s in n.src])
+        self.blocks[level].memo[n] = self._instruction(n, src, level)
+
+    def _operand(self, n: Node) -> _Item:
+        item = self._found(n)
+        assert item is not None, n
+        return item
+
+    def _instruction(self, n: Node, src: tuple[_Item, ...], level: int) -> _Item:
+        registers = self.registers[n]
+        if n.op is ops.AXIS:
+            return self._append(self.floor, _Item("LANE", INDEX, arg=n.arg, axes=registers))
+        if n.op is ops.CONST:
+            return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
+        if n.op is ops.TAIL:
+            return self._tail(n, level)
+        if n.op is g.AND and n.type is dtypes.bool_ and (_is_true(src[0]) or _is_true(src[1])):
+            return src[1] if _is_true(src[0]) else src[0]
+        if n.op is g.WHERE and _is_true(src[0]):
+            return src[1]
+        if n.op is ops.LOAD and len(src) == 2 and _is_true(src[1]):
+            src = src[:1]
+        return self._append(level, _Item(n.op.name, n.type, src, n.arg, registers))
+
+    def _tail(self, n: Node, level: int) -> _Item:
+        outer, inner, factor, extent = n.arg
+        if n in self.full:
+            return self._append(level, _Item("CONST", dtypes.bool_, arg=True))
+        position = self._operand(axis(outer))
+        lane = self._append(level, _Item("LANE", INDEX, arg=inner, axes=(inner,)))
+        width = self._append(level, _Item("CONST", INDEX, arg=factor))
+        start = self._append(level, _Item("MUL", INDEX, (position, width)))
+        index = self._append(level, _Item("ADD", INDEX, (start, lane), axes=(inner,)))
+        limit = self._append(level, _Item("CONST", INDEX, arg=extent))
+        return self._append(level, _Item("LT", dtypes.bool_, (index, limit), axes=(inner,)))
+
+    def _emit_reductions(self, group: list[Node]) -> None:
+        """All reductions over the same loops at once, each with an accumulator over its registers."""
+        axes, free = group[0].arg[1], self.loops[group[0]]
+        level = self._level(free)
+        deeper, self.blocks = self.blocks[level + 1:], self.blocks[:level + 1]
+        accumulators = []
+        for n in group:
+            start = self._append(level, _Item("CONST", n.type, arg=identity_of(n.arg[0], n.type).arg.of(n.type)))
+            registers = set(self.registers[n.src[0]]) | {id for id in axes if self._is_register(id)}
+            accumulators.append(self._append(level, _Item("ACC", n.type, (start,), axes=tuple(sorted(registers)))))
+
+        def accumulate() -> None:
+            for n, acc in zip(group, accumulators, strict=True):
+                value = self._emit(n.src[0])
+                inner = len(self.blocks) - 1
+                total = self._append(inner, _Item(_NAMES[n.arg[0]].name, n.type, (acc, value), axes=acc.axes))
+                self._append(inner, _Item("SET", None, (acc, total), axes=acc.axes))
+
+        self._loop_nest(self._ordered(id for id in axes if not self._is_register(id)), accumulate)
+        for n, acc in zip(group, accumulators, strict=True):
+            reduced = tuple([id for id in acc.axes if id in axes])
+            result = _Item("HREDUCE", n.type, (acc,), (n.arg[0], reduced), self.registers[n]) if reduced else acc
+            if reduced:
+                self._append(level, result)
+            self.blocks[level].memo[n] = result
+        self.blocks += deeper
+
+
+def _is_true(item: _Item) -> bool:
+    return item.op == "CONST" and item.dtype is dtypes.bool_ and item.arg is True
+
+
+def _flatten(items: list[_Item]) -> tuple[Instr, ...]:
+    """Number the items and close the blocks."""
+    out: list[Instr] = []
+    number: dict[_Item, int] = {}
+
+    def add(item: _Item) -> None:
+        number[item] = len(out)
+        out.append(Instr(item.op, item.dtype, tuple([number[s] for s in item.src]), item.arg, item.axes))
+        if item.body is None:
+            return
+        for inner in item.body:
+            add(inner)
+        if item.otherwise is not None:
+            out.append(Instr("ELSE", None))
+            for inner in item.otherwise:
+                add(inner)
+        out.append(Instr("END", None))
+
+    for item in items:
+        add(item)
+    return tuple(out)

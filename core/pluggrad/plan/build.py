@@ -1,0 +1,194 @@
+"""Regions -> Plan: kernels are built and tuned, buffers get their places, writes go in place where that is legal."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node
+from pluggrad.kernel.build import Built, build
+from pluggrad.kernel.cost import cost, estimate_us
+from pluggrad.plan.inplace import overwrite
+from pluggrad.plan.memory import Lifetime, lay_out
+from pluggrad.plan.order import barriers
+from pluggrad.plan.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
+from pluggrad.schedule import Region, schedule
+from pluggrad.target import Capabilities
+from pluggrad.tune import tune
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """A buffer of the plan: an input, an output, or a temporary. `reuses`: the input that it overwrites."""
+
+    nbytes: int
+    input: int | None = None
+    output: int | None = None
+    reuses: int | None = None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A command in the making, its buffers by number."""
+
+    reads: set[int]
+    writes: set[int]
+    kernel: int | None = None
+    args: list[int] = field(default_factory=list)
+    values: tuple[int, ...] = ()
+    work_us: float = 0.0
+
+
+def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities) -> Plan:
+    """The plan that computes `roots`. `donated[i]` is the input whose memory root i may take over, or None."""
+    planner = _Planner(roots, donated, capabilities)
+    regions = schedule([r for r in roots if r.type.size], capabilities.cores)
+    for region in planner.writers_last(regions):
+        planner.add(region)
+    return planner.finish()
+
+
+class _Planner:
+    def __init__(self, roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities) -> None:
+        self.roots, self.capabilities = roots, capabilities
+        self.buffers: list[_Buffer] = []
+        self.of: dict[Node, int] = {}
+        self.donated = {root: slot for root, slot in zip(roots, donated, strict=True) if slot is not None}
+        self.kernels: dict[object, int] = {}
+        self.drafts: list[_Draft] = []
+        self.outputs = 0
+        self.last_reader: dict[int, int] = {}  # input -> number of the last region that reads it
+        self.readers: dict[Node, int] = {}
+        self.number = 0
+
+    def writers_last(self, regions: tuple[Region, ...]) -> list[Region]:
+        """Regions that nobody waits for and that write over inputs go last, after everyone who reads those."""
+        read = {n for region in regions for n in region.reads}
+        final = [r for r in regions if not any(n in read for n in r.outputs) and any(n in self.donated for n in r.outputs)]
+        ordered = [r for r in regions if r not in final] + final
+        for number, region in enumerate(ordered):
+            for n in region.reads:
+                self.readers[n] = number
+                if n.op is g.INPUT:
+                    self.last_reader[n.arg] = number
+        return ordered
+
+    def _buffer(self, n: Node) -> int:
+        """The buffer of a node, made when first met."""
+        found = self.of.get(n)
+        if found is not None:
+            return found
+        number = len(self.buffers)
+        made = _Buffer(n.type.size * n.dtype.itemsize)
+        if n.op is g.INPUT:
+            made.input = n.arg
+        elif n in self.roots:
+            made.output, self.outputs = self.outputs, self.outputs + 1
+        self.buffers.append(made)
+        self.of[n] = number
+        return number
+
+    def add(self, region: Region) -> None:
+        """Plan one region: its kernel's phases, after a copy where it writes into a part of something."""
+        built = build(region)
+        root = region.members[0].root
+        if root.op is g.UPDATE:
+            self._base(root)
+        built = self._in_place(built)
+        tuned = tune(built.kernel, self.capabilities)
+        numbers = [self._buffer(n) for n in built.params]
+        for temporary in tuned.temporaries:
+            numbers.append(len(self.buffers))
+            self.buffers.append(_Buffer(temporary.size * temporary.dtype.itemsize))
+        for phase in tuned.phases:
+            args = [numbers[i] for i in phase.args]
+            roles = [b.role for b in phase.kernel.buffers]
+            work = estimate_us(cost(phase.kernel), self.capabilities, 1)
+            self.drafts.append(_Draft({a for a, r in zip(args, roles, strict=True) if r != "out"},
+                                      {a for a, r in zip(args, roles, strict=True) if r != "in"},
+                                      self.kernels.setdefault(phase.kernel, len(self.kernels)), args, built.slots, work))
+        self.number += 1
+
+    def _base(self, root: Node) -> None:
+        """Give a partial write the memory of its base: taken over where nobody needs the base any more, else copied."""
+        base = root.src[0]
+        source = self._buffer(base)
+        if base.op is not g.INPUT and base not in self.roots and self.readers.get(base, -1) <= self.number and root not in self.of:
+            if root in self.roots:
+                self.buffers[source].output, self.outputs = self.outputs, self.outputs + 1
+            self.of[root] = source
+            return
+        target = self._buffer(root)
+        slot = self.donated.get(root)
+        if base.op is g.INPUT and slot == base.arg and self.last_reader.get(slot, -1) <= self.number:
+            self.buffers[target].reuses = slot
+            return
+        self.drafts.append(_Draft({source}, {target}, None, [target, source]))
+
+    def _in_place(self, built: Built) -> Built:
+        """Let outputs take over donated inputs that this kernel is the last to read."""
+        kernel, params = built.kernel, built.params
+        for target, n in enumerate(params):
+            slot = self.donated.get(n)
+            if slot is None or n.op is g.UPDATE or kernel.buffers[target].role != "out":
+                continue
+            if self.last_reader.get(slot, -1) > self.number:
+                continue
+            source = next((i for i, p in enumerate(params) if p.op is g.INPUT and p.arg == slot), None)
+            changed = kernel if source is None else overwrite(kernel, source, target)
+            if changed is None:
+                continue
+            kernel = changed
+            self.buffers[self._buffer(n)].reuses = slot
+        return Built(kernel, params, built.slots)
+
+    def finish(self) -> Plan:
+        """Lay out the arena and number everything."""
+        refs = self._places()
+        flags = barriers([self._conflicts(d) for d in self.drafts])
+        commands: list[PlannedCommand] = []
+        for draft, barrier in zip(self.drafts, flags, strict=True):
+            if draft.kernel is None:
+                target, source = draft.args
+                commands.append(PlannedCopy(refs[target], refs[source], self.buffers[source].nbytes))
+            else:
+                commands.append(PlannedLaunch(draft.kernel, tuple([refs[a] for a in draft.args]), draft.values,
+                                              round(draft.work_us, 2), barrier))
+        roots, outputs = self._results(refs)
+        return Plan(tuple(self.kernels), tuple(commands), outputs, roots, self.arena_bytes)  # type: ignore[arg-type]
+
+    def _conflicts(self, draft: _Draft) -> tuple[frozenset[int], frozenset[int]]:
+        """Buffers as places of memory: an output that takes over an input is that input."""
+        def place(number: int) -> int:
+            b = self.buffers[number]
+            slot = b.reuses if b.reuses is not None else b.input
+            return number if slot is None else -1 - slot
+        return frozenset(map(place, draft.reads)), frozenset(map(place, draft.writes))
+
+    def _places(self) -> list[BufferRef]:
+        temporaries = [i for i, b in enumerate(self.buffers) if b.input is None and b.output is None]
+        lives = []
+        for i in temporaries:
+            used = [k for k, d in enumerate(self.drafts) if i in d.reads or i in d.writes]
+            lives.append(Lifetime(self.buffers[i].nbytes, min(used, default=0), max(used, default=0)))
+        offsets, self.arena_bytes = lay_out(lives, self.capabilities.alignment)
+        offset_of = dict(zip(temporaries, offsets, strict=True))
+        refs = []
+        for i, b in enumerate(self.buffers):
+            if b.output is not None:
+                refs.append(BufferRef("output", b.output))
+            elif b.input is not None:
+                refs.append(BufferRef("input", b.input))
+            else:
+                refs.append(BufferRef("arena", 0, offset_of[i]))
+        return refs
+
+    def _results(self, refs: list[BufferRef]) -> tuple[tuple[BufferRef, ...], tuple[PlannedOutput, ...]]:
+        roots = tuple([refs[self._buffer(r)] if r.type.size or r.op is g.INPUT else self._empty(r) for r in self.roots])
+        by_number = {b.output: PlannedOutput(b.nbytes, b.reuses) for b in self.buffers if b.output is not None}
+        return roots, tuple([by_number.get(i, PlannedOutput(0)) for i in range(self.outputs)])
+
+    def _empty(self, root: Node) -> BufferRef:
+        """A root of no elements: an output that no kernel writes."""
+        number, self.outputs = self.outputs, self.outputs + 1
+        return BufferRef("output", number)

@@ -1,0 +1,30 @@
+"""Writing over an operand: legal where a kernel reads each element of it only to compute that very element."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import rewrite, toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.kernel import Kernel
+
+
+def overwrite(kernel: Kernel, source: int, target: int) -> Kernel | None:
+    """The kernel with buffer `source` read from buffer `target`, which becomes inout; None where that is not legal."""
+    store = next(s for s in kernel.stores if s.arg[0] == target)
+    if len(store.src) > 2 or any(s.arg[1] != store.arg[1] for s in kernel.stores):
+        return None
+    if kernel.buffers[source].dtype is not kernel.buffers[target].dtype:
+        return None
+    for n in toposort(kernel.stores):
+        if n.op is ops.REDUCE:
+            return None
+        if n.op is ops.LOAD and n.arg == source and (n.src[0] is not store.src[0] or len(n.src) > 1):
+            return None
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        return node(n.op, src, target if n.op is ops.LOAD and n.arg == source else n.arg, n.type)
+
+    replaced = rewrite(kernel.stores, rule)
+    buffers = tuple([replace(b, role="inout") if i == target else b for i, b in enumerate(kernel.buffers)])
+    return replace(kernel, buffers=buffers, stores=tuple([replaced[s] for s in kernel.stores]))

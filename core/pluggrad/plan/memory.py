@@ -1,0 +1,32 @@
+"""Where temporaries lie: one arena, each temporary at an offset where nothing that lives at the same time lies."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A temporary of `nbytes`, alive from command `first` to command `last` (both included)."""
+
+    nbytes: int
+    first: int
+    last: int
+
+
+def lay_out(lifetimes: list[Lifetime], alignment: int) -> tuple[tuple[int, ...], int]:
+    """Offsets in the order given, and the arena's size; largest first, each at the lowest offset that is free."""
+    offsets = [0] * len(lifetimes)
+    placed: list[tuple[int, int, Lifetime]] = []
+    for number in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):
+        life = lifetimes[number]
+        offset = 0
+        for start, end, other in sorted(placed, key=lambda p: p[0]):
+            if other.last < life.first or life.last < other.first:
+                continue
+            if offset + life.nbytes <= start:
+                break
+            offset = max(offset, end)
+        offsets[number] = offset
+        size = -(-life.nbytes // alignment) * alignment
+        placed.append((offset, offset + size, life))
+    return tuple(offsets), max([end for _, end, _ in placed], default=0)

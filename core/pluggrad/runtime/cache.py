@@ -1,0 +1,134 @@
+"""The disk cache: plans as JSON and binaries as blobs, in a private folder that is capped in size.
+
+An entry is a file whose first line is the digest of the rest: a damaged entry is a miss. Files are written beside
+their place and renamed, so that two writers never see half of one.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import warnings
+from pathlib import Path
+
+from pluggrad import config
+from pluggrad.errors import PluggradWarning
+
+_unusable: set[Path] = set()
+
+
+def folder() -> Path | None:
+    """The cache folder, made with mode 0700; None where caching is off or the folder is not ours alone."""
+    if not config.CACHE.value:
+        return None
+    path = config.cache_dir()
+    if path in _unusable:
+        return None
+    reason = _prepare(path)
+    if reason is None:
+        return path
+    _unusable.add(path)
+    warnings.warn(f"the cache folder {path} is not used: {reason}. Kernels are compiled anew in every process; set "
+                  "PLUGGRAD_CACHE_DIR to a folder of your own", PluggradWarning, stacklevel=2)
+    return None
+
+
+def _prepare(path: Path) -> str | None:
+    """Make the folder; why it cannot be used, or None."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+        if hasattr(os, "getuid") and found.st_uid != os.getuid():
+            return "it belongs to another user, and what lies in it is loaded as code"
+        if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
+            path.chmod(0o700)
+        if not os.access(path, os.W_OK | os.X_OK):
+            return "it cannot be written"
+        probe = tempfile.NamedTemporaryFile(dir=path)  # noqa: SIM115  access() says yes to root on a read-only mount
+        probe.close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _path(root: Path, kind: str, key: str) -> Path:
+    return root / f"{kind}-{key}"
+
+
+def load(kind: str, key: str) -> bytes | None:
+    """An entry's content; None where there is none or it is damaged."""
+    root = folder()
+    if root is None:
+        return None
+    path = _path(root, kind, key)
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, _, body = content.partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        path.unlink(missing_ok=True)
+        return None
+    return body
+
+
+def store(kind: str, key: str, body: bytes) -> None:
+    """Write an entry; where that fails the next process compiles again."""
+    root = folder()
+    if root is None:
+        return
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=root, prefix="new-", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        temporary.replace(_path(root, kind, key))
+    except OSError:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        return
+    _trim(root, config.CACHE_SIZE_MB.value << 20)
+
+
+_written = 0
+
+
+def _trim(root: Path, limit: int, every: int = 64) -> None:
+    """Now and then, drop the entries not used for longest until the folder is below its limit."""
+    global _written
+    _written += 1
+    if _written % every != 1:
+        return
+    files = []
+    for path in root.iterdir():
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def usage() -> tuple[Path, int, int]:
+    """Folder, entries, bytes."""
+    path = config.cache_dir()
+    files = [p.stat().st_size for p in path.iterdir() if p.is_file()] if path.is_dir() else []
+    return path, len(files), sum(files)
+
+
+def clear() -> int:
+    """Delete every entry; returns how many there were."""
+    root = folder()
+    if root is None:
+        return 0
+    entries = [p for p in root.iterdir() if p.name.startswith(("plan-", "kernel-", "blob-", "new-"))]
+    for path in entries:
+        path.unlink(missing_ok=True)
+    return len(entries)

@@ -1,0 +1,173 @@
+"""Plan -> loaded plan: binaries from memory, from disk or from the toolchain, and a command list ready to run.
+
+A plan is stored as JSON without its kernels' bodies: a process that finds it schedules, lowers and compiles nothing.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pluggrad import dtypes
+from pluggrad.device.contract import Command, CopyCommand, Device, Executable, Launch, Signature, SlotRef, Toolchain
+from pluggrad.dtypes import DType
+from pluggrad.errors import DeviceError
+from pluggrad.kernel.kernel import BufferParam, Kernel
+from pluggrad.lower import lower, program_name
+from pluggrad.lower.program import Program
+from pluggrad.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
+from pluggrad.runtime import cache
+from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.target import Target
+from pluggrad.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPlan:
+    """A plan whose kernels are signatures with binaries."""
+
+    signatures: tuple[Signature, ...]
+    binaries: tuple[bytes, ...]
+    commands: tuple[PlannedCommand, ...]
+    outputs: tuple[PlannedOutput, ...]
+    roots: tuple[BufferRef, ...]
+    arena_bytes: int
+
+
+def context_key(target: Target, toolchain: Toolchain) -> str:
+    """Everything beside the graph that a plan or a binary depends on."""
+    return repr((__version__, target.key(), toolchain.cache_key))
+
+
+def compile_plan(plan: Plan, target: Target, toolchain: Toolchain) -> CompiledPlan:
+    """Binaries for every kernel of a plan; those that no cache holds are compiled together."""
+    signatures = tuple([_signature(kernel, target) for kernel in plan.kernels])
+    context = context_key(target, toolchain)
+    keys = [_digest(context, s.name) for s in signatures]
+    found: dict[str, bytes | None] = {key: _load_binary(key) if toolchain.cache_key else None for key in keys}
+    missing = [i for i, key in enumerate(keys) if found[key] is None]
+    if missing:
+        sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
+        for i, binary in zip(missing, toolchain.compile_many(sources), strict=True):
+            found[keys[i]] = binary
+            if toolchain.cache_key:
+                _store_binary(keys[i], binary)
+        GlobalCounters.compiled += len(missing)
+    GlobalCounters.kernel_disk_hits += len(keys) - len(missing)
+    binaries = tuple([b for b in (found[key] for key in keys) if b is not None])
+    return CompiledPlan(signatures, binaries, plan.commands, plan.outputs, plan.roots, plan.arena_bytes)
+
+
+def _signature(kernel: Kernel, target: Target) -> Signature:
+    """How the kernel will be called, known before it is lowered."""
+    tasks = 1
+    if not target.capabilities.interprets_kernels:
+        for axis in kernel.axes:
+            tasks *= axis.extent if axis.kind == "PARALLEL" else 1
+    return Signature(program_name(kernel), kernel.buffers, kernel.values, tasks)
+
+
+def program_of(kernel: Kernel, target: Target) -> Program:
+    """The program of a planned kernel (what `explain` prints)."""
+    return lower(kernel, target)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _load_binary(key: str) -> bytes | None:
+    """Kernels name the blob that holds them: those compiled together share one."""
+    name = cache.load("kernel", key)
+    return None if name is None else cache.load("blob", name.decode())
+
+
+def _store_binary(key: str, binary: bytes) -> None:
+    name = hashlib.sha256(binary).hexdigest()
+    if cache.load("blob", name) is None:
+        cache.store("blob", name, binary)
+    cache.store("kernel", key, name.encode())
+
+
+# ---- plans on disk ---------------------------------------------------------------------------------------------------
+def store_plan(key: str, plan: CompiledPlan) -> None:
+    """Write a plan's JSON; its binaries are stored already."""
+    data = {
+        "signatures": [[s.name, [[b.dtype.name, b.size, b.role] for b in s.buffers], [d.name for d in s.values], s.tasks]
+                       for s in plan.signatures],
+        "binaries": [hashlib.sha256(b).hexdigest() for b in plan.binaries],
+        "commands": [_command_data(c) for c in plan.commands],
+        "outputs": [[o.nbytes, o.reuses] for o in plan.outputs],
+        "roots": plan.roots, "arena": plan.arena_bytes}
+    cache.store("plan", key, json.dumps(data).encode())
+
+
+def _command_data(command: PlannedCommand) -> list[Any]:
+    if isinstance(command, PlannedCopy):
+        return ["copy", command.target, command.source, command.nbytes]
+    return ["launch", command.kernel, command.args, command.values, command.work_us, command.barrier]
+
+
+def load_plan(key: str) -> CompiledPlan | None:
+    """A stored plan with all its binaries, or None."""
+    content = cache.load("plan", key)
+    if content is None:
+        return None
+    data = json.loads(content)
+    blobs = {name: cache.load("blob", name) for name in set(data["binaries"])}
+    if any(blob is None for blob in blobs.values()):
+        return None
+    signatures = tuple([Signature(name, tuple([BufferParam(dtypes.by_name(d), size, role) for d, size, role in buffers]),
+                                  tuple([dtypes.by_name(v) for v in values]), tasks)
+                        for name, buffers, values, tasks in data["signatures"]])
+    return CompiledPlan(signatures, tuple([blobs[name] or b"" for name in data["binaries"]]),
+                        tuple([_command(c) for c in data["commands"]]),
+                        tuple([PlannedOutput(*o) for o in data["outputs"]]),
+                        tuple([BufferRef(*r) for r in data["roots"]]), data["arena"])
+
+
+def _command(data: list[Any]) -> PlannedCommand:
+    if data[0] == "copy":
+        return PlannedCopy(BufferRef(*data[1]), BufferRef(*data[2]), data[3])
+    _, kernel, args, values, work, barrier = data
+    return PlannedLaunch(kernel, tuple([BufferRef(*a) for a in args]), tuple(values), work, barrier)
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------------
+class LoadedPlan:
+    """A plan on an open device. Slots are inputs, then outputs, then the arena."""
+
+    __slots__ = ("plan", "kernels", "_device", "_commands", "_prepared")
+
+    def __init__(self, plan: CompiledPlan, device: Device, inputs: int, value_dtypes: Sequence[DType]) -> None:
+        self.plan, self._device = plan, device
+        executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
+        first = {"input": 0, "output": inputs, "arena": inputs + len(plan.outputs)}
+        self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]
+        self.kernels = sum(isinstance(c, PlannedLaunch) for c in plan.commands)
+        self._prepared = None
+        if "graph" in device.target.capabilities.features and self._commands:
+            self._prepared = device.prepare(self._commands, tuple(value_dtypes))  # type: ignore[attr-defined]
+
+    def run(self, slots: Sequence[Any], values: Sequence[Any]) -> None:
+        """Run to completion; raises what the device reports."""
+        if not self._commands:
+            return
+        GlobalCounters.kernels += self.kernels
+        event = self._prepared(slots, values) if self._prepared is not None else self._device.submit(
+            self._commands, slots, values)
+        event.wait()
+
+
+def _bound(command: PlannedCommand, first: dict[str, int], executables: list[Executable],
+           signatures: Sequence[Signature]) -> Command:
+    def slot(ref: BufferRef) -> SlotRef:
+        return SlotRef(first[ref.place] + ref.number, ref.offset)
+    if isinstance(command, PlannedCopy):
+        return CopyCommand(slot(command.target), slot(command.source), command.nbytes)
+    if not isinstance(command, PlannedLaunch):
+        raise DeviceError(f"unknown command {command!r}")
+    return Launch(executables[command.kernel], tuple([slot(a) for a in command.args]), command.values,
+                  signatures[command.kernel].tasks, command.work_us, command.barrier)

@@ -1,0 +1,135 @@
+"""A graph without its data: buffers become input slots, scalars become run-time values. What is left keys the plan."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pluggrad.dtypes import DType
+from pluggrad.graph import ops
+from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
+from pluggrad.graph.types import TensorType, tensor_type
+from pluggrad.ir.node import Node, node
+from pluggrad.runtime.storage import BufferVersion
+
+_SPECIAL = frozenset({0, 1, -1, 2, 0.5, math.inf, -math.inf})
+_TRANSPARENT = frozenset({ops.LEAF, ops.DETACH})
+Row = tuple[Any, ...]  # (op, arg, type, source rows)
+
+
+@dataclass(slots=True)
+class Normalized:
+    """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots."""
+
+    rows: tuple[Row, ...]
+    roots: tuple[int, ...]
+    inputs: list[BufferVersion]
+    input_types: list[TensorType]
+    scalars: list[Scalar]
+    scalar_dtypes: tuple[DType, ...]
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal for graphs that one plan serves (within this process)."""
+        return self.rows, self.roots
+
+
+def resolve(n: Node) -> Node:
+    """What stands for a node's value: past identities and full overwrites, and at the leaf that holds it, if any."""
+    while True:
+        realized = n.realized
+        if realized is not None:
+            leaf = realized()
+            if leaf is not None:
+                return leaf
+        if n.op in _TRANSPARENT:
+            n = n.src[0]
+        elif n.op is ops.UPDATE and not n.arg:
+            n = n.src[1]  # everything is overwritten
+        else:
+            return n
+
+
+def normalize(roots: Sequence[Node]) -> Normalized:
+    """Number the nodes that `roots` need. Equal buffers share a slot; each CONST node has one of its own."""
+    number: dict[Node, int] = {}
+    rows: list[Row] = []
+    inputs: list[BufferVersion] = []
+    input_types: list[TensorType] = []
+    scalars: list[Scalar] = []
+    scalar_dtypes: list[DType] = []
+    slots: dict[BufferVersion, int] = {}
+    resolved = [resolve(root) for root in roots]
+    stack = resolved[::-1]
+    while stack:
+        n = stack[-1]
+        if n in number:
+            stack.pop()
+            continue
+        op, arg = n.op, n.arg
+        if op is ops.BUFFER:
+            arg = slots.setdefault(n.arg, len(inputs))
+            if arg == len(inputs):
+                inputs.append(n.arg)
+                input_types.append(n.type)
+            op, sources = ops.INPUT, ()
+        elif op is ops.CONST:
+            sources = ()
+            if arg.source is not None or not (arg.value in _SPECIAL or arg.value != arg.value):
+                scalars.append(arg)
+                scalar_dtypes.append(n.type.dtype)
+                arg = ValueSlot(len(scalars) - 1)
+        else:
+            below = [resolve(s) for s in n.src]
+            missing = [s for s in below if s not in number]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            sources = tuple([number[s] for s in below])
+        number[n] = len(rows)
+        rows.append((op, arg, n.type, sources))
+        stack.pop()
+    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars, tuple(scalar_dtypes))
+
+
+def rebuild(normalized: Normalized) -> list[Node]:
+    """The normalized graph as nodes over INPUT and ValueSlot leaves, empty values folded; one node per root."""
+    made: list[Node] = []
+    for op, arg, kind, sources in normalized.rows:
+        made.append(_fold_empty(op, arg, kind, tuple([made[s] for s in sources])))
+    return [made[i] for i in normalized.roots]
+
+
+_NEUTRAL = {ops.SUM: 0, ops.PROD: 1}
+
+
+def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:
+    """Nothing is scheduled for values without elements, and a reduction of nothing is its neutral value."""
+    kind = tensor_type(kind.shape, kind.dtype, kind.device)
+    if op is not ops.INPUT and kind.size == 0:
+        return node(ops.CONST, (), scalar(0, kind.dtype), kind)
+    if op in _NEUTRAL and sources[0].type.size == 0:
+        return node(ops.CONST, (), scalar(_NEUTRAL[op], kind.dtype), kind)
+    if op is ops.PAD and sources[0].type.size == 0:
+        return node(ops.CONST, (), scalar(0, kind.dtype), kind)
+    if op is ops.UPDATE and sources[1].type.size == 0:
+        return sources[0]
+    return node(op, sources, arg, kind)
+
+
+def denormalize(normalized: Normalized) -> list[Node]:
+    """The graph over its real buffers and scalars again, one node per root: what a failed realization puts back."""
+    made: list[Node] = []
+    for op, arg, kind, sources in normalized.rows:
+        if op is ops.INPUT:
+            op, arg = ops.BUFFER, normalized.inputs[arg]
+        elif isinstance(arg, ValueSlot):
+            arg = normalized.scalars[arg.slot]
+        made.append(node(op, tuple([made[s] for s in sources]), arg, kind))
+    return [made[i] for i in normalized.roots]
+
+
+def stable_text(normalized: Normalized) -> str:
+    """The key as text that is the same in every process."""
+    lines = [f"{op.name} {arg!r} {kind.dtype.name}{kind.shape} {sources}" for op, arg, kind, sources in normalized.rows]
+    return "\n".join([*lines, repr(normalized.roots)])

@@ -1,0 +1,266 @@
+"""Realize: graphs become stored values, and handles are rebound to them.
+
+The order matters. A write may go in place only if nobody can see the old version any more, which is known only once
+the handles have let go of their graphs. So they are emptied first; if the run fails, the graphs are put back from
+their normalized form, and nothing is lost.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+import numpy as np
+
+from pluggrad.dtypes import DType
+from pluggrad.errors import InternalError, KernelFault
+from pluggrad.graph import ops
+from pluggrad.graph.leaf import Identity
+from pluggrad.graph.types import TensorType
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.history import History, judge
+from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
+from pluggrad.runtime.session import Session, session
+from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
+from pluggrad.target import DeviceId
+
+lock = threading.RLock()
+_pending: WeakSet[Handle] = WeakSet()
+_copied: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()  # keeps a transferred value while its COPY node lives
+
+
+@dataclass(slots=True)
+class Run:
+    """One command list as it ran: what a capture records."""
+
+    session: Session
+    normalized: Normalized
+    donated: tuple[int | None, ...]
+    results: list[BufferVersion]
+
+
+recorder: Callable[[Run], None] | None = None  # the capture in progress, if any
+
+
+@dataclass(slots=True)
+class _Job:
+    """A handle to realize. `node` is None once the handle has let go of it; `seen` then tells whether others hold it."""
+
+    handle: Handle | None
+    node: Node | None
+    seen: ref[Node]
+    kind: TensorType
+    identity: Identity | None
+    history: History
+
+
+def add_pending(handle: Handle) -> None:
+    """Include a handle in the next realization on its device (as long as somebody holds it)."""
+    _pending.add(handle)
+
+
+def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
+    """Compute and store the values of handles, and of those pending on the same devices; they are rebound to leaves.
+
+    Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
+    """
+    with lock:
+        wanted = list(dict.fromkeys(handles))
+        if with_pending and _pending:
+            devices = {h.node.device for h in wanted}
+            waiting = [h for h in list(_pending) if h not in wanted and h.node.device in devices]
+            wanted += sorted(waiting, key=id)
+        by_device: dict[DeviceId, list[Handle]] = {}
+        for handle in wanted:
+            if not _settled(handle):
+                by_device.setdefault(handle.node.device, []).append(handle)
+        for device, group in by_device.items():
+            _copies([h.node for h in group])
+            _realize_on(session(device), group)
+        for handle in wanted:
+            _pending.discard(handle)
+
+
+def _settled(handle: Handle) -> bool:
+    """Whether the value is stored already; the handle is rebound where another realization stored it."""
+    n = handle.node
+    if n.op is ops.BUFFER:
+        return True
+    stored = resolve(n)
+    if stored.op is not ops.BUFFER:
+        return False
+    if n.op is not ops.DETACH:
+        inner = stored.arg
+        if n.op is ops.LEAF and inner.identity is not n.arg:
+            return False
+        handle.rebind(stored)
+    return True
+
+
+def _copies(nodes: list[Node]) -> None:
+    """Transfers between devices: each source is realized where it is, then copied; graphs stop at the copy."""
+    for n in toposort(nodes, lambda m: () if resolve(m).op is ops.BUFFER else m.src):
+        if n.op is not ops.COPY or resolve(n).op is ops.BUFFER:
+            continue
+        data = read(n.src[0])
+        leaf = _upload(data, n.dtype, n.device, None)
+        n.realized = ref(leaf)
+        _copied[n] = leaf
+
+
+def _job(handle: Handle) -> _Job:
+    n = handle.node
+    identity = n.arg if n.op is ops.LEAF else None
+    return _Job(handle, n, ref(n), n.type, identity, judge(n))
+
+
+def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Node]] | None]:
+    """For each job that writes over a stored tensor: the input slot of that tensor, and its leaf (weakly)."""
+    slots = {version: slot for slot, version in enumerate(normalized.inputs)}
+    donors: list[Any] = []
+    for job in jobs:
+        n = job.node
+        while n is not None and n.op in (ops.LEAF, ops.DETACH):
+            n = n.src[0]
+        base = n
+        while base is not None and base.op in (ops.UPDATE, ops.LEAF, ops.DETACH):
+            base = resolve(base.src[0]) if base.op is ops.UPDATE else base.src[0]
+        usable = n is not None and n.op is ops.UPDATE and base is not None and base.op is ops.BUFFER and base.type is job.kind
+        donors.append((slots[base.arg], ref(base)) if usable and base is not None and base.arg in slots else None)
+    return donors
+
+
+def _realize_on(place: Session, handles: list[Handle]) -> None:
+    jobs = [_job(handle) for handle in handles]
+    normalized = normalize([job.node for job in jobs])  # type: ignore[misc]
+    donors = _donors(jobs, normalized)
+    for job in jobs:
+        if not job.history.keep and job.handle is not None:
+            job.handle.rebind(None)  # type: ignore[arg-type]
+            job.node = None
+    try:
+        donated = tuple([None if d is None or d[1]() is not None else d[0] for d in donors])
+        donated = tuple([slot if slot is not None and donated.index(slot) == i and not normalized.inputs[slot].storage.exported
+                         else None for i, slot in enumerate(donated)])
+        results = run(place, normalized, donated, [job.identity for job in jobs])
+    except BaseException:
+        _put_back(jobs, normalized)
+        raise
+    for job, version in zip(jobs, results, strict=True):
+        _finish(job, version)
+
+
+def _put_back(jobs: list[_Job], normalized: Normalized) -> None:
+    """Give emptied handles their graphs again."""
+    from pluggrad.graph.build import leaf
+
+    for job, n in zip(jobs, denormalize(normalized), strict=True):
+        if job.node is None and job.handle is not None:
+            job.handle.rebind(n if job.identity is None else leaf(n, job.identity))
+
+
+def _finish(job: _Job, version: BufferVersion) -> None:
+    leaf = buffer(version, job.kind.shape, job.kind.dtype)
+    if job.history.keep and job.node is not None:
+        version.history, version.depth = job.node, job.history.depth
+    version.cut = job.history.cut
+    if job.handle is not None:
+        version.owner = ref(job.handle)
+        job.handle.rebind(leaf)
+    original = job.seen()
+    if original is not None:
+        original.realized = ref(leaf)
+
+
+def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
+        identities: Sequence[Identity | None]) -> list[BufferVersion]:
+    """Run the plan of a normalized graph; returns a version per root, in place of the donated inputs where planned."""
+    loaded = place.plan(normalized, donated)
+    versions = execute(place, loaded, normalized.inputs, [s.python for s in normalized.scalars])
+    results = []
+    for root, identity in zip(loaded.plan.roots, identities, strict=True):
+        if root.place == "input":
+            results.append(_shared(normalized.inputs[root.number], identity))
+            continue
+        version = BufferVersion(versions[root.number], identity)
+        results.append(version)
+    if recorder is not None:
+        recorder(Run(place, normalized, donated, results))
+    return results
+
+
+def _shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
+    """An unchanged input as a result: the same storage and version under another identity."""
+    made = BufferVersion(version.storage, identity)
+    made.version = version.version
+    return made
+
+
+def execute(place: Session, loaded: Any, inputs: Sequence[BufferVersion], values: Sequence[Any]) -> list[Storage]:
+    """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version number."""
+    plan = loaded.plan
+    for version in inputs:
+        if version.storage.fault is not None:
+            raise KernelFault(str(version.storage.fault)) from version.storage.fault
+        if version.version != version.storage.version:
+            raise InternalError("a buffer was overwritten while a graph still needed its old version")
+    outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage for o in plan.outputs]
+    slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
+    arena = place.pool.take(plan.arena_bytes)
+    slots.append(arena.allocation)
+    written = [s for s, o in zip(outputs, plan.outputs, strict=True) if o.reuses is not None]
+    GlobalCounters.realizations += 1
+    try:
+        loaded.run(slots, values)
+    except BaseException as error:
+        for storage in written:
+            storage.fault = KernelFault(f"this tensor was being overwritten when a command list stopped: {error!r}")
+        raise
+    finally:
+        place.pool.give(arena)
+    for storage in written:
+        storage.version += 1
+    return outputs
+
+
+def upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None = None) -> Node:
+    """A BUFFER leaf with a copy of host data (a NumPy array in the dtype's storage type)."""
+    with lock:
+        return _upload(array, dtype, device, identity)
+
+
+def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None) -> Node:
+    place = session(device)
+    data = np.ascontiguousarray(array, dtype=dtype.numpy)
+    storage = Storage(device, place.pool, data.nbytes)
+    if data.nbytes:
+        place.device.allocator.copyin(storage.block.allocation, 0, memoryview(data).cast("B"))
+    GlobalCounters.uploads += 1
+    return buffer(BufferVersion(storage, identity), np.shape(array), dtype)
+
+
+def read(n: Node) -> Any:
+    """The value as a fresh row-major NumPy array in the dtype's storage type; computes it where it is not stored."""
+    with lock:
+        stored = resolve(n)
+        if stored.op is not ops.BUFFER:
+            _copies([n])
+            place = session(n.device)
+            normalized = normalize([n])
+            version = run(place, normalized, (None,), [None])[0]
+        else:
+            version = stored.arg
+        if version.storage.fault is not None:
+            raise KernelFault(str(version.storage.fault)) from version.storage.fault
+        data = np.empty(n.shape, n.dtype.numpy)
+        if data.nbytes:
+            place = session(version.storage.device)
+            place.device.allocator.copyout(memoryview(data).cast("B"), version.storage.block.allocation, 0)
+        return data
+
+
+__all__ = ["Run", "add_pending", "execute", "read", "realize", "run", "upload"]

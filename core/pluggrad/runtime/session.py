@@ -1,0 +1,73 @@
+"""What the runtime keeps for each device in use: the open device, its memory, its plans."""
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from pluggrad.device.registry import REGISTRY
+from pluggrad.plan import build_plan
+from pluggrad.runtime.compiled import LoadedPlan, compile_plan, context_key, load_plan, store_plan
+from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.memory import Pool
+from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
+from pluggrad.target import DeviceId
+
+Donated = tuple[int | None, ...]
+
+
+class Session:
+    """One device's runtime state."""
+
+    def __init__(self, device: DeviceId) -> None:
+        self.id = device
+        self.target = REGISTRY.target(device)
+        self.toolchain = REGISTRY.toolchain(device)
+        self.device = REGISTRY.open_device(device)
+        self.pool = Pool(self.device.allocator, str(device))
+        self.context = context_key(self.target, self.toolchain)
+        self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
+
+    def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
+        """The loaded plan of a graph: from memory, from disk, or made now."""
+        key = (normalized.key(), donated)
+        found = self._plans.get(key)
+        if found is not None:
+            GlobalCounters.plan_hits += 1
+            return found
+        loaded = LoadedPlan(self._compiled(normalized, donated), self.device, len(normalized.inputs),
+                            normalized.scalar_dtypes)
+        self._plans[key] = loaded
+        return loaded
+
+    def _compiled(self, normalized: Normalized, donated: Donated) -> Any:
+        text = "\0".join([self.context, stable_text(normalized), repr(donated)])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        stored = load_plan(digest) if self.toolchain.cache_key else None
+        if stored is not None:
+            GlobalCounters.plan_disk_hits += 1
+            GlobalCounters.kernel_disk_hits += len(stored.signatures)
+            return stored
+        GlobalCounters.scheduled += 1
+        plan = build_plan(rebuild(normalized), donated, self.target.capabilities)
+        compiled = compile_plan(plan, self.target, self.toolchain)
+        if self.toolchain.cache_key:
+            store_plan(digest, compiled)
+        return compiled
+
+
+_sessions: dict[DeviceId, Session] = {}
+_owner = os.getpid()
+
+
+def session(device: DeviceId) -> Session:
+    """The session of a device, opened on first use."""
+    found = _sessions.get(device)
+    if found is None:
+        found = _sessions[device] = Session(device)
+    return found
+
+
+def sessions() -> dict[DeviceId, Session]:
+    """Every session so far."""
+    return dict(_sessions)

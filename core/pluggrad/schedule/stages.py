@@ -1,0 +1,191 @@
+"""Which nodes are computed into memory, and which are evaluated where they are used.
+
+A stage is a node that is computed for its own sake: an output, a reduction, a write, or a value that would cost too
+much to evaluate again in every place that uses it. Everything else is evaluated inside the stages that need it.
+"""
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pluggrad.graph import ops
+from pluggrad.ir.node import Node, Op
+from pluggrad.ir.walk import toposort
+from pluggrad.schedule.region import domain, stage_kind
+from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, source_index
+
+REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the stage's domain
+
+# cost of evaluating one element, in units of an addition
+_COST: dict[Op, int] = {ops.EXP: 12, ops.EXP2: 10, ops.LOG: 12, ops.LOG2: 12, ops.SIN: 16, ops.COS: 16, ops.TANH: 16,
+                        ops.ERF: 20, ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20,
+                        ops.RANDOM_BITS: 120}
+_EXPENSIVE = 20  # worth a round trip through memory rather than evaluating twice
+_LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and the pieces share one compiled kernel
+_SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
+_IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
+_FREE = ops.MOVEMENT | _IDENTITY
+_FORCED = frozenset({ops.CONTIGUOUS, ops.UPDATE}) | ops.REDUCE
+_LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.IOTA})
+
+
+@dataclass(slots=True)
+class Stage:
+    """A root and what evaluating it touches: `reads` maps each stored node to the indices at which it is read."""
+
+    root: Node
+    reads: dict[Node, set[Index]] = field(default_factory=lambda: defaultdict(set))
+    visited: set[Node] = field(default_factory=set)
+    contraction: bool = False  # operands are shared between outputs, as in a matmul
+
+    @property
+    def work(self) -> int:
+        """Elements evaluated."""
+        return self.root.src[0].type.size if self.root.op in ops.REDUCE else math.prod(domain(self.root))
+
+
+def find_stages(roots: Sequence[Node]) -> list[Stage]:
+    """The stages of a normalized graph, producers first."""
+    order = toposort(roots)
+    stored = {n for n in order if n.op in _FORCED} | {n for n in roots if n.op is not ops.INPUT}
+    cost = _expression_costs(order, stored)
+    fan_out = _fan_out(order)
+    _separate_updates(order, stored)
+    stages = _visit_all(order, stored, cost)
+    again = _recomputed(order, stored, stages, cost, fan_out)
+    if again:
+        stored |= again
+        stages = _visit_all(order, stored, cost)
+    return stages
+
+
+def _fan_out(order: list[Node]) -> dict[Node, int]:
+    uses: dict[Node, int] = defaultdict(int)
+    for n in order:
+        for source in n.src:
+            uses[source] += 1
+    return uses
+
+
+def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, int]:
+    """What one element of each node costs where it is evaluated in place; cuts expressions that grow too large."""
+    cost: dict[Node, int] = {}
+    size: dict[Node, int] = {}
+    for n in order:
+        if n.op in _LEAVES:
+            cost[n] = size[n] = 0
+            continue
+        cost[n] = (0 if n.op in _FREE else _COST.get(n.op, 1)) + sum([0 if s in stored else cost[s] for s in n.src])
+        size[n] = (0 if n.op in _FREE else 1) + sum([0 if s in stored else size[s] for s in n.src])
+        if size[n] > _LARGEST_EXPRESSION and n not in stored:
+            stored.add(n)
+    return cost
+
+
+def _separate_updates(order: list[Node], stored: set[Node]) -> None:
+    """The value of a write is computed beforehand where it could read what the write changes."""
+    for n in order:
+        if n.op is not ops.UPDATE:
+            continue
+        base, value = n.src
+        if base.op is not ops.INPUT:
+            stored.add(base)
+        if value.op not in _LEAVES and base in set(toposort([value], lambda m: () if m in stored else m.src)):
+            stored.add(value)
+
+
+def body(root: Node) -> tuple[Node, Index]:
+    """The expression that a stage evaluates and the index at which it does, in terms of the stage's axes."""
+    if root.op in ops.REDUCE:
+        source = root.src[0]
+        kept = iter(range(len(root.shape)))
+        index = tuple([axis_index(REDUCED + i, dim) if i in root.arg else axis_index(next(kept), dim)
+                       for i, dim in enumerate(source.shape)])
+        return source, index
+    node = root.src[1] if root.op is ops.UPDATE else root
+    return node, tuple([axis_index(i, dim) for i, dim in enumerate(node.shape)])
+
+
+def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, int]) -> list[Stage]:
+    """Visit every stage, users first, since a visit may decide to store more nodes."""
+    stages: dict[Node, Stage] = {}
+    position = {n: i for i, n in enumerate(order)}
+    waiting = set(stored)
+    for n in reversed(order):
+        if n in waiting:
+            stages[n] = _visit(n, stored, waiting, cost)
+    return [stages[n] for n in sorted(stages, key=position.__getitem__)]
+
+
+def _visit(root: Node, stored: set[Node], waiting: set[Node], cost: dict[Node, int]) -> Stage:
+    stage = Stage(root)
+    start, index = body(root)
+    extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
+    operand_axes: list[set[int]] = []
+    seen: set[tuple[Node, Index]] = set()
+    stack: list[tuple[Node, Index]] = [(start, index)]
+    while stack:
+        n, at = stack.pop()
+        if (n, at) in seen:
+            continue
+        seen.add((n, at))
+        is_body = n is root or (n is start and root.op in ops.REDUCE)
+        if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body \
+                and _too_redundant(n, at, stage, extents, cost[n]):
+            stored.add(n)
+            waiting.add(n)
+        if n.op is ops.INPUT or (n in stored and n is not root):
+            stage.reads[n].add(at)
+            operand_axes.append(_axes(at))
+            continue
+        stage.visited.add(n)
+        if n.op in ops.MOVEMENT:
+            source = n.src[0]
+            moved, _ = source_index(n.op.name.lower(), n.arg, at, n.shape, source.shape)
+            stack.append((source, moved))
+        elif n.op is ops.RANDOM_BITS:
+            stack.extend([(s, ()) for s in n.src])
+        else:
+            stack.extend([(s, at) for s in n.src])
+    if root.op in ops.REDUCE:
+        kept = {id for id in extents if id < REDUCED}
+        stage.contraction = any(axes and axes - kept and kept - axes for axes in operand_axes)
+    return stage
+
+
+def _axes(index: Index) -> set[int]:
+    return set().union(*[axes_of(part) for part in index]) if index else set()
+
+
+def _too_redundant(n: Node, at: Index, stage: Stage, extents: dict[int, int], cost: int) -> bool:
+    """Whether evaluating `n` in place would repeat so much work that memory is the better place for it."""
+    if cost == 0 or stage.work * cost <= _SMALL:
+        return False
+    axes = _axes(at)
+    missing = [id for id in extents if id not in axes]
+    repeated = math.prod([extents[id] for id in missing])
+    if repeated < 8 or not axes:
+        return False
+    if any(id >= REDUCED for id in axes) and any(id < REDUCED for id in missing):
+        return True  # inside the reduction loop of outputs that share it, as a matmul's operand
+    hoisted = all(id >= REDUCED for id in missing) or max(axes) < min(missing)
+    return cost >= _EXPENSIVE and not hoisted
+
+
+def _recomputed(order: list[Node], stored: set[Node], stages: list[Stage], cost: dict[Node, int],
+                fan_out: dict[Node, int]) -> set[Node]:
+    """Nodes used in several places that several stages would each evaluate, at a price."""
+    users: dict[Node, int] = defaultdict(int)
+    for stage in stages:
+        for n in stage.visited:
+            users[n] += 1
+    loads: dict[Node, int] = {}
+    for n in order:
+        loads[n] = 1 if n.op is ops.INPUT or n in stored else sum([loads[s] for s in n.src])
+    return {n for n in order if users[n] > 1 and fan_out[n] > 1 and n not in stored and n.op not in _LEAVES | _FREE
+            and (cost[n] >= _EXPENSIVE or loads[n] > 2) and n.type.size * cost[n] > _SMALL}
+
+
+__all__ = ["REDUCED", "Stage", "body", "domain", "find_stages", "stage_kind"]

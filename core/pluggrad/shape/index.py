@@ -1,0 +1,240 @@
+"""Symbolic index arithmetic and movement ops as index functions.
+
+An `Affine` is a sum of atoms with integer coefficients. An atom is an axis (which ranges over 0..extent-1), or the
+quotient or remainder of an Affine by a positive constant. Movement ops turn the index of a result element into the
+index of the source element; schedule uses them to decide cuts, kernel to build loops.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pluggrad.errors import InternalError
+
+Shape = tuple[int, ...]
+
+
+class AxisAtom(NamedTuple):
+    """Axis `id` of `extent` positions."""
+
+    id: int
+    extent: int
+
+
+class Quotient(NamedTuple):
+    """value // divisor, rounded down; value is never negative."""
+
+    value: Affine
+    divisor: int
+
+
+class Remainder(NamedTuple):
+    """value % divisor; value is never negative."""
+
+    value: Affine
+    divisor: int
+
+
+Atom = AxisAtom | Quotient | Remainder
+
+
+class Affine(NamedTuple):
+    """sum(coefficient * atom) + offset, terms in a canonical order."""
+
+    terms: tuple[tuple[Atom, int], ...]
+    offset: int
+
+
+class Condition(NamedTuple):
+    """low <= value < high."""
+
+    value: Affine
+    low: int
+    high: int
+
+
+Index = tuple[Affine, ...]
+ZERO = Affine((), 0)
+
+
+def axis_index(id: int, extent: int) -> Affine:  # noqa: A002
+    """The position along an axis; 0 where there is only one."""
+    return Affine(((AxisAtom(id, extent), 1),), 0) if extent > 1 else ZERO
+
+
+def _order(term: tuple[Atom, int]) -> tuple[int, Any]:
+    atom = term[0]
+    return (0, atom.id) if isinstance(atom, AxisAtom) else (1, repr(atom))
+
+
+def affine(terms: Iterable[tuple[Atom, int]], offset: int) -> Affine:
+    """The canonical sum: equal atoms merged, zero coefficients dropped."""
+    merged: dict[Atom, int] = {}
+    for atom, factor in terms:
+        merged[atom] = merged.get(atom, 0) + factor
+    return Affine(tuple(sorted([(a, c) for a, c in merged.items() if c], key=_order)), offset)
+
+
+def add(x: Affine, y: Affine) -> Affine:
+    if not y.terms:
+        return Affine(x.terms, x.offset + y.offset)
+    if not x.terms:
+        return Affine(y.terms, x.offset + y.offset)
+    return affine(x.terms + y.terms, x.offset + y.offset)
+
+
+def scale(x: Affine, factor: int, offset: int = 0) -> Affine:
+    """x * factor + offset."""
+    if factor == 0:
+        return Affine((), offset)
+    return Affine(tuple([(a, c * factor) for a, c in x.terms]), x.offset * factor + offset)
+
+
+def _atom_max(atom: Atom) -> int:
+    if isinstance(atom, AxisAtom):
+        return atom.extent - 1
+    top = bounds(atom.value)[1]
+    return top // atom.divisor if isinstance(atom, Quotient) else min(atom.divisor - 1, top)
+
+
+def bounds(x: Affine) -> tuple[int, int]:
+    """Smallest and largest value (both included)."""
+    low = high = x.offset
+    for atom, factor in x.terms:
+        if factor > 0:
+            high += factor * _atom_max(atom)
+        else:
+            low += factor * _atom_max(atom)
+    return low, high
+
+
+def _split(x: Affine, divisor: int) -> tuple[Affine, Affine]:
+    """x as whole * divisor + rest, the terms that divide going to `whole`."""
+    whole = Affine(tuple([(a, c // divisor) for a, c in x.terms if c % divisor == 0]), x.offset // divisor)
+    rest = Affine(tuple([(a, c) for a, c in x.terms if c % divisor]), x.offset % divisor)
+    return whole, rest
+
+
+def divide(x: Affine, divisor: int) -> Affine:
+    """x // divisor for x >= 0."""
+    if divisor == 1:
+        return x
+    whole, rest = _split(x, divisor)
+    low, high = bounds(rest)
+    if low >= 0 and high < divisor:
+        return whole
+    if low >= 0 and len(rest.terms) == 1 and isinstance(rest.terms[0][0], Quotient) and rest.terms[0][1] == 1 \
+            and rest.offset == 0:
+        inner = rest.terms[0][0]
+        return add(whole, divide(inner.value, inner.divisor * divisor))
+    if low < 0:
+        return affine([(Quotient(x, divisor), 1)], 0)
+    return add(whole, Affine(((Quotient(rest, divisor), 1),), 0))
+
+
+def remainder(x: Affine, divisor: int) -> Affine:
+    """x % divisor for x >= 0."""
+    if divisor == 1:
+        return ZERO
+    _, rest = _split(x, divisor)
+    low, high = bounds(rest)
+    if low >= 0 and high < divisor:
+        return rest
+    return Affine(((Remainder(rest if low >= 0 else x, divisor), 1),), 0)
+
+
+def axes_of(x: Affine) -> set[int]:
+    """Ids of the axes that an index depends on."""
+    found: set[int] = set()
+    stack = [x]
+    while stack:
+        for atom, _ in stack.pop().terms:
+            if isinstance(atom, AxisAtom):
+                found.add(atom.id)
+            else:
+                stack.append(atom.value)
+    return found
+
+
+def row_major(shape: Shape) -> tuple[int, ...]:
+    """Strides in elements."""
+    strides, step = [], 1
+    for dim in reversed(shape):
+        strides.append(step)
+        step *= dim
+    return tuple(reversed(strides))
+
+
+def flatten(index: Index, shape: Shape) -> Affine:
+    """The row-major position of an element."""
+    position = ZERO
+    for part, stride in zip(index, row_major(shape), strict=True):
+        position = add(position, scale(part, stride))
+    return position
+
+
+# ---- movement ops: index of a result element -> index of the source element, and where that is inside the source -------
+def _reshape(index: Index, new: Shape, old: Shape) -> Index:
+    """Dims are matched in groups of equal size, so that untouched dims keep their index and no division appears."""
+    result: list[Affine] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        start_i, start_j = i, j
+        size_old = size_new = 1
+        if i < len(old):
+            size_old, i = old[i], i + 1
+        if j < len(new):
+            size_new, j = new[j], j + 1
+        while size_old != size_new:
+            if size_old < size_new:
+                size_old, i = size_old * old[i], i + 1
+            else:
+                size_new, j = size_new * new[j], j + 1
+        position = flatten(index[start_j:j], new[start_j:j])
+        group = old[start_i:i]
+        for dim, stride in zip(group, row_major(group), strict=True):
+            result.append(ZERO if dim == 1 else
+                          remainder(divide(position, stride), dim) if stride * dim < size_old else divide(position, stride))
+    return tuple(result)
+
+
+def source_index(name: str, arg: Any, index: Index, shape: Shape, source: Shape) -> tuple[Index, tuple[Condition, ...]]:
+    """Where a movement op (`name` in lower case) reads element `index` of its result of `shape` from its `source`.
+
+    The conditions say when that lies inside the source; they are empty but for `pad`.
+    """
+    if name == "reshape":
+        return _reshape(index, shape, source), ()
+    if name == "permute":
+        order: list[Affine] = [ZERO] * len(source)
+        for position, axis in enumerate(arg):
+            order[axis] = index[position]
+        return tuple(order), ()
+    if name == "expand":
+        return tuple([ZERO if dim == 1 else part for part, dim in zip(index, source, strict=True)]), ()
+    if name == "slice":
+        return tuple([scale(part, step, start) if dim > 1 or start == 0 else Affine((), start)
+                      for part, dim, (start, _, step) in zip(index, shape, arg, strict=True)]), ()
+    if name == "flip":
+        return tuple([scale(part, -1, dim - 1) if axis in arg else part
+                      for axis, (part, dim) in enumerate(zip(index, source, strict=True))]), ()
+    if name == "pad":
+        moved = tuple([scale(part, 1, -before) for part, (before, _) in zip(index, arg, strict=True)])
+        checks = [Condition(part, 0, dim) for part, dim in zip(moved, source, strict=True)]
+        return moved, tuple([check for check in checks if not holds(check)])
+    raise InternalError(f"{name} is no movement op")
+
+
+def holds(check: Condition) -> bool:
+    """True where a condition is known to hold everywhere."""
+    low, high = bounds(check.value)
+    return check.low <= low and high < check.high
+
+
+def view_index(steps: Iterable[tuple[str, Any]], index: Index, shapes: list[Shape]) -> Index:
+    """The element of the base that element `index` of a view stands for; `shapes` are base, after step 1, ..."""
+    steps = list(steps)
+    for number in reversed(range(len(steps))):
+        name, arg = steps[number]
+        index, _ = source_index(name, arg, index, shapes[number + 1], shapes[number])
+    return index

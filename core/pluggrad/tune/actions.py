@@ -1,0 +1,208 @@
+"""Schedule actions: each is a small pure function Kernel -> Kernel that checks that it is legal.
+
+They rewrite axes only; what a kernel computes stays the same, save for the order in which a reduction adds up.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from pluggrad import dtypes
+from pluggrad.dtypes import DType
+from pluggrad.errors import InternalError
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import rewrite, toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.index_nodes import linear
+from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
+
+_IDENTITY = {"ADD": lambda d: 0, "MUL": lambda d: 1, "MAX": lambda d: d.min, "MIN": lambda d: d.max}
+
+
+def axis_of(kernel: Kernel, id: int) -> Axis:  # noqa: A002
+    """The axis called `id`."""
+    for found in kernel.axes:
+        if found.id == id:
+            return found
+    raise InternalError(f"kernel {kernel.name} has no axis {id}")
+
+
+def identity_of(reduction: str, dtype: DType) -> Node:
+    """The value that leaves a reduction unchanged."""
+    return const(_IDENTITY[reduction](dtype), dtype)
+
+
+def _fresh(kernel: Kernel) -> int:
+    return max([a.id for a in kernel.axes], default=-1) + 1
+
+
+def bind(kernel: Kernel, id: int, kind: AxisKind) -> Kernel:  # noqa: A002
+    """Give an axis another kind."""
+    axis_of(kernel, id)
+    return replace(kernel, axes=tuple([replace(a, kind=kind) if a.id == id else a for a in kernel.axes]))
+
+
+def reorder(kernel: Kernel, ids: list[int]) -> Kernel:
+    """Put the named axes first, in this order; the others follow as they stood."""
+    first = [axis_of(kernel, id) for id in ids]
+    return replace(kernel, axes=tuple([*first, *[a for a in kernel.axes if a.id not in ids]]))
+
+
+def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:  # noqa: A002
+    """axis -> outer * factor + inner. Where `factor` does not divide the extent, loads and stores are gated and
+    reductions take their identity beyond it. Returns the kernel and the ids of both axes."""
+    old = axis_of(kernel, id)
+    new_outer, new_inner = _fresh(kernel), _fresh(kernel) + 1
+    extent = -(-old.extent // factor)
+    position = node(g.ADD, (node(g.MUL, (axis(new_outer), const(factor)), None, dtypes.int64), axis(new_inner)), None,
+                    dtypes.int64)
+    gate = None if old.extent % factor == 0 else node(ops.TAIL, (), (new_outer, new_inner, factor, old.extent), dtypes.bool_)
+    stores = _substitute(kernel.stores, id, position, (new_outer, new_inner), gate)
+    axes: list[Axis] = []
+    for a in kernel.axes:
+        axes += [Axis(new_outer, extent, outer), Axis(new_inner, factor, inner)] if a.id == id else [a]
+    return replace(kernel, axes=tuple(axes), stores=stores), new_outer, new_inner
+
+
+def _replaced(ids: tuple[int, ...], old: int, new: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([part for id in ids for part in (new if id == old else (id,))])
+
+
+def _both(gate: Node, others: tuple[Node, ...]) -> Node:
+    return node(g.AND, (others[0], gate), None, dtypes.bool_) if others else gate
+
+
+def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[int, ...], gate: Node | None) -> tuple[Node, ...]:
+    """Replace AXIS(old) by `position`, and gate what depends on it."""
+    depends: dict[Node, bool] = {}
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        made = _rule(n, src)
+        depends[made] = depends.get(made, False) or made is position or any([depends.get(s, False) for s in src]) or (
+            n.op is ops.STORE and old in n.arg[1])
+        return made
+
+    def _rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is ops.AXIS:
+            return position if n.arg == old else n
+        if n.op is ops.LOAD:
+            guard = (_both(gate, src[1:]),) if gate is not None and any([depends.get(s, False) for s in src]) else src[1:]
+            return node(ops.LOAD, (src[0], *guard), n.arg, n.type)
+        if n.op is ops.REDUCE:
+            name, axes = n.arg
+            value = src[0]
+            if old in axes and gate is not None:
+                value = node(g.WHERE, (gate, value, identity_of(name, n.type)), None, n.type)
+            return node(ops.REDUCE, (value,), (name, _replaced(axes, old, new)), n.type)
+        if n.op is ops.STORE:
+            buffer, axes = n.arg
+            guard = (_both(gate, src[2:]),) if gate is not None and old in axes else src[2:]
+            return node(ops.STORE, (*src[:2], *guard), (buffer, _replaced(axes, old, new)), n.type)
+        return node(n.op, src, n.arg, n.type)
+
+    replaced = rewrite(stores, rule)
+    return tuple([replaced[s] for s in stores])
+
+
+def merge_adjacent(kernel: Kernel) -> Kernel:
+    """Merge neighboring PARALLEL or LOOP axes that every access walks as if they were one."""
+    while True:
+        pair = next(((a, b) for a, b in zip(kernel.axes, kernel.axes[1:], strict=False) if _mergeable(kernel, a, b)), None)
+        if pair is None:
+            return kernel
+        kernel = _merge(kernel, *pair)
+
+
+def _mergeable(kernel: Kernel, a: Axis, b: Axis) -> bool:
+    """Whether every address walks `a` in steps of the whole of `b`, and neither is used as a value."""
+    if a.kind != b.kind or a.kind not in ("PARALLEL", "LOOP", "REDUCE"):
+        return False
+    for n in toposort(kernel.stores):
+        if n.op in (ops.REDUCE, ops.STORE) and (a.id in n.arg[1]) != (b.id in n.arg[1]):
+            return False
+        if n.op in (ops.LOAD, ops.STORE):
+            axes, rest, _ = linear(n.src[0])
+            if axes.get(a.id, 0) != axes.get(b.id, 0) * b.extent or _reaches(list(rest), (a.id, b.id)):
+                return False
+    values = toposort(kernel.stores, lambda n: n.src[1:] if n.op in (ops.LOAD, ops.STORE) else n.src)
+    return not any(n.op is ops.TAIL or (n.op is ops.AXIS and n.arg in (a.id, b.id)) for n in values)
+
+
+def _reaches(nodes: list[Node], ids: tuple[int, ...]) -> bool:
+    return any(n.op is ops.AXIS and n.arg in ids for n in toposort(nodes))
+
+
+def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
+    """One axis of a.extent * b.extent; in every address a's coefficient is b's times b.extent, so a drops out."""
+    merged = Axis(_fresh(kernel), a.extent * b.extent, b.kind)
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is ops.AXIS:
+            return const(0) if n.arg == a.id else axis(merged.id) if n.arg == b.id else n
+        if n.op in (ops.REDUCE, ops.STORE) and b.id in n.arg[1]:
+            ids = tuple([merged.id if id == b.id else id for id in n.arg[1] if id != a.id])
+            return node(n.op, src, (n.arg[0], ids), n.type)
+        return node(n.op, src, n.arg, n.type)
+
+    replaced = rewrite(kernel.stores, rule)
+    axes = tuple([merged if x.id == b.id else x for x in kernel.axes if x.id != a.id])
+    return replace(kernel, axes=axes, stores=tuple([replaced[s] for s in kernel.stores]))
+
+
+def split_reduce(kernel: Kernel, id: int, parts: int) -> tuple[Kernel, Kernel, tuple[BufferParam, ...]]:  # noqa: A002
+    """Reduce in two phases: `parts` partial results each, then those. Every reduction must bind axis `id`, and none
+    may depend on another. Returns both kernels and the temporaries between them, which both number after the kernel's
+    own buffers."""
+    chunk = -(-axis_of(kernel, id).extent // parts)
+    whole, outer, _ = split(kernel, id, chunk, "PARALLEL", "REDUCE")
+    reductions = [n for n in toposort(whole.stores) if n.op is ops.REDUCE]
+    rows = [a for a in whole.axes if a.kind == "PARALLEL" and a.id != outer]
+    size = math.prod([a.extent for a in rows]) * parts
+    position = _row_major([*rows, axis_of(whole, outer)])
+    temporaries = tuple([BufferParam(n.type, size, "out") for n in reductions])
+    first_number = len(kernel.buffers)
+    partial_stores, final = [], {}
+    second = Axis(_fresh(whole), parts, "REDUCE")
+    for number, n in enumerate(reductions):
+        name, axes = n.arg
+        partial = node(ops.REDUCE, n.src, (name, tuple([a for a in axes if a != outer])), n.type)
+        ids = (*[a.id for a in rows], outer)
+        partial_stores.append(node(ops.STORE, (position, partial), (first_number + number, ids), n.type))
+        where = _row_major([*rows, second])
+        final[n] = node(ops.REDUCE, (node(ops.LOAD, (where,), first_number + number, n.type),), (name, (second.id,)), n.type)
+    replaced = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
+    buffers_in = tuple([replace(b, role="in") for b in temporaries])
+    kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
+    reduced = [a for a in whole.axes if a.kind == "REDUCE"]
+    partial_kernel = Kernel(f"{kernel.name}_partial", kernel.buffers + temporaries, kernel.values,
+                            (*rows, axis_of(whole, outer), *reduced), tuple(partial_stores))
+    final_kernel = Kernel(kernel.name, kernel.buffers + buffers_in, kernel.values, (*kept, second),
+                          tuple([replaced[s] for s in whole.stores]))
+    return partial_kernel, final_kernel, temporaries
+
+
+def _row_major(axes: list[Axis]) -> Node:
+    position: Node = const(0)
+    for a in axes:
+        scaled = position if position.op is ops.CONST else node(g.MUL, (position, const(a.extent)), None, dtypes.int64)
+        position = axis(a.id) if scaled.op is ops.CONST else node(g.ADD, (scaled, axis(a.id)), None, dtypes.int64)
+    return position
+
+
+def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
+    """Drop buffers that nothing touches; returns the kernel and the old numbers of those that stay."""
+    touched = {n.arg if n.op is ops.LOAD else n.arg[0] for n in toposort(kernel.stores) if n.op in (ops.LOAD, ops.STORE)}
+    kept = tuple(sorted(touched))
+    number = {old: new for new, old in enumerate(kept)}
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is ops.LOAD:
+            return node(n.op, src, number[n.arg], n.type)
+        return node(n.op, src, (number[n.arg[0]], n.arg[1]) if n.op is ops.STORE else n.arg, n.type)
+
+    if kept == tuple(range(len(kernel.buffers))):
+        return kernel, kept
+    replaced = rewrite(kernel.stores, rule)
+    return replace(kernel, buffers=tuple([kernel.buffers[old] for old in kept]),
+                   stores=tuple([replaced[s] for s in kernel.stores])), kept

@@ -1,0 +1,258 @@
+"""Which actions a kernel gets, from its accesses and the target's Capabilities. No timing, no device name.
+
+Three shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along memory), and
+contractions (reductions whose operands are shared between outputs).
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.cost import cost, estimate_us
+from pluggrad.kernel.index_nodes import linear
+from pluggrad.kernel.kernel import Axis, Kernel
+from pluggrad.target import Capabilities
+from pluggrad.tune.actions import axis_of, bind, merge_adjacent, reorder, split, split_reduce
+
+_TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
+_TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
+_SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One LOAD or STORE: the buffer's element size and the address's coefficient of each axis (None: not affine)."""
+
+    node: Node
+    itemsize: int
+    strides: dict[int, int | None]
+
+    def stride(self, id: int) -> int | None:  # noqa: A002
+        return self.strides.get(id, 0)
+
+
+def accesses(kernel: Kernel) -> list[Access]:
+    """Every memory access of a kernel with its strides."""
+    found = []
+    for n in toposort(kernel.stores):
+        if n.op not in (ops.LOAD, ops.STORE):
+            continue
+        axes, rest, _ = linear(n.src[0])
+        strides: dict[int, int | None] = dict(axes)
+        for inner in toposort(rest):
+            if inner.op is ops.AXIS:
+                strides[inner.arg] = None
+        found.append(Access(n, n.type.itemsize, strides))
+    return found
+
+
+def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
+    """The kernel with its axes split and bound for this target; two kernels where a reduction has two phases."""
+    kernel = merge_adjacent(kernel)
+    if capabilities.interprets_kernels:
+        return (kernel,)
+    phases = _split_long_reduction(kernel, capabilities)
+    if len(phases) > 1:
+        return tuple([_tune_one(phase, capabilities) for phase in phases])
+    return (_tune_one(kernel, capabilities),)
+
+
+def _split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
+    """Few outputs of long reductions keep all cores busy only in two phases."""
+    outputs = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
+    reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
+    if not reductions or any(a.kind == "LOOP" for a in kernel.axes):
+        return (kernel,)
+    ids = reductions[0].arg[1]
+    if any(n.arg[1] != ids or any(s.op is ops.REDUCE for s in toposort(n.src)) for n in reductions):
+        return (kernel,)
+    longest = max([axis_of(kernel, id) for id in ids], key=lambda a: a.extent)
+    length = math.prod([axis_of(kernel, id).extent for id in ids])
+    if outputs * length < _SMALLEST_SPLIT or _parallel_tasks(kernel, outputs, capabilities) >= capabilities.cores:
+        return (kernel,)
+    # the number of parts depends on the shape and on a fixed share of work, never on cores or load: same sums everywhere
+    parts = min(longest.extent // 64, max(64 // max(outputs, 1), 8), max(outputs * length >> 13, 1))
+    if parts < 2:
+        return (kernel,)
+    first, second, _ = split_reduce(kernel, longest.id, parts)
+    return first, second
+
+
+def _parallel_tasks(kernel: Kernel, outputs: int, capabilities: Capabilities) -> int:
+    """Tasks that outputs alone give: a vector of them each where memory runs along an output axis."""
+    lanes = max(capabilities.vector_bytes // 4, 1)
+    axis = _best_vector_axis(kernel)
+    return outputs // lanes if axis is not None and axis.kind == "PARALLEL" else outputs
+
+
+def _tune_one(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
+    if not reductions:
+        return _tune_elementwise(kernel, capabilities)
+    if _is_contraction(kernel, reductions):
+        return _tune_contraction(kernel, capabilities)
+    return _tune_rows(kernel, capabilities)
+
+
+def _lanes(kernel: Kernel, capabilities: Capabilities, registers: int) -> int:
+    """Lanes of a vector that fills `registers` machine registers with the widest element computed."""
+    widest = max([4, *[b.dtype.itemsize for b in kernel.buffers]])
+    return max(capabilities.vector_bytes // widest, 1) * registers if capabilities.vector_bytes else 1
+
+
+def _fit_lanes(lanes: int, extent: int) -> int:
+    """No wider than the next power of two above the extent."""
+    while lanes > 1 and lanes // 2 >= extent:
+        lanes //= 2
+    return lanes
+
+
+def _best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOOP", "REDUCE")) -> Axis | None:
+    """The axis along which most memory runs; ties go to the one with the larger extent."""
+    best, best_score = None, 0.0
+    found = accesses(kernel)
+    for a in kernel.axes:
+        if a.kind not in kinds or a.extent < 2:
+            continue
+        score = 0.0
+        for access in found:
+            stride = access.stride(a.id)
+            weight = 1.5 if access.node.op is ops.STORE else 1.0
+            score += weight if stride == 1 else 0.0 if stride == 0 else -weight
+        score += min(a.extent, 64) / 1000
+        if score > best_score:
+            best, best_score = a, score
+    return best
+
+
+# ---- elementwise -----------------------------------------------------------------------------------------------------
+def _tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    vector = _best_vector_axis(kernel)
+    outer: int | None = None
+    if vector is not None:
+        lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
+        if lanes > 1:
+            kernel, outer, _ = split(kernel, vector.id, lanes, "LOOP", "VECTOR")
+    return _share_out(kernel, outer, capabilities)
+
+
+def _share_out(kernel: Kernel, loop: int | None, capabilities: Capabilities) -> Kernel:
+    """Make tasks of about the same size: a long loop is cut into chunks; a short one stays inside its row."""
+    rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
+    one_core = estimate_us(cost(kernel), capabilities, 1)
+    wanted = int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
+    if loop is None:
+        return kernel
+    extent = axis_of(kernel, loop).extent
+    if rows >= wanted or extent == 1:
+        return kernel
+    chunk = -(-extent // -(-wanted // rows))
+    if chunk >= extent:
+        return kernel
+    if chunk == 1:
+        return bind(kernel, loop, "PARALLEL")
+    kernel, _, _ = split(kernel, loop, _dividing(extent, chunk), "PARALLEL", "LOOP")
+    return kernel
+
+
+def _dividing(extent: int, about: int) -> int:
+    """A divisor of `extent` near `about`, if there is one within a factor of two: it spares the tail."""
+    candidates = [d for d in range(max(about // 2, 1), min(about * 2, extent) + 1) if extent % d == 0]
+    return min(candidates, key=lambda d: abs(d - about), default=about)
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+def _tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """Reductions along memory take vectors of the row; across memory, vectors of outputs. Inner loops likewise."""
+    vector = _best_vector_axis(kernel)
+    lanes = _lanes(kernel, capabilities, 4)
+    if vector is None:
+        return kernel
+    if vector.kind == "PARALLEL":
+        lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
+        return split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")[0] if lanes > 1 else kernel
+    found = accesses(kernel)
+    for a in [a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")]:
+        strides = [access.stride(a.id) for access in found]
+        fitting = _fit_lanes(lanes, a.extent)
+        if fitting > 1 and any(s == 1 for s in strides) and _last_in_reductions(kernel, a):
+            kernel, _, _ = split(kernel, a.id, fitting, a.kind, "VECTOR")
+    return kernel
+
+
+def _last_in_reductions(kernel: Kernel, a: Axis) -> bool:
+    """One vector axis a reduction and a store: an axis takes lanes where no other of the same loop nest does."""
+    for n in toposort(kernel.stores):
+        if n.op in (ops.REDUCE, ops.STORE) and a.id in n.arg[1]:
+            if any(axis_of(kernel, id).kind == "VECTOR" for id in n.arg[1]):
+                return False
+    return True
+
+
+# ---- contractions ----------------------------------------------------------------------------------------------------
+def _is_contraction(kernel: Kernel, reductions: list[Node]) -> bool:
+    """One reduction whose loads each miss some axis of the outputs."""
+    if len(reductions) != 1 or any(a.kind == "LOOP" for a in kernel.axes):
+        return False
+    reduced = set(reductions[0].arg[1])
+    outputs = {a.id for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1}
+    loads = [x for x in accesses(kernel) if x.node.op is ops.LOAD and reduced & set(x.strides)]
+    return len(loads) >= 2 and any(outputs - set(x.strides) for x in loads)
+
+
+def _tune_contraction(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    vector = _best_vector_axis(kernel)
+    if vector is None or not capabilities.vector_bytes:
+        return kernel
+    if vector.kind == "REDUCE":
+        return _tune_dot(kernel, vector, capabilities)
+    return _tune_outer(kernel, vector, capabilities)
+
+
+def _tune_outer(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> Kernel:
+    """Vectors of outputs: a tile of rows times two vectors, each row's element broadcast."""
+    lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
+    kernel, columns, _ = split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")
+    per_row = max(lanes // _lanes(kernel, capabilities, 1), 1)
+    room = (capabilities.vector_registers - per_row - 2) // per_row
+    rows = _tile_axis(kernel, {columns})
+    if rows is None:
+        return kernel
+    kernel, tasks, _ = split(kernel, rows.id, best_tile(rows.extent, room), "PARALLEL", "TILE")
+    # consecutive tasks share the panel of columns, which then stays in cache
+    return reorder(kernel, [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in (columns, tasks)] + [columns, tasks])
+
+
+def _tune_dot(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> Kernel:
+    """Vectors along the reduction: a square tile of outputs, each operand's vector used once per row or column."""
+    lanes = _fit_lanes(_lanes(kernel, capabilities, 1), vector.extent)
+    kernel, _, _ = split(kernel, vector.id, lanes, "REDUCE", "VECTOR")
+    first = _tile_axis(kernel, set())
+    if first is None:
+        return kernel
+    second = _tile_axis(kernel, {first.id})
+    side = 4 if capabilities.vector_registers >= 32 else 3
+    kernel, a, _ = split(kernel, first.id, best_tile(first.extent, side), "PARALLEL", "TILE")
+    if second is None:
+        return kernel
+    kernel, b, _ = split(kernel, second.id, best_tile(second.extent, side), "PARALLEL", "TILE")
+    return reorder(kernel, [x.id for x in kernel.axes if x.kind == "PARALLEL" and x.id not in (a, b)] + [a, b])
+
+
+def _tile_axis(kernel: Kernel, taken: set[int]) -> Axis | None:
+    """The largest output axis that some load does not vary over: tiling it uses that load again."""
+    loads = [x for x in accesses(kernel) if x.node.op is ops.LOAD]
+    candidates = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1 and a.id not in taken
+                  and any(a.id not in x.strides for x in loads)]
+    return max(candidates, key=lambda a: (a.extent, -a.id), default=None)
+
+
+def best_tile(extent: int, most: int) -> int:
+    """The tile of at most `most` that wastes least of `extent`; larger wins among equals."""
+    if extent <= most:
+        return max(extent, 1)
+    choices = range(max(most // 2, 1), most + 1)
+    return min(choices, key=lambda t: (-(-extent // t) * t / extent + 0.25 / t, -t))
