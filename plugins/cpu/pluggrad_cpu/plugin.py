@@ -54,7 +54,7 @@ class CpuBackend(Backend):
     def _check(self, index: int, variant: str) -> None:
         found = self.probe()
         if not found.count:
-            raise DeviceUnavailable(f"device 'cpu' is unavailable: {found.reason}", hint=f"try: {found.fix}")
+            raise DeviceUnavailable(f"device 'cpu' is unavailable: {found.reason}     try: {found.fix}")
         if index:
             raise UnknownDevice(f"cpu:{index} does not exist: there is one cpu device, which uses every core")
         if variant:

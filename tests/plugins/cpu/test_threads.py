@@ -1,0 +1,228 @@
+"""Thread teams: every task once, commands in order, Ctrl-C, fork, two submitters, exit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pluggrad.plugin_api import Prepared, dtypes
+from pluggrad_cpu.device import CpuDevice
+from tests.plugins.cpu.conftest import MakeDevice
+from tests.plugins.cpu.kernels import ADD, COUNT, SLOW, array, filled, launch, load, slow_steps
+
+PARALLEL_US = 1e3
+MOST_TASKS = 5000
+
+
+def workers() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("pluggrad-cpu-")}
+
+
+def counting(device: CpuDevice, tasks: int, work_us: float) -> Prepared:
+    return device.prepare([launch(load(device, COUNT, "count", 1), tasks, work_us, 0)], ())
+
+
+def assert_usable(device: CpuDevice) -> None:
+    block = filled(device, np.zeros(100, np.int64))
+    counting(device, 100, PARALLEL_US)([block], ())
+    assert (array(device, block, "int64") == 1).all()
+    device.allocator.free(block)
+
+
+@pytest.mark.parametrize("work_us", [0.0, PARALLEL_US, 1e6], ids=["alone", "team", "small-chunks"])
+def test_every_task_runs_exactly_once(device: CpuDevice, work_us: float) -> None:
+    block = filled(device, np.zeros(MOST_TASKS, np.int64))
+    counts = array(device, block, "int64")
+    for tasks in (0, 1, 2, 3, 7, 8, 23, 24, 25, 64, 997, MOST_TASKS):
+        for repeat in range(3):
+            counts[:] = 0
+            counting(device, tasks, work_us)([block], ())
+            assert (counts[:tasks] == 1).all(), (tasks, repeat)
+            assert not counts[tasks:].any(), (tasks, repeat)
+
+
+def test_a_team_that_fell_asleep_wakes_up(device: CpuDevice) -> None:
+    block = filled(device, np.zeros(500, np.int64))
+    run = counting(device, 500, PARALLEL_US)
+    for _ in range(20):
+        run([block], ())
+        time.sleep(0.003)
+    assert (array(device, block, "int64") == 20).all()
+
+
+def test_commands_run_in_order_with_a_barrier_between(device: CpuDevice) -> None:
+    add = load(device, ADD, "add", 2, [dtypes.float32])
+    there, back = launch(add, 999, PARALLEL_US, 1, 0), launch(add, 999, PARALLEL_US, 0, 1)
+    alone = launch(add, 999, 0.0, 0, 1)
+    first, second = (filled(device, np.zeros(999, np.float32)) for _ in range(2))
+    run = device.prepare([there, back, there, alone] * 100, [dtypes.float32])
+    run([first, second], [1.0])
+    assert (array(device, first, "float32") == 400).all()
+
+
+def test_all_threads_take_part_in_long_work(make_device: MakeDevice) -> None:
+    device = make_device("native", threads=3)
+    slow = load(device, SLOW, "slow", 1, [dtypes.int64])
+    block = filled(device, np.zeros(60, np.int64))
+    run = device.prepare([launch(slow, 60, 60e3, 0)], [dtypes.int64])
+    run([block], [slow_steps(0.001)])
+    own, whole = time.thread_time(), time.process_time()
+    for _ in range(5):
+        run([block], [slow_steps(0.001)])
+    assert time.process_time() - whole > 1.5 * (time.thread_time() - own)
+
+
+def interrupt_during(run: Prepared, *arguments: object) -> float:
+    """Seconds from SIGINT until KeyboardInterrupt came out of a call that would take far longer."""
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        sent.append(time.perf_counter())
+        signal.raise_signal(signal.SIGINT)
+
+    timer = threading.Timer(0.1, interrupt)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(*arguments)  # type: ignore[arg-type]
+        return time.perf_counter() - sent[0]
+    finally:
+        timer.join()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("team", ["native", "portable"])
+def test_ctrl_c_comes_within_200_ms_and_leaves_the_device_usable(
+    make_device: MakeDevice, team: str, threads: int,
+) -> None:
+    device = make_device(team, threads)
+    tasks, seconds = 10_000, 20.0
+    slow = load(device, SLOW, "slow", 1, [dtypes.int64])
+    block = filled(device, np.zeros(tasks, np.int64))
+    run = device.prepare([launch(slow, tasks, seconds * 1e6, 0)], [dtypes.int64])
+    for _ in range(2):
+        assert interrupt_during(run, [block], [slow_steps(seconds / tasks)]) < 0.2
+        counts = array(device, block, "int64").copy()
+        assert counts.any()
+        assert not counts.all()
+        assert_usable(device)
+        assert (array(device, block, "int64") == counts).all(), "a worker went on after the interrupt"
+
+
+def test_an_exception_while_binding_leaves_the_device_usable(device: CpuDevice) -> None:
+    run = counting(device, 100, PARALLEL_US)
+    block = device.allocator.alloc(800)
+    device.allocator.free(block)
+    with pytest.raises(AttributeError):
+        run([block], ())
+    assert_usable(device)
+
+
+def test_two_threads_may_submit_at_once(device: CpuDevice) -> None:
+    add = load(device, ADD, "add", 2, [dtypes.float32])
+    shared = device.prepare([launch(add, 300, PARALLEL_US, 0, 0)] * 3, [dtypes.float32])
+    blocks = [filled(device, np.zeros(300, np.float32)) for _ in range(2)]
+    failures: list[BaseException] = []
+
+    def submit(block: object, value: float) -> None:
+        try:
+            for _ in range(200):
+                shared([block], [value])
+        except BaseException as error:
+            failures.append(error)
+
+    submitters = [threading.Thread(target=submit, args=pair) for pair in zip(blocks, (1.0, 2.0))]
+    for thread in submitters:
+        thread.start()
+    for thread in submitters:
+        thread.join()
+    device.synchronize()
+    assert not failures
+    assert (array(device, blocks[0], "float32") == 600).all()
+    assert (array(device, blocks[1], "float32") == 1200).all()
+
+
+def test_one_thread_hires_nobody(make_device: MakeDevice) -> None:
+    device = make_device("native", threads=1)
+    before = workers()
+    assert_usable(device)
+    assert (device.threads, workers()) == (1, before)
+
+
+def test_workers_start_with_the_first_parallel_command_and_end_on_close(device: CpuDevice) -> None:
+    before = threading.active_count()
+    counting(device, 1, PARALLEL_US)([filled(device, np.zeros(1, np.int64))], ())
+    assert threading.active_count() == before
+    for _ in range(2):
+        assert_usable(device)
+        assert threading.active_count() == before + 2
+        device.close()
+        assert threading.active_count() == before
+
+
+def exit_status(pid: int, seconds: float) -> int:
+    """The exit status of a child; it is killed, and the test fails, if that takes longer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    pytest.fail(f"the child hung for {seconds} s")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_makes_a_team_of_its_own(device: CpuDevice) -> None:
+    assert_usable(device)
+    submitting = threading.Event()
+    block = filled(device, np.zeros(2000, np.int64))
+    slow = load(device, SLOW, "slow", 1, [dtypes.int64])
+    busy = device.prepare([launch(slow, 100, 50e3, 0)], [dtypes.int64])
+
+    def keep_busy() -> None:  # the fork then finds the team's lock held and workers inside
+        submitting.set()
+        busy([block], [slow_steps(0.002)])
+
+    other = threading.Thread(target=keep_busy)
+    other.start()
+    submitting.wait()
+    time.sleep(0.01)
+    child = os.fork()
+    if child == 0:
+        try:
+            before = threading.active_count()
+            assert_usable(device)
+            os._exit(0 if threading.active_count() == before + 2 else 2)
+        except BaseException:
+            os._exit(1)
+    assert exit_status(child, 30) == 0
+    other.join()
+    assert_usable(device)
+
+
+@pytest.mark.parametrize("team", ["native", "portable"])
+def test_the_interpreter_exits_cleanly_with_an_active_team(team: str) -> None:
+    script = """
+        import numpy as np
+        from pluggrad_cpu.device import CpuDevice
+        from pluggrad_cpu.target import host_target
+        from tests.plugins.cpu.test_threads import assert_usable
+        device = CpuDevice(host_target())
+        assert_usable(device)
+    """
+    root = os.path.abspath(os.path.join(__file__, "../../../.."))
+    settings = {"PLUGGRAD_CPU_TEAM": team, "PLUGGRAD_CPU_THREADS": "3", "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=os.environ | settings,
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
