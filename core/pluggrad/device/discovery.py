@@ -55,14 +55,27 @@ def _entries(path: Sequence[str] | None) -> Iterator[Entry]:
     installed = distributions() if path is None else distributions(path=list(path))
     for distribution in installed:
         # parsing every distribution's metadata takes long; one look at the text leaves the few that matter
-        text = distribution.read_text("entry_points.txt") or ""
-        if "pluggrad." not in text or not _GROUP.search(text):
+        if not _GROUP.search(_text_of(distribution)):
             continue
-        name = normalized(distribution.metadata["Name"] or "unknown")
+        name = _name_of(distribution)
         if name in seen:  # an earlier folder of sys.path wins, as it does for imports
             continue
         seen.add(name)
         yield from _entries_of(distribution, name)
+
+
+def _text_of(distribution: Distribution) -> str:
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _name_of(distribution: Distribution) -> str:
+    try:
+        return normalized(distribution.metadata["Name"])
+    except (OSError, KeyError, TypeError):  # metadata without a name, or none at all
+        return "unknown"
 
 
 def _entries_of(distribution: Distribution, name: str) -> Iterator[Entry]:

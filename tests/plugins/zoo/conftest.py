@@ -57,7 +57,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Finished]:
-    """`run("-m", "pluggrad", ..., plugins=[...])` starts Python with fake plugins beside what is installed."""
+    """`run("-m", "pluggrad", ..., plugins=[...])` starts Python with fake plugins beside the real ones."""
 
     def start(*arguments: str, plugins: tuple[str, ...] = (), **variables: str) -> Finished:
         folder = install(tmp_path / "site", *plugins)
