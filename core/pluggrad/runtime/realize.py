@@ -46,6 +46,11 @@ class Run:
 recorder: Callable[[Run], None] | None = None  # the capture in progress, if any
 
 
+def capturing() -> bool:
+    """Whether a captured function is being recorded: values are not to be read now."""
+    return recorder is not None
+
+
 @dataclass(slots=True)
 class _Job:
     """A handle to realize. `node` is None once the handle has let go of it; `seen` then tells whether others hold it."""
@@ -263,4 +268,4 @@ def read(n: Node) -> Any:
         return data
 
 
-__all__ = ["Run", "add_pending", "execute", "read", "realize", "run", "upload"]
+__all__ = ["Run", "add_pending", "capturing", "execute", "read", "realize", "run", "upload"]
