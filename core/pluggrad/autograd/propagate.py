@@ -1,0 +1,89 @@
+"""Reverse-mode differentiation, graph to graph: what a node depends on, and gradients along the way back."""
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pluggrad.autograd.rules import RULES, add
+from pluggrad.graph import ops
+from pluggrad.graph.leaf import Identity
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a root depends on differentiably.
+
+    order: the nodes, sources before users. leaves: the nodes that stand for a user's tensor. detached: some path ended
+    at a DETACH. cut: some stored value had its history dropped for its depth.
+    """
+
+    order: list[Node]
+    leaves: dict[Node, Identity]
+    detached: bool
+    cut: bool
+
+
+def sources(n: Node) -> tuple[Node, ...]:
+    """What a gradient at `n` may pass on to. A stored value passes it into the history that computed it."""
+    if n.type.dtype.kind != "f":
+        return ()
+    if n.op is ops.BUFFER:
+        return () if n.arg.history is None else (n.arg.history,)
+    return n.src if n.op in RULES else ()
+
+
+def trace(root: Node) -> Trace:
+    """Walk back from `root`; iterative, each node once."""
+    found = Trace(toposort([root], sources), {}, False, False)
+    for n in found.order:
+        if n.op is ops.DETACH:
+            found.detached = True
+        elif n.op is ops.LEAF:
+            found.leaves[n] = n.arg
+        elif n.op is ops.BUFFER:
+            found.cut = found.cut or n.arg.cut
+            if n.arg.identity is not None and n.type.dtype.kind == "f":
+                found.leaves[n] = n.arg.identity
+    return found
+
+
+def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[Node, Node]:
+    """The gradient at each of `targets`, given `seed` at the last node of `order`; targets without one are absent.
+
+    Only nodes on a path to a target are visited, so that nothing is built in vain.
+    """
+    leading = set(targets)
+    for n in order:
+        if n not in leading and any(source in leading for source in sources(n)):
+            leading.add(n)
+    gradients: dict[Node, Node] = {order[-1]: seed}
+    for n in reversed(order):
+        g = gradients.get(n)
+        if g is None or n not in leading:
+            continue
+        if n.op is ops.BUFFER:
+            _contribute(gradients, sources(n), g, leading)
+            continue
+        for source, rule in zip(n.src, RULES.get(n.op, ()), strict=False):
+            if rule is not None and source in leading:
+                found = gradients.get(source)
+                gradients[source] = rule(g, n) if found is None else add(found, rule(g, n))
+    return {target: gradients[target] for target in targets if target in gradients}
+
+
+def _contribute(gradients: dict[Node, Node], to: tuple[Node, ...], g: Node, leading: set[Node]) -> None:
+    for source in to:
+        if source in leading:
+            gradients[source] = add(gradients[source], g) if source in gradients else g
+
+
+def gradients(found: Trace, seed: Node, wanted: Collection[Identity]) -> dict[Identity, Node]:
+    """The gradient of each wanted leaf, summed over the nodes that stand for it."""
+    targets = [n for n, identity in found.leaves.items() if identity in wanted]
+    collected: dict[Identity, Node] = {}
+    for n, g in propagate(found.order, seed, targets).items():
+        identity = found.leaves[n]
+        collected[identity] = add(collected[identity], g) if identity in collected else g
+    return collected

@@ -1,0 +1,231 @@
+"""One row per primitive: how a gradient passes from a node to each of its sources.
+
+A row holds one rule for each source, `(gradient of the node, the node) -> gradient of that source`, or None where
+nothing passes (a condition, a key). Rules build ordinary graph nodes, so gradients of gradients come free. A primitive
+without a row is piecewise constant (FLOOR, comparisons) or carries no floats: its gradient is zero and nothing is built.
+
+Conventions at kinks: |x| and sign have gradient 0 at 0; max and min, of two operands or over an axis, split evenly
+between equals; x**0 has gradient 0; 0**y has gradient 0 with respect to y for y >= 0.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from pluggrad.graph import build, ops
+from pluggrad.ir.node import Node, Op
+
+Rule = Callable[[Node, Node], Node]
+
+
+# ---- arithmetic that leaves out what is exact without computing ------------------------------------------------------
+def _number(x: Node) -> float | None:
+    """The value of a float constant that no host value stands behind."""
+    return float(x.arg.python) if x.op is ops.CONST and x.arg.source is None else None
+
+
+def _constant(value: float, like: Node) -> Node:
+    return build.const(value, like.dtype, like.device, like.shape)
+
+
+def _times(x: Node, y: Node) -> Node:
+    a, b = _number(x), _number(y)
+    if a == 1.0:
+        return y
+    if b == 1.0:
+        return x
+    return build.binary(ops.MUL, x, y) if a is None or b is None else _constant(a * b, x)
+
+
+def _over(x: Node, y: Node) -> Node:
+    a, b = _number(x), _number(y)
+    return _constant(a / b, x) if a is not None and b else build.binary(ops.DIV, x, y)
+
+
+def _negative(x: Node) -> Node:
+    a = _number(x)
+    return build.unary(ops.NEG, x) if a is None else _constant(-a, x)
+
+
+def _scaled(x: Node, factor: float) -> Node:
+    return _times(x, _constant(factor, x))
+
+
+def add(x: Node, y: Node) -> Node:
+    """The sum of two contributions."""
+    return build.binary(ops.ADD, x, y)
+
+
+def _zero_unless(condition: Node, x: Node) -> Node:
+    return build.where(condition, x, _constant(0.0, x))
+
+
+# ---- elementwise -----------------------------------------------------------------------------------------------------
+def _abs(g: Node, n: Node) -> Node:
+    x = n.src[0]
+    zero = _constant(0.0, x)
+    return build.where(build.binary(ops.LT, zero, x), g, _zero_unless(build.binary(ops.LT, x, zero), _negative(g)))
+
+
+def _recip(g: Node, n: Node) -> Node:
+    return _negative(_times(g, _times(n, n)))
+
+
+def _tanh(g: Node, n: Node) -> Node:
+    return _times(g, build.binary(ops.SUB, _constant(1.0, n), _times(n, n)))
+
+
+def _erf(g: Node, n: Node) -> Node:
+    x = n.src[0]
+    return _times(g, _scaled(build.unary(ops.EXP, _negative(_times(x, x))), 2 / math.sqrt(math.pi)))
+
+
+def _pow_base(g: Node, n: Node) -> Node:
+    x, y = n.src
+    lowered = build.binary(ops.POW, x, build.binary(ops.SUB, y, _constant(1.0, y)))
+    return _times(g, _zero_unless(build.binary(ops.NE, y, _constant(0.0, y)), _times(y, lowered)))
+
+
+def _pow_exponent(g: Node, n: Node) -> Node:
+    x, y = n.src
+    zero = _constant(0.0, x)
+    flat = build.binary(ops.AND, build.binary(ops.EQ, x, zero), build.binary(ops.LE, zero, y))
+    log = build.unary(ops.LOG, build.where(flat, _constant(1.0, x), x))
+    return _times(g, _times(n, log))
+
+
+def _choice(op: Op, mine: int) -> Rule:
+    """Maximum or minimum: all to the one chosen, half to each of two equals."""
+
+    def rule(g: Node, n: Node) -> Node:
+        x, other = n.src[mine], n.src[1 - mine]
+        lesser, greater = (other, x) if op is ops.MAX else (x, other)
+        tied = _zero_unless(build.binary(ops.EQ, x, other), _scaled(g, 0.5))
+        return build.where(build.binary(ops.LT, lesser, greater), g, tied)
+
+    return rule
+
+
+# ---- reductions ------------------------------------------------------------------------------------------------------
+def _restored(x: Node, n: Node) -> Node:
+    """`x`, shaped like the reduction `n`, repeated along the axes that `n` removed."""
+    source = n.src[0]
+    kept = tuple([1 if axis in n.arg else dim for axis, dim in enumerate(source.shape)])
+    return build.expand(build.reshape(x, kept), source.shape)
+
+
+def _extreme(g: Node, n: Node) -> Node:
+    x = n.src[0]
+    chosen = build.binary(ops.EQ, x, _restored(n, n))
+    count = build.reduce(ops.SUM, build.cast(chosen, n.dtype), n.arg)
+    return _zero_unless(chosen, _restored(_over(g, count), n))
+
+
+def _product(g: Node, n: Node) -> Node:
+    """The product taken in pairs, halves at a time, and differentiated: right with zeros, at any order, in O(n)."""
+    x, axes = n.src[0], n.arg
+    order = (*[axis for axis in range(len(x.shape)) if axis not in axes], *axes)
+    moved = build.permute(x, order)
+    levels = [build.reshape(moved, (*g.shape, math.prod(x.shape[axis] for axis in axes)))]
+    while levels[-1].shape[-1] > 1:
+        left, right, rest = _halves(levels[-1])
+        levels.append(_joined(_times(left, right), rest))
+    gradient = build.expand(build.reshape(g, (*g.shape, 1)), levels[-1].shape)
+    for level in reversed(levels[:-1]):
+        left, right, rest = _halves(level)
+        half = left.shape[-1]
+        paired, single = _window(gradient, 0, half), _window(gradient, half, rest.shape[-1])
+        gradient = _joined(_joined(_times(paired, right), _times(paired, left)), single)
+    return build.permute(build.reshape(gradient, moved.shape), tuple([order.index(axis) for axis in range(len(order))]))
+
+
+def _window(x: Node, start: int, size: int) -> Node:
+    return build.slice(x, (*[(0, dim, 1) for dim in x.shape[:-1]], (start, size, 1)))
+
+
+def _halves(x: Node) -> tuple[Node, Node, Node]:
+    half = x.shape[-1] // 2
+    return _window(x, 0, half), _window(x, half, half), _window(x, 2 * half, x.shape[-1] % 2)
+
+
+def _joined(x: Node, y: Node) -> Node:
+    if y.shape[-1] == 0:
+        return x
+    rest = ((0, 0),) * (len(x.shape) - 1)
+    return add(build.pad(x, (*rest, (0, y.shape[-1]))), build.pad(y, (*rest, (x.shape[-1], 0))))
+
+
+# ---- movement and writing --------------------------------------------------------------------------------------------
+def _expand(g: Node, n: Node) -> Node:
+    source = n.src[0]
+    axes = tuple([axis for axis, dim in enumerate(source.shape) if dim != n.shape[axis]])
+    return build.reshape(build.reduce(ops.SUM, g, axes), source.shape)
+
+
+def _permute(g: Node, n: Node) -> Node:
+    return build.permute(g, tuple([n.arg.index(axis) for axis in range(len(n.arg))]))
+
+
+def _slice(g: Node, n: Node) -> Node:
+    source = n.src[0]
+    if all(step == 1 for _, _, step in n.arg):
+        ends = zip(source.shape, n.arg, strict=True)
+        return build.pad(g, tuple([(start, dim - start - size) for dim, (start, size, _) in ends]))
+    return build.update(_constant(0.0, source), g, (("slice", n.arg),))
+
+
+def _pad(g: Node, n: Node) -> Node:
+    return build.slice(g, tuple([(before, dim, 1) for dim, (before, _) in zip(n.src[0].shape, n.arg, strict=True)]))
+
+
+def _update_base(g: Node, n: Node) -> Node:
+    return build.update(g, _constant(0.0, n.src[1]), n.arg)
+
+
+def _same(g: Node, n: Node) -> Node:
+    return g
+
+
+RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
+    ops.NEG: (lambda g, n: _negative(g),),
+    ops.ABS: (_abs,),
+    ops.RECIP: (_recip,),
+    ops.SQRT: (lambda g, n: _over(_scaled(g, 0.5), n),),
+    ops.EXP: (lambda g, n: _times(g, n),),
+    ops.EXP2: (lambda g, n: _times(g, _scaled(n, math.log(2))),),
+    ops.LOG: (lambda g, n: _over(g, n.src[0]),),
+    ops.LOG2: (lambda g, n: _over(_scaled(g, 1 / math.log(2)), n.src[0]),),
+    ops.SIN: (lambda g, n: _times(g, build.unary(ops.COS, n.src[0])),),
+    ops.COS: (lambda g, n: _negative(_times(g, build.unary(ops.SIN, n.src[0]))),),
+    ops.TANH: (_tanh,),
+    ops.ERF: (_erf,),
+    ops.ADD: (_same, _same),
+    ops.SUB: (_same, lambda g, n: _negative(g)),
+    ops.MUL: (lambda g, n: _times(g, n.src[1]), lambda g, n: _times(g, n.src[0])),
+    ops.DIV: (lambda g, n: _over(g, n.src[1]), lambda g, n: _negative(_over(_times(g, n), n.src[1]))),
+    ops.MOD: (_same, lambda g, n: _negative(_times(g, build.unary(ops.FLOOR, build.binary(ops.DIV, *n.src))))),
+    ops.POW: (_pow_base, _pow_exponent),
+    ops.MAX: (_choice(ops.MAX, 0), _choice(ops.MAX, 1)),
+    ops.MIN: (_choice(ops.MIN, 0), _choice(ops.MIN, 1)),
+    ops.WHERE: (
+        None,
+        lambda g, n: _zero_unless(n.src[0], g),
+        lambda g, n: build.where(n.src[0], _constant(0.0, g), g),
+    ),
+    ops.CAST: (lambda g, n: build.cast(g, n.src[0].dtype),),
+    ops.LEAF: (_same,),
+    ops.CONTIGUOUS: (_same,),
+    ops.COPY: (lambda g, n: build.copy(g, n.src[0].device),),
+    ops.SUM: (_restored,),
+    ops.PROD: (_product,),
+    ops.RMAX: (_extreme,),
+    ops.RMIN: (_extreme,),
+    ops.RESHAPE: (lambda g, n: build.reshape(g, n.src[0].shape),),
+    ops.PERMUTE: (_permute,),
+    ops.EXPAND: (_expand,),
+    ops.SLICE: (_slice,),
+    ops.FLIP: (lambda g, n: build.flip(g, n.arg),),
+    ops.PAD: (_pad,),
+    ops.UPDATE: (_update_base, lambda g, n: build.move(g, n.arg)),
+}

@@ -1,0 +1,185 @@
+"""Values in and out: NumPy, Python, text, copies, and where and when a value is stored."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pluggrad import dtypes, runtime
+from pluggrad.errors import DTypeError, ShapeError
+from pluggrad.graph import build
+from pluggrad.tensor.base import TensorBase, place
+from pluggrad.tensor.convert import from_storage
+from pluggrad.tensor.display import tensor_text
+from pluggrad.tensor.losses import Losses
+
+
+class Data(Losses):
+    """Reading, copying, storing."""
+
+    __slots__ = ()
+
+    # ---- reading: computes the value and never cuts history ----------------------------------------------------------
+    def numpy(self) -> npt.NDArray[Any]:
+        """The values as a new NumPy array, row-major; bfloat16, which NumPy lacks, as float32."""
+        node = self.node
+        return from_storage(runtime.read(node), node.dtype)
+
+    def data(self) -> memoryview:
+        """The values as a read-only memoryview; bfloat16 as uint16."""
+        return memoryview(runtime.read(self.node)).toreadonly()
+
+    def item(self) -> int | float | bool:
+        """The one element as a Python number; ShapeError if there is not exactly one."""
+        if self.numel() != 1:
+            raise ShapeError(op="item", expected="one element", got=f"shape {self.shape}")
+        return self.numpy().item()  # type: ignore[no-any-return]
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; a number for no axes."""
+        return self.numpy().tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.is_float:
+            raise DTypeError(op="index", expected="an integer tensor", got=self.dtype.name)
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __repr__(self) -> str:
+        node = self.node
+        device = "" if node.device == place(None) else str(node.device)
+        array = None if runtime.capturing() else self.numpy()
+        return tensor_text(array, node.shape, node.dtype, device)
+
+    # ---- facts -------------------------------------------------------------------------------------------------------
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.node.type.size  # type: ignore[no-any-return]
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.element_size()
+
+    def size(self, dim: int | None = None) -> int | tuple[int, ...]:
+        """The shape, or the size of one axis."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def is_floating_point(self) -> bool:
+        """True for float dtypes, bfloat16 among them."""
+        return self.dtype.is_float
+
+    # ---- storing and copying -----------------------------------------------------------------------------------------
+    def realize(self, *lst: TensorBase) -> Self:
+        """Compute and store this tensor and those given, all in one; a view stores its base. Returns itself."""
+        tensors = (self, *lst)
+        runtime.realize([t if t._base is None else t._base for t in tensors])
+        for tensor in tensors:
+            if tensor._base is not None:
+                tensor.node  # noqa: B018 - composes it anew and lets go of the old graph
+        return self
+
+    def contiguous(self) -> Self:
+        """The same values in memory of their own, no view of anything; the gradient passes."""
+        return self._new(build.contiguous(self.node))
+
+    def contiguous_backward(self) -> Self:
+        """The same values; reserved for a barrier in the gradient, which needs none here."""
+        return self._new(self.node)
+
+    def clone(self, device: Any = None) -> Self:
+        """A copy that later writes do not reach, perhaps on another device; the gradient passes."""
+        return self._new(self.node if device is None else build.copy(self.node, place(device)))
+
+    def detach(self) -> Self:
+        """The same values as a tensor of its own, without history: no gradient passes."""
+        return self._of(build.detach(self.node))
+
+    def to(self, device: Any) -> Self:
+        """The tensor on another device (itself if it is there already); the gradient passes back."""
+        where = place(device)
+        return self if where == self.node.device else self._new(build.copy(self.node, where))
+
+    def to_(self, device: Any) -> Self:
+        """Move this tensor itself to another device. A leaf stays a leaf, with a gradient of its own from now on."""
+        where = place(device)
+        if where != self.node.device:
+            self.replace(self.to(where))
+        return self
+
+    def assign(self, x: Any) -> Self:
+        """Take the values of `x`, cast and broadcast; views of this tensor see it, earlier graphs do not.
+
+        The gradient does not flow through: a leaf becomes a leaf anew. Returns itself.
+        """
+        self._write(self._value_to_write(x), as_leaf=True)
+        return self
+
+    def replace(self, x: Self) -> Self:
+        """Become `x`, which may differ in shape, dtype and device. A leaf stays a leaf. Returns itself."""
+        node = x.node
+        self._base = None
+        if self._identity is None:
+            self._node = node
+        else:
+            self._releaf(build.detach(node))
+        return self
+
+    # ---- copies of the object ----------------------------------------------------------------------------------------
+    def __reduce__(self) -> tuple[Any, ...]:
+        node = self.node
+        return _restored, (type(self), runtime.read(node), node.dtype, self.device, self._flag())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = self._of(build.detach(self.node))
+        if self._identity is not None:
+            copied._become_leaf(copied._node, self._identity.marked)
+        memo[id(self)] = copied
+        return copied
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__({})
+
+    def _flag(self) -> bool | None:
+        """What `requires_grad` to make an equal tensor with: None is an unmarked leaf, False no leaf."""
+        return False if self._identity is None else self._identity.marked or None
+
+    @classmethod
+    def from_dlpack(cls, x: Any) -> Self:
+        """A tensor from an object with `__dlpack__` whose memory the host can read; the values are copied."""
+        return cls._from_data(np.from_dlpack(x), None, place(None))
+
+
+def _restored(cls: type[Data], array: npt.NDArray[Any], dtype: dtypes.DType, device: str, flag: bool | None) -> Data:
+    made = cls._of(build.const(0, dtype, place(device), array.shape))
+    node = runtime.upload(array, dtype, place(device))
+    made._become_leaf(node, flag)
+    return made
+
+
+def nodes_of(tensors: Iterable[TensorBase]) -> list[Any]:
+    """The present nodes of tensors."""
+    return [t.node for t in tensors]

@@ -1,0 +1,124 @@
+"""Products of matrices and vectors."""
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+from pluggrad import dtypes
+from pluggrad.dtypes import DType
+from pluggrad.errors import ShapeError
+from pluggrad.graph import build, ops
+from pluggrad.ir.node import Node
+from pluggrad.shape.broadcast import broadcast_shapes
+from pluggrad.tensor.indexing import Indexing
+
+
+def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
+    """(..., m, k) @ (..., k, n): one broadcast product and one sum. One axis counts as a row of `a`, a column of `b`."""
+    build.same_device(op, a, b)
+    if not a.shape or not b.shape or a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
+        raise ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{a.shape} and {b.shape}")
+    promoted = dtypes.promote(a.dtype, b.dtype)
+    working = dtypes.accumulator_dtype(promoted) if promoted.is_float else dtypes.sum_dtype(promoted)
+    outer_a, outer_b = a.shape[:-2], b.shape[:-2]
+    outer = broadcast_shapes(op, outer_a, outer_b) if outer_a or outer_b else ()
+    rows = a.shape[-2:-1]
+    inner, columns = a.shape[-1], b.shape[-1:] if len(b.shape) > 1 else ()
+    left = build.reshape(build.cast(a, working), (*outer_a, *rows, *(1,) * len(columns), inner))
+    right = build.cast(b, working)
+    if columns:
+        right = build.permute(right, (*range(len(outer_b)), len(outer_b) + 1, len(outer_b)))
+    right = build.reshape(right, (*outer_b, *(1,) * len(rows), *columns, inner))
+    shape = (*outer, *rows, *columns, inner)
+    product = build.binary(ops.MUL, build.broadcast_to(left, shape, op), build.broadcast_to(right, shape, op))
+    return build.cast(build.reduce(ops.SUM, product, len(shape) - 1), dtype or promoted)
+
+
+class LinearAlgebra(Indexing):
+    """Products."""
+
+    __slots__ = ()
+
+    def dot(self, w: Any, dtype: Any = None) -> Self:
+        """The product along the last axis of `self` and the second to last (or only) axis of `w`.
+
+        Shapes (..., m, k) and (..., k, n) give (..., m, n), leading axes broadcast; a 1-d operand is a row or a column
+        that disappears. Halves add up in float32, small integers in the default int; the result has the promoted dtype,
+        or `dtype`. ShapeError names both shapes.
+        """
+        return self._product("dot", w, False, dtype)
+
+    def matmul(self, x: Any, reverse: bool = False, dtype: Any = None) -> Self:
+        """`self @ x`; see `dot`."""
+        return self._product("matmul", x, reverse, dtype)
+
+    def _product(self, op: str, x: Any, reverse: bool, dtype: Any) -> Self:
+        if isinstance(x, (int, float)):
+            raise ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{self.shape} and a number",
+                             hint="use * for a number")
+        a, b = self._pair(x, op)
+        if reverse:
+            a, b = b, a
+        return self._new(matmul_node(a, b, None if dtype is None else dtypes.to_dtype(dtype), op))
+
+    def __matmul__(self, x: Any) -> Self:
+        return self.matmul(x)
+
+    def __rmatmul__(self, x: Any) -> Self:
+        return self.matmul(x, True)
+
+    def __imatmul__(self, x: Any) -> Self:
+        return self._replaced_by(self.matmul(x))
+
+    def mm(self, x: Any) -> Self:
+        """The product of two matrices; ShapeError unless both have 2 axes."""
+        return self._ranked("mm", x, 2)
+
+    def bmm(self, x: Any) -> Self:
+        """The products of two batches of matrices; ShapeError unless both have 3 axes."""
+        return self._ranked("bmm", x, 3)
+
+    def _ranked(self, op: str, x: Any, rank: int) -> Self:
+        a, b = self.node, self._operand(x, op)
+        if len(a.shape) != rank or len(b.shape) != rank:
+            raise ShapeError(op=op, expected=f"two tensors of {rank} dimensions", got=f"{a.shape} and {b.shape}")
+        return self._new(matmul_node(a, b, None, op))
+
+    def outer(self, x: Any) -> Self:
+        """Every product of an element of this vector and one of `x`: shapes (m,) and (n,) give (m, n)."""
+        a, b = self.node, self._operand(x, "outer")
+        if len(a.shape) != 1 or len(b.shape) != 1:
+            raise ShapeError(op="outer", expected="two vectors", got=f"{a.shape} and {b.shape}")
+        return self._new(build.binary(ops.MUL, build.reshape(a, (-1 if a.shape[0] else 0, 1)), b))
+
+    def kron(self, x: Any) -> Self:
+        """Kronecker product of two tensors with equally many axes."""
+        a, b = self.node, self._operand(x, "kron")
+        if len(a.shape) != len(b.shape):
+            raise ShapeError(op="kron", expected="equally many dimensions", got=f"{a.shape} and {b.shape}")
+        left = build.reshape(a, [size for dim in a.shape for size in (dim, 1)])
+        right = build.reshape(b, [size for dim in b.shape for size in (1, dim)])
+        shape = [m * n for m, n in zip(a.shape, b.shape, strict=True)]
+        return self._new(build.reshape(build.binary(ops.MUL, left, right), shape))
+
+    def trace(self) -> Self:
+        """Sum of the diagonal of the first two axes."""
+        return self.diagonal().sum(-1)
+
+    def tensordot(self, x: Any, axes: Any = 2) -> Self:
+        """NumPy's `tensordot`: sum over the last `axes` axes of `self` and the first of `x`, or over pairs of lists."""
+        a, b = self.node, self._operand(x, "tensordot")
+        ranks = len(a.shape), len(b.shape)
+        if isinstance(axes, int):
+            axes = list(range(ranks[0] - axes, ranks[0])), list(range(axes))
+        left, right = ([axes[i]] if isinstance(axes[i], int) else list(axes[i]) for i in (0, 1))
+        left, right = [i % ranks[0] for i in left], [i % ranks[1] for i in right]
+        summed = [a.shape[i] for i in left]
+        if summed != [b.shape[i] for i in right]:
+            raise ShapeError(op="tensordot", expected="equal sizes on the summed axes", got=f"{a.shape} and {b.shape}")
+        free_a = [i for i in range(ranks[0]) if i not in left]
+        free_b = [i for i in range(ranks[1]) if i not in right]
+        inner, rows, columns = math.prod(summed), [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
+        first = build.reshape(build.permute(a, [*free_a, *left]), (math.prod(rows), inner))
+        second = build.reshape(build.permute(b, [*right, *free_b]), (inner, math.prod(columns)))
+        return self._new(build.reshape(matmul_node(first, second, None, "tensordot"), (*rows, *columns)))

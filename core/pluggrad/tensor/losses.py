@@ -1,0 +1,146 @@
+"""Losses. `reduction` is "mean", "sum" or "none"; a loss of halves is computed in float32."""
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
+from pluggrad.tensor.functional import Functional
+
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+class Losses(Functional):
+    """Losses: of predictions (`self`) against targets `Y`."""
+
+    __slots__ = ()
+
+    def _target(self, op: str, Y: Any) -> Self:
+        y = Y if isinstance(Y, Losses) else self._new(self._operand(Y, op))
+        return y  # type: ignore[return-value]
+
+    def _reduced(self, op: str, reduction: str) -> Self:
+        if reduction not in _REDUCTIONS:
+            raise ValueRangeError(op=op, expected=f"reduction {', '.join(map(repr, _REDUCTIONS))}", got=repr(reduction))
+        return self.mean() if reduction == "mean" else self.sum() if reduction == "sum" else self
+
+    def _same_shape(self, op: str, Y: Any) -> Self:
+        y = self._target(op, Y)
+        if y.shape != self.shape:
+            raise ShapeError(op=op, expected=f"a target of shape {self.shape}", got=str(y.shape))
+        return y
+
+    def mse_loss(self, Y: Any, reduction: str = "mean") -> Self:
+        """Squared differences. Shapes must be equal."""
+        return (self._wide() - self._same_shape("mse_loss", Y)).square()._reduced("mse_loss", reduction)
+
+    def l1_loss(self, Y: Any, reduction: str = "mean") -> Self:
+        """Absolute differences. Shapes must be equal."""
+        return (self._wide() - self._same_shape("l1_loss", Y)).abs()._reduced("l1_loss", reduction)
+
+    def huber_loss(self, Y: Any, reduction: str = "mean", delta: float = 1.0) -> Self:
+        """d*d/2 for differences up to `delta`, delta * (|d| - delta/2) beyond. Shapes must be equal."""
+        size = (self._wide() - self._same_shape("huber_loss", Y)).abs()
+        loss = (size <= delta).where(size.square() * 0.5, (size - 0.5 * delta) * delta)
+        return loss._reduced("huber_loss", reduction)
+
+    def smooth_l1_loss(self, Y: Any, reduction: str = "mean", beta: float = 1.0) -> Self:
+        """`huber_loss` with delta = beta, divided by it."""
+        if beta == 0:
+            return self.l1_loss(Y, reduction)
+        return self.huber_loss(Y, reduction, beta) * (1 / beta)
+
+    def binary_crossentropy(self, Y: Any, reduction: str = "mean") -> Self:
+        """-(y log p + (1 - y) log(1 - p)) of probabilities p; the logarithms count as at least -100."""
+        p, y = self._wide(), self._same_shape("binary_crossentropy", Y)
+        loss = y * p.log().maximum(-100.0) + (1 - y) * (1 - p).log().maximum(-100.0)
+        return (-loss)._reduced("binary_crossentropy", reduction)
+
+    def binary_crossentropy_logits(self, Y: Any, reduction: str = "mean", pos_weight: Any = None) -> Self:
+        """`binary_crossentropy` of sigmoid(x), without taking it; `pos_weight` multiplies the term of y = 1."""
+        x, y = self._wide(), self._same_shape("binary_crossentropy_logits", Y)
+        positive, negative = -x.logsigmoid(), -(-x).logsigmoid()
+        weighted = positive if pos_weight is None else positive * pos_weight
+        return (y * weighted + (1 - y) * negative)._reduced("binary_crossentropy_logits", reduction)
+
+    def nll_loss(self, Y: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean") -> Self:
+        """Negative log likelihood: `self` holds log probabilities with classes on axis 1 (axis 0 of a vector).
+
+        Y: integers, the shape without the class axis. weight: one for each class; a mean divides by their sum.
+        ignore_index: a label that does not count. A label that names no class does not count either.
+        """
+        labels = self._target("nll_loss", Y)
+        chosen, weights = self._picked("nll_loss", labels, weight, ignore_index)
+        return _weighted_mean("nll_loss", -chosen * weights, weights, reduction)
+
+    def cross_entropy(self, Y: Any, reduction: str = "mean", label_smoothing: float = 0.0, *,
+                      weight: Any = None, ignore_index: int | None = None) -> Self:
+        """-sum(y log softmax(x)) over the classes, which are axis 1 (axis 0 of a vector).
+
+        Y: class numbers (integers, the shape without the class axis), or probabilities (floats of the same shape).
+        label_smoothing: this share of each target is spread over all classes. weight and ignore_index as in `nll_loss`.
+        """
+        if not 0 <= label_smoothing <= 1:
+            raise ValueRangeError(op="cross_entropy", expected="label_smoothing in [0, 1]", got=str(label_smoothing))
+        y, axis = self._target("cross_entropy", Y), min(1, self.ndim - 1)
+        if y.shape == self.shape and y.dtype.is_float:
+            return self._soft_cross_entropy(y, axis, reduction, label_smoothing, weight, ignore_index)
+        log = self._wide().log_softmax(axis)
+        chosen, weights = log._picked("cross_entropy", y, weight, ignore_index)
+        loss = -chosen * weights
+        if label_smoothing:
+            spread = log if weight is None else log * _along(log._target("cross_entropy", weight), axis, log.ndim)
+            counts = 1.0 if ignore_index is None else (y != ignore_index).cast(log.dtype)
+            loss = loss * (1 - label_smoothing) - spread.mean(axis) * label_smoothing * counts
+        return _weighted_mean("cross_entropy", loss, weights, reduction)
+
+    def _soft_cross_entropy(self, y: Self, axis: int, reduction: str, label_smoothing: float, weight: Any,
+                            ignore_index: int | None) -> Self:
+        if ignore_index is not None:
+            raise ValueRangeError(op="cross_entropy", expected="ignore_index with class numbers as targets",
+                                  got="probabilities")
+        if label_smoothing:
+            y = y * (1 - label_smoothing) + label_smoothing / self.shape[axis]
+        terms = y * self._wide().log_softmax(axis)
+        if weight is not None:
+            terms = terms * _along(self._target("cross_entropy", weight), axis, self.ndim)
+        return (-terms.sum(axis))._reduced("cross_entropy", reduction)
+
+    def sparse_categorical_crossentropy(self, Y: Any, ignore_index: int = -1, label_smoothing: float = 0.0,
+                                        reduction: str = "mean") -> Self:
+        """`cross_entropy` of integer labels with the classes on the last axis; labels of `ignore_index` do not count."""
+        y = self._target("sparse_categorical_crossentropy", Y)
+        flat = self.reshape(-1, self.shape[-1]) if self.ndim > 2 else self
+        loss = flat.cross_entropy(y.flatten() if self.ndim > 2 else y, reduction, label_smoothing,
+                                  ignore_index=ignore_index)
+        return loss.reshape(y.shape) if reduction == "none" else loss
+
+    def _picked(self, op: str, labels: Self, weight: Any, ignore_index: int | None) -> tuple[Self, Self]:
+        """The value at each label's class, and each label's weight (0 where it does not count)."""
+        if not self.ndim:
+            raise ShapeError(op=op, expected="at least 1 dimension", got="()")
+        axis = min(1, self.ndim - 1)
+        classes = self.shape[axis]
+        if labels.shape != self.shape[:axis] + self.shape[axis + 1 :]:
+            raise ShapeError(op=op, expected=f"labels of shape {self.shape[:axis] + self.shape[axis + 1:]}, or "
+                             f"probabilities of shape {self.shape}", got=str(labels.shape))
+        if not labels.dtype.is_int:
+            raise DTypeError(op=op, expected="integer labels", got=labels.dtype.name)
+        hot = labels._one_hot(classes).movedim(-1, axis)
+        x = self._wide()
+        chosen = hot.where(x, 0.0).sum(axis)
+        counted = (labels >= 0) & (labels < classes)
+        if ignore_index is not None:
+            counted = counted & (labels != ignore_index)
+        if weight is None:
+            return chosen, counted.cast(x.dtype)
+        shares = hot.where(_along(self._target(op, weight).cast(x.dtype), axis, self.ndim), 0.0).sum(axis)
+        return chosen, counted.where(shares, 0.0)
+
+
+def _along(weight: Losses, axis: int, rank: int) -> Any:
+    """A weight for each class, shaped to broadcast along the class axis."""
+    return weight.reshape([-1 if i == axis else 1 for i in range(rank)])
+
+
+def _weighted_mean(op: str, loss: Any, weights: Any, reduction: str) -> Any:
+    return loss.sum() / weights.sum() if reduction == "mean" else loss._reduced(op, reduction)

@@ -1,0 +1,33 @@
+"""The random stream: a key from the seed and a counter of draws, read by value and read anew by replays."""
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+from pluggrad import dtypes
+from pluggrad.graph import build
+from pluggrad.graph.scalar import HostValue
+from pluggrad.graph.types import Shape
+from pluggrad.ir.node import Node
+from pluggrad.target import DeviceId
+
+_seed = int.from_bytes(os.urandom(8), "little")
+rng_key: Final = (HostValue(_seed & 0xFFFFFFFF, "rng key 0"), HostValue(_seed >> 32, "rng key 1"))
+rng_counter: Final = HostValue(0, "rng counter")
+_lock: Final = threading.Lock()
+
+
+def manual_seed(seed: int = 0) -> None:
+    """Start the random stream anew: the draws after it depend on `seed` (its low 64 bits) and their order alone."""
+    with _lock:
+        rng_key[0].value, rng_key[1].value = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+        rng_counter.value = 0
+
+
+def random_bits(shape: Shape, device: DeviceId) -> Node:
+    """uint32 random bits: the next draw of the stream."""
+    with _lock:
+        readings = (*[key.read() for key in rng_key], rng_counter.read())
+        rng_counter.value += 1
+    return build.random_bits(shape, *[build.const(reading, dtypes.uint32, device) for reading in readings])

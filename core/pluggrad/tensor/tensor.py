@@ -1,0 +1,50 @@
+"""The public Tensor: all method families, and the constructor."""
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from pluggrad import dtypes
+from pluggrad.graph import build
+from pluggrad.tensor.base import TensorBase, place
+from pluggrad.tensor.casts import Casts
+from pluggrad.tensor.gradient import Differentiable
+
+
+class Tensor(Differentiable, Casts):
+    """An n-dimensional array of one dtype on one device, computed when its value is asked for.
+
+    data: a number, nested lists, bytes (as uint8), a NumPy array, anything with `__array__` or the buffer protocol, or
+    a tensor (its values). Python floats take the default float, integers the default int, NumPy data keep their dtype.
+    device: where it lives, default `Device.DEFAULT`. dtype: cast to it. requires_grad: True marks a parameter, None
+    makes a float tensor a leaf that gets a gradient while nothing is marked, False makes it no leaf.
+    ShapeError for ragged lists, DTypeError for what holds no numbers, UnknownDevice or DeviceUnavailable for the device.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, device: Any = None, dtype: Any = None, requires_grad: bool | None = None) -> None:
+        target = None if dtype is None else dtypes.to_dtype(dtype)
+        if not isinstance(data, TensorBase):
+            self._load(data, target, place(device), requires_grad)
+            return
+        self._base = self._identity = self._grad = None
+        node = build.detach(data.node)
+        if device is not None:
+            node = build.copy(node, place(device))
+        self._become_leaf(node if target is None else build.cast(node, target), requires_grad)
+
+    class train:  # noqa: N801 - used as `with Tensor.train():`
+        """`Tensor.training` set to `mode` for a block."""
+
+        __slots__ = ("_mode", "_before")
+
+        def __init__(self, mode: bool = True) -> None:
+            self._mode, self._before = mode, False
+
+        def __enter__(self) -> None:
+            self._before, Tensor.training = Tensor.training, self._mode
+
+        def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                     trace: TracebackType | None) -> None:
+            Tensor.training = self._before
