@@ -6,12 +6,9 @@ contiguous accesses are masked, others read element 0 instead and drop it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from pluggrad.plugin_api import BufferParam
-from pluggrad_cpu.emit import REGISTER, Emitter, splat, vector
-
-_SHORT: Final = {"float": "f32", "double": "f64"}
+from pluggrad_cpu.emit import REGISTER, Emitter, mangled, splat, vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def _load_row(out: Emitter, a: Access) -> str:
         return out.select(a.gate, 0, a.kind, row, "zeroinitializer")
     else:
         mask, pointer = _mask(out, a), _element(out, a, a.index, a.offset + _first(a))
-        value = out.call(a.kind, f"llvm.masked.load.{_mangled(a)}.p0",
+        value = out.call(a.kind, f"llvm.masked.load.{mangled(a.element, a.lanes)}.p0",
                          [("ptr", pointer), ("i32", str(_align(a))), (vector("i1", a.lanes), mask),
                           (a.kind, "zeroinitializer")])
     return value if a.stride == 1 else reverse(out, value, a.element, a.lanes)
@@ -129,8 +126,8 @@ def _store_row(out: Emitter, a: Access, value: str) -> None:
     if a.gate is None:
         out.do(f"store {a.kind} {value}, ptr {pointer}, align {_align(a)}")
         return
-    out.do(f"call void @llvm.masked.store.{_mangled(a)}.p0({a.kind} {value}, ptr {pointer}, i32 {_align(a)}, "
-           f"{vector('i1', a.lanes)} {_mask(out, a)})")
+    out.do(f"call void @llvm.masked.store.{mangled(a.element, a.lanes)}.p0({a.kind} {value}, ptr {pointer}, "
+           f"i32 {_align(a)}, {vector('i1', a.lanes)} {_mask(out, a)})")
 
 
 def _store_lanes(out: Emitter, a: Access, value: str) -> None:
@@ -141,7 +138,7 @@ def _store_lanes(out: Emitter, a: Access, value: str) -> None:
     if a.gate is not None:
         indices = f"{vector('i64', a.lanes)} {_indices(out, a)}"
         where = out.op(f"getelementptr {a.element}, ptr {a.pointer}, {indices}")
-        out.do(f"call void @llvm.masked.scatter.{_mangled(a)}.v{a.lanes}p0({a.kind} {value}, "
+        out.do(f"call void @llvm.masked.scatter.{mangled(a.element, a.lanes)}.v{a.lanes}p0({a.kind} {value}, "
                f"{vector('ptr', a.lanes)} {where}, i32 {_align(a)}, {vector('i1', a.lanes)} {a.gate})")
         return
     for lane, pointer in enumerate(_lane_pointers(out, a)):
@@ -220,11 +217,7 @@ def _align(a: Access) -> int:
     return a.buffer.dtype.itemsize
 
 
-def _mangled(a: Access) -> str:
-    return f"v{a.lanes}{_SHORT.get(a.element, a.element)}"
-
-
 def _zero(element: str, lanes: int) -> str:
     if lanes:
         return "zeroinitializer"
-    return "0.0" if element in _SHORT else "0"
+    return "0.0" if element in ("float", "double") else "0"

@@ -7,16 +7,16 @@ from pluggrad_cpu.emit import BITS, REGISTER, Emitter, float_literal, intrinsic,
 _HALVES = ("float16", "bfloat16")
 
 
-def cast(out: Emitter, value: str, source: DType, target: DType, lanes: int, hardware_half: bool) -> str:
+def cast(out: Emitter, value: str, source: DType, target: DType, lanes: int) -> str:
     """`value` converted: float to int saturates and NaN gives 0, int to int wraps, to bool is `!= 0`."""
     if source is target:
         return value
     element = REGISTER[source.name]
     if source.name in _HALVES:
-        value, element = widen_half(out, value, source.name, lanes, hardware_half), "float"
+        value, element = _widen_half(out, value, source.name, lanes), "float"
     if target.name in _HALVES:
         value = _to_float(out, value, element, source, "float", lanes)
-        return _narrow_half(out, value, target.name, lanes, hardware_half)
+        return _narrow_half(out, value, target.name, lanes)
     if target.kind == "b":
         return _not_zero(out, value, element, lanes)
     if target.kind == "f":
@@ -71,29 +71,43 @@ def _round_to_odd(out: Emitter, value: str, lanes: int) -> str:
 
 
 def _saturate(out: Emitter, value: str, element: str, target: DType, lanes: int) -> str:
-    register = REGISTER[target.name]
-    to, source = vector(register, lanes), vector(element, lanes)
-    sign = "s" if target.kind == "i" else "u"
-    short = intrinsic("", element, lanes).removeprefix("llvm..")
-    return out.call(to, f"{intrinsic(f'fpto{sign}i.sat', register, lanes)}.{short}", [(source, value)])
+    """Clamped before the conversion. LLVM's saturating conversions do the same, one lane at a time."""
+    register, kind = REGISTER[target.name], vector(element, lanes)
+    low, high = int(target.min), int(target.max)
+    digits = 24 if element == "float" else 53
+    reachable = high >> max(0, high.bit_length() - digits) << max(0, high.bit_length() - digits)
+
+    def bound(limit: int) -> str:
+        return splat(float_literal(float(limit), element), element, lanes)
+
+    ordered = out.op(f"fcmp ord {kind} {value}, {value}")
+    number = out.select(ordered, lanes, kind, value, splat("0.0", element, lanes))
+    number = out.select(out.op(f"fcmp ogt {kind} {number}, {bound(low)}"), lanes, kind, number, bound(low))
+    number = out.select(out.op(f"fcmp olt {kind} {number}, {bound(reachable)}"), lanes, kind, number,
+                        bound(reachable))
+    result = _convert(out, "fptosi" if target.kind == "i" else "fptoui", number, element, register, lanes)
+    if reachable == high:
+        return result
+    above = out.op(f"fcmp oge {kind} {value}, {bound(high + 1)}")
+    return out.select(above, lanes, vector(register, lanes), splat(str(high), register, lanes), result)
 
 
-def widen_half(out: Emitter, value: str, name: str, lanes: int, hardware: bool) -> str:
+def _widen_half(out: Emitter, value: str, name: str, lanes: int) -> str:
     """The bits of a half format as float32, exactly."""
     ints, single = vector("i32", lanes), vector("float", lanes)
     if name == "bfloat16":
         shifted = _Bits(out, lanes).op("shl", _convert(out, "zext", value, "i16", "i32", lanes), 16)
         return out.op(f"bitcast {ints} {shifted} to {single}")
-    if hardware:
+    if out.machine.half:
         half = out.op(f"bitcast {vector('i16', lanes)} {value} to {vector('half', lanes)}")
         return _convert(out, "fpext", half, "half", "float", lanes)
     return _Bits(out, lanes).widen_float16(value)
 
 
-def _narrow_half(out: Emitter, value: str, name: str, lanes: int, hardware: bool) -> str:
+def _narrow_half(out: Emitter, value: str, name: str, lanes: int) -> str:
     if name == "bfloat16":
         return _Bits(out, lanes).narrow_bfloat16(value)
-    if hardware:
+    if out.machine.half:
         half = _convert(out, "fptrunc", value, "float", "half", lanes)
         return out.op(f"bitcast {vector('half', lanes)} {half} to {vector('i16', lanes)}")
     return _Bits(out, lanes).narrow_float16(value)

@@ -7,13 +7,15 @@ from typing import Any, Final
 import llvmlite.binding as llvm
 
 from pluggrad.plugin_api import CompileError, Program, Target, Toolchain
+from pluggrad_cpu.emit import Machine
 from pluggrad_cpu.llvm import target_machine, version
 from pluggrad_cpu.render import render
 
 _REVISION: Final = 1  # raise when other code is made of the same text
 # features, and the CPU names that stand for a level and imply them
 _WIDE_VECTORS: Final = frozenset({"+avx512f", "x86-64-v4"})
-_HARDWARE_HALF: Final = frozenset({"+f16c", "x86-64-v3", "x86-64-v4"})
+_HALF: Final = frozenset({"+f16c", "x86-64-v3", "x86-64-v4"})
+_ROUNDING: Final = frozenset({"+sse4.1", "x86-64-v2", "x86-64-v3", "x86-64-v4"})
 
 
 class LLVMToolchain(Toolchain):
@@ -24,15 +26,16 @@ class LLVMToolchain(Toolchain):
         self.cache_key = f"{version()}, revision {_REVISION}, {target.arch}"
         triple, cpu, features = target.arch.split("|")
         present = {cpu, *features.split(",")}
-        self.wide_vectors = bool(present & _WIDE_VECTORS)
-        self.hardware_half = bool(present & _HARDWARE_HALF) or triple.startswith(("aarch64", "arm64"))
-        self._machine: Any = None
+        arm = triple.startswith(("aarch64", "arm64"))
+        self.machine = Machine(half=arm or bool(present & _HALF), rounding=arm or bool(present & _ROUNDING),
+                               wide_vectors=bool(present & _WIDE_VECTORS))
+        self._llvm: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_machine": None}  # a handle into LLVM stays in its process
+        return self.__dict__ | {"_llvm": None}  # a handle into LLVM stays in its process
 
     def render(self, program: Program) -> str:
-        return render(program, hardware_half=self.hardware_half, wide_vectors=self.wide_vectors)
+        return render(program, self.machine)
 
     def compile(self, source: str) -> bytes:
         module = self._optimized(source)
@@ -51,9 +54,9 @@ class LLVMToolchain(Toolchain):
         return str(self._target_machine().emit_assembly(self._optimized(source)))
 
     def _target_machine(self) -> Any:
-        if self._machine is None:
-            self._machine = target_machine(self.arch)
-        return self._machine
+        if self._llvm is None:
+            self._llvm = target_machine(self.arch)
+        return self._llvm
 
     def _optimized(self, source: str) -> Any:
         machine = self._target_machine()

@@ -11,6 +11,7 @@ from pluggrad.plugin_api import CompileError, DType
 from pluggrad_cpu import math
 from pluggrad_cpu.casts import cast
 from pluggrad_cpu.emit import REGISTER, Emitter, float_literal, intrinsic, splat, vector
+from pluggrad_cpu.register import Register
 
 # binary ops that are one instruction, by kind of the dtype
 _INSTRUCTION: Final[dict[str, dict[str, str]]] = {
@@ -27,11 +28,11 @@ _COMPARE: Final[dict[str, dict[str, str]]] = {
     "u": {"LT": "icmp ult", "LE": "icmp ule", "EQ": "icmp eq", "NE": "icmp ne"},
 }
 _COMPARE["b"] = _COMPARE["u"]
-_ROUNDING: Final = {"SQRT": "sqrt", "FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "roundeven"}
+_TO_INTEGER: Final = {"FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "roundeven"}
 
 RENDERED_OPS: Final = frozenset({
     "NEG", "ABS", "RECIP", "NOT", "ADD", "SUB", "MUL", "DIV", "MAX", "MIN", "AND", "OR", "XOR", "SHL", "SHR",
-    "LT", "LE", "EQ", "NE", "WHERE", "CAST", "BITCAST", *_ROUNDING, *math.FUNCTIONS,
+    "LT", "LE", "EQ", "NE", "WHERE", "CAST", "BITCAST", "SQRT", *_TO_INTEGER, *math.FUNCTIONS,
 })
 
 
@@ -59,8 +60,10 @@ def _float_unary(out: Emitter, op: str, element: str, lanes: int, value: str) ->
     if op == "RECIP":
         return out.op(f"fdiv {source} {splat(float_literal(1.0, element), element, lanes)}, {value}")
     if op in math.FUNCTIONS:
-        return out.call(source, math.require(out.pieces, op, element, lanes), [(source, value)])
-    name = "fabs" if op == "ABS" else _ROUNDING[op]
+        return out.call(source, math.require(out, op, element, lanes), [(source, value)])
+    if op in _TO_INTEGER and not out.machine.rounding:
+        return Register(out, element, lanes).to_integer(_TO_INTEGER[op], value)
+    name = "fabs" if op == "ABS" else "sqrt" if op == "SQRT" else _TO_INTEGER[op]
     return out.call(source, intrinsic(name, element, lanes), [(source, value)])
 
 
@@ -81,10 +84,11 @@ def binary(out: Emitter, op: str, dtype: DType, lanes: int, a: str, b: str) -> s
 
 
 def _extreme(out: Emitter, op: str, source: str, lanes: int, a: str, b: str) -> str:
-    # compare and select is one x86 instruction, and hands a NaN in `b` on; llvm.maximum orders zeros as well
+    # two instructions on x86, an add under a mask; llvm.maximum orders zeros as well, in five
     test = out.op(f"fcmp {'ogt' if op == 'MAX' else 'olt'} {source} {a}, {b}")
     chosen = out.select(test, lanes, source, a, b)
-    return out.select(out.op(f"fcmp uno {source} {a}, {a}"), lanes, source, a, chosen)
+    nan = out.op(f"fadd {source} {a}, {b}")
+    return out.select(out.op(f"fcmp uno {source} {a}, {b}"), lanes, source, nan, chosen)
 
 
 def bitcast(out: Emitter, value: str, source: DType, target: DType, lanes: int) -> str:
@@ -99,13 +103,12 @@ def bitcast(out: Emitter, value: str, source: DType, target: DType, lanes: int) 
     return out.op(f"bitcast {vector(old, lanes)} {value} to {vector(new, lanes)}")
 
 
-def apply(out: Emitter, op: str, source: DType, target: DType, lanes: int, values: Sequence[str],
-          hardware_half: bool) -> str:
+def apply(out: Emitter, op: str, source: DType, target: DType, lanes: int, values: Sequence[str]) -> str:
     """Any elementwise op; `source` is the dtype of the (last) source, `target` that of the result."""
     if op == "WHERE":
         return out.select(values[0], lanes, vector(REGISTER[target.name], lanes), values[1], values[2])
     if op == "CAST":
-        return cast(out, values[0], source, target, lanes, hardware_half)
+        return cast(out, values[0], source, target, lanes)
     if op == "BITCAST":
         return bitcast(out, values[0], source, target, lanes)
     one_or_two: Callable[..., str] = unary if len(values) == 1 else binary

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pluggrad.plugin_api import DType, Scalar
@@ -21,10 +22,15 @@ def vector(element: str, lanes: int) -> str:
     return f"<{lanes} x {element}>" if lanes else element
 
 
-def intrinsic(name: str, element: str, lanes: int) -> str:
-    """The mangled name of an overloaded LLVM intrinsic."""
+def mangled(element: str, lanes: int) -> str:
+    """A type as LLVM writes it in the names of overloaded intrinsics."""
     short = {"float": "f32", "double": "f64"}.get(element, element)
-    return f"llvm.{name}.v{lanes}{short}" if lanes else f"llvm.{name}.{short}"
+    return f"v{lanes}{short}" if lanes else short
+
+
+def intrinsic(name: str, element: str, lanes: int) -> str:
+    """The name of an intrinsic that is overloaded for this type."""
+    return f"llvm.{name}.{mangled(element, lanes)}"
 
 
 def splat(literal: str, element: str, lanes: int) -> str:
@@ -75,10 +81,23 @@ def literal(value: Scalar, dtype: DType) -> str:
     return str(int(value))
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the code generator has instructions for, where the IR depends on it.
+
+    half: float16 conversions. rounding: floor and its kin. wide_vectors: 512-bit registers, worth asking for.
+    """
+
+    half: bool
+    rounding: bool
+    wide_vectors: bool
+
+
 class Emitter:
     """The body of one function. `pieces` holds the other functions of the module that it calls, by name."""
 
-    def __init__(self, pieces: dict[str, str]) -> None:
+    def __init__(self, pieces: dict[str, str], machine: Machine) -> None:
+        self.machine = machine
         self.lines: list[str] = []
         self.entry: list[str] = []  # allocas, which must stand in the entry block to become registers
         self.pieces = pieces

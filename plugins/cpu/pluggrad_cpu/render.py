@@ -1,7 +1,7 @@
 """Program -> LLVM IR. VECTOR axes become vector types, positions of TILE axes registers of their own.
 
-A kernel is `void name(ptr args, ptr values, i64 lo, i64 hi)`: buffer pointers, 8-byte slots of run-time values
-and the tasks to run. Accumulators are allocas, which `sroa` turns into registers; all else is in SSA form.
+A kernel is `void name(ptr args, ptr values, i64 lo, i64 hi)`: buffer pointers, 8-byte slots of run-time
+values, and the tasks to run. Accumulators are allocas, which `sroa` turns into registers; all else is in SSA form.
 """
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from typing import Final
 
 from pluggrad.plugin_api import DType, Instr, Program
 from pluggrad_cpu import access, elementwise
-from pluggrad_cpu.emit import REGISTER, Emitter, literal, vector
+from pluggrad_cpu.emit import REGISTER, Emitter, Machine, literal, vector
 
 
-def render(program: Program, *, hardware_half: bool, wide_vectors: bool) -> str:
-    """The text of a module with this kernel: blocks separated by empty lines, no two of them alike.
-
-    hardware_half: the machine converts float16. wide_vectors: use 512-bit registers, which LLVM may avoid.
-    """
+def render(program: Program, machine: Machine) -> str:
+    """The text of a module with this kernel: its functions and tables, separated by empty lines."""
     pieces: dict[str, str] = {}
-    body = _Kernel(program, pieces, hardware_half).lines()
-    attributes = 'nounwind "prefer-vector-width"="512"' if wide_vectors else "nounwind"
+    body = _Kernel(program, pieces, machine).lines()
+    attributes = 'nounwind "prefer-vector-width"="512"' if machine.wide_vectors else "nounwind"
     head = f"define void @{program.name}(ptr %args, ptr %values, i64 %lo, i64 %hi) {attributes} {{"
     return "\n\n".join([*pieces.values(), "\n".join([head, *body, "}"])]) + "\n"
 
@@ -78,9 +75,9 @@ class _Branch:
 class _Kernel:
     """One kernel while it is being written. `registers[i]` maps instruction i's tile positions to names."""
 
-    def __init__(self, program: Program, pieces: dict[str, str], hardware_half: bool) -> None:
-        self.program, self.body, self.hardware_half = program, program.body, hardware_half
-        self.out = Emitter(pieces)
+    def __init__(self, program: Program, pieces: dict[str, str], machine: Machine) -> None:
+        self.program, self.body = program, program.body
+        self.out = Emitter(pieces, machine)
         self.extent = {axis.id: axis.extent for axis in program.axes}
         self.vectors = {axis.id for axis in program.axes if axis.vector}
         self.lanes = [self._lanes(instr) for instr in program.body]
@@ -180,7 +177,7 @@ class _Kernel:
         for at in self._positions(self.tiles[i]):
             values = [self._use(s, at, self.lanes[i]) for s in instr.src]
             self._define(i, at, elementwise.apply(
-                self.out, instr.op, source, target, self.lanes[i], values, self.hardware_half))
+                self.out, instr.op, source, target, self.lanes[i], values))
 
     # ---------------------------------------------------------------------------------------------- memory
 
