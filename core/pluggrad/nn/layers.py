@@ -62,7 +62,7 @@ class LayerNorm(Module):
 
 
 class Dropout(Module):
-    """In training each element is zero with probability `p` and the rest are scaled by 1/(1-p); any shape.
+    """While `Tensor.training`, each element is zero with probability `p` and the rest are scaled by 1/(1-p).
 
     N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
     """
@@ -73,7 +73,7 @@ class Dropout(Module):
         self.p = p
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.dropout(self.p) if self.is_training else x
+        return x.dropout(self.p)
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

@@ -4,17 +4,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from pluggrad.nn.state import get_parameters, get_state_dict, load_state_dict, parts, walk
+from pluggrad.nn.state import get_parameters, get_state_dict, load_state_dict, parts
 from pluggrad.tensor import Tensor
 
 
 class Module:
-    """Calling a module calls its `forward`. The base adds what PyTorch users expect; nothing needs it.
-
-    `training` is None while a module follows `Tensor.training`, as at first; `train` and `eval` pin it.
-    """
-
-    training: bool | None = None
+    """Calling a module calls its `forward`. The base adds what PyTorch users expect; nothing needs it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
@@ -43,26 +38,19 @@ class Module:
         """Take the values in `state_dict`; see `nn.state.load_state_dict` for what is checked."""
         load_state_dict(self, state_dict, strict)
 
-    def train(self, mode: bool | None = True) -> Self:
-        """Pin this module and those inside it to training (True), inference (False), or neither (None)."""
-        for _, part in walk(self):
-            if isinstance(part, Module):
-                part.training = mode
+    def train(self, mode: bool = True) -> Self:
+        """Set `Tensor.training`, which holds for all modules: there is no mode for each."""
+        Tensor.training = mode
         return self
 
     def eval(self) -> Self:
-        """Pin this module and those inside it to inference."""
+        """Set `Tensor.training` to False."""
         return self.train(False)
-
-    @property
-    def is_training(self) -> bool:
-        """What holds now: the pinned mode, else `Tensor.training`."""
-        return Tensor.training if self.training is None else self.training
 
     def to(self, device: str) -> Self:
         """Move every tensor to `device`, in place."""
         for tensor in get_parameters(self):
-            tensor.replace(tensor.to(device))
+            tensor.to_(device)
         return self
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pluggrad import dtypes
 from pluggrad.dtypes import Scalar
-from pluggrad.errors import ShapeError, ValueRangeError
+from pluggrad.errors import ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.graph.scalar import Derive, HostRead, HostValue
 from pluggrad.ir.node import Node
@@ -30,8 +30,8 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 class Optimizer(ABC):
     """What optimizers share: the tensors they change, the learning rate, and the step.
 
-    `params` is a module, a tensor, or any nesting of them in lists and dictionaries. Its float tensors are
-    marked `requires_grad`, but for those that were made with `requires_grad=False`: they are left alone.
+    `params` is a module, a tensor, or any nesting of them in lists and dictionaries. All float tensors in it
+    are marked `requires_grad`: to leave some alone, pass the others.
     """
 
     def __init__(self, params: object, lr: float) -> None:
@@ -76,18 +76,15 @@ class Optimizer(ABC):
         return [index for index, param in enumerate(self.params) if param.grad is not None]
 
     def _assign(self, index: int) -> Iterator[Tensor]:
-        param, grad = self.params[index], self.params[index].grad
-        if grad.shape != param.shape:
-            raise ShapeError(op=f"{type(self).__name__}.step", expected=f"a gradient of shape {param.shape}",
-                             got=str(grad.shape))
-        kept = dtypes.accumulator_dtype(param.dtype)
-        states = self._states(index)
-        value, *new_states = self._update(index, build.cast(param.node, kept), build.cast(grad.node, kept),
+        param, states = self.params[index], self._states(index)
+        before, grad = param.node, param.grad.node
+        working = dtypes.accumulator_dtype(before.dtype)
+        value, *new_states = self._update(index, build.cast(before, working), build.cast(grad, working),
                                           *(state.node for state in states))
-        param.overwrite(build.cast(value, param.dtype))
+        param._write(build.cast(value, before.dtype), as_leaf=True)
         yield param
         for state, new in zip(states, new_states, strict=True):
-            state.overwrite(new)
+            state._write(build.detach(new))
             yield state
 
     def _states(self, index: int) -> tuple[Tensor, ...]:
@@ -245,10 +242,7 @@ def _subtract(x: Node, y: Node) -> Node:
 def _trainable(params: object) -> list[Tensor]:
     """The float tensors in `params`, each once and marked."""
     found = get_parameters(list(params) if isinstance(params, Iterator) else params)
-    chosen = [tensor for tensor in found if tensor.dtype.is_float and tensor.requires_grad is not False]
-    for tensor in chosen:
-        tensor.requires_grad_()
-    return chosen
+    return [tensor.requires_grad_() for tensor in found if tensor.dtype.is_float]
 
 
 def _zeros_like(params: Iterable[Tensor]) -> list[Tensor]:

@@ -71,6 +71,8 @@ def load_state_dict(model: object, state_dict: Mapping[str, Tensor], strict: boo
         raise StateError(op="load_state_dict", expected=f"the {len(own)} tensors of {type(model).__name__}",
                          got=f"{listed}\nNothing was loaded")
     targets = [(tensor, state_dict[name]) for name, tensor in own.items() if name in state_dict]
+    if not targets:
+        return
     # every value is computed before the first is assigned: what can fail, fails while the model is whole
     values = [value.detach().to(target.device) for target, value in targets]
     Tensor.realize(*values)

@@ -163,19 +163,13 @@ def test_parameters_are_marked_tensors_and_the_state_is_all():
     assert list(model.state_dict()) == [*names, "count"]
 
 
-def test_modes_follow_the_tensors_or_are_pinned(monkeypatch):
-    model = Network()
-    inner = model.blocks[0]
-    assert (model.is_training, inner.is_training) == (False, False)
-    monkeypatch.setattr(Tensor, "training", True)
-    assert (model.is_training, inner.is_training) == (True, True)
-    assert model.eval() is model
-    assert (model.is_training, inner.is_training) == (False, False)
+def test_modes_are_the_tensors_own(monkeypatch):
     monkeypatch.setattr(Tensor, "training", False)
-    inner.train()
-    assert (model.is_training, inner.is_training) == (False, True)
-    model.train(None)
-    assert (model.is_training, inner.is_training) == (False, False)
+    model = Network()
+    assert model.train() is model
+    assert Tensor.training is True
+    assert model.eval() is model
+    assert Tensor.training is False
 
 
 def test_moving_a_model(device_name):
