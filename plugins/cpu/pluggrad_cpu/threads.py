@@ -1,7 +1,7 @@
 """Thread teams: who runs the tasks of a command list.
 
 `NativeTeam` (Linux): workers are Python threads that each sit in one native call, without the GIL (team.ll).
-`PortableTeam` (anywhere): plain Python threads that take chunks from a queue; each chunk is one native call.
+`PortableTeam` (anywhere): plain Python threads that take chunks of tasks; each chunk is one native call.
 Both start their workers with the first parallel command, stop them before the interpreter goes, and forget
 them in a forked child, which makes its own.
 """
@@ -14,7 +14,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Final, Protocol
 from weakref import WeakSet
 
@@ -180,12 +179,38 @@ class _Job:
                 self._changed.wait(_NAP_SECONDS)
 
 
+class _Board:
+    """Where the caller posts the job at hand. One that nobody came for in time is replaced, never queued."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._job: _Job | None = None
+        self._closed = False
+
+    def post(self, job: _Job) -> None:
+        with self._changed:
+            self._job = job
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def next_after(self, done: _Job | None) -> _Job | None:
+        """The job posted, once it is another than `done`; None when the board is closed."""
+        with self._changed:
+            while self._job is done and not self._closed:
+                self._changed.wait()
+            return None if self._closed else self._job
+
+
 class PortableTeam(Team):
     """The same semantics in plain Python, for systems whose sleep and wake calls team.ll does not know."""
 
     def __init__(self, runtime: native.Runtime, threads: int) -> None:
         super().__init__(runtime, threads)
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._board = _Board()
 
     def run(self, commands: CommandList) -> None:
         if commands.parallel and len(self._workers) < self.size - 1:
@@ -198,8 +223,7 @@ class PortableTeam(Team):
         job = _Job(step)
         try:
             if step.parallel:
-                for _ in self._workers:
-                    self._jobs.put(job)
+                self._board.post(job)
             job.work(inside=0)
             job.settle()
         except BaseException:
@@ -208,21 +232,21 @@ class PortableTeam(Team):
             raise
 
     def _serve(self) -> Callable[[], object]:
-        jobs = self._jobs
+        board = self._board
 
         def serve() -> None:
-            while (job := jobs.get()) is not None:
+            job: _Job | None = None
+            while (job := board.next_after(job)) is not None:
                 job.work(inside=1)
 
         return serve
 
     def _dismiss(self) -> None:
-        for _ in self._workers:
-            self._jobs.put(None)
+        self._board.close()
 
     def forget(self) -> None:
         super().forget()
-        self._jobs = SimpleQueue()
+        self._board = _Board()
 
 
 def _insist(action: Callable[[], None]) -> None:
