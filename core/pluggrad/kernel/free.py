@@ -13,8 +13,6 @@ def free_axes(order: Iterable[Node]) -> dict[Node, frozenset[int]]:
     for node in order:
         if node.op is ops.AXIS:
             free[node] = frozenset([node.arg])
-        elif node.op is ops.TAIL:
-            free[node] = frozenset(node.arg[:2])
         else:
             axes = frozenset[int]().union(*[free[s] for s in node.src])
             free[node] = axes.difference(node.arg[1]) if node.op is ops.REDUCE else axes

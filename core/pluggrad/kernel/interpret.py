@@ -240,9 +240,8 @@ def _axis(layout: _Layout, node: Node) -> _Step:
 
 
 def _tail(layout: _Layout, node: Node) -> _Step:
-    outer_axis, inner_axis, factor, extent = node.arg
-    outer, inner = _axis(layout, axis_node(outer_axis)), _axis(layout, axis_node(inner_axis))
-    return lambda frame, sources: outer(frame, ()) * factor + inner(frame, ()) < extent
+    _, _, extent = node.arg
+    return lambda frame, sources: sources[0] < extent
 
 
 def _const(layout: _Layout, node: Node) -> _Step:

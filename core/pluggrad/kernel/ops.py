@@ -16,7 +16,8 @@ VALUE = Op("VALUE", "leaf", 0, "run-time value in slot `arg`")
 LOAD = Op("LOAD", "memory", -1, "buffer `arg` at element src[0]; 0 where the gate src[1], if any, is false")
 STORE = Op("STORE", "memory", -1, "arg: (buffer, axes it ranges over); src: index, value[, gate]")
 REDUCE = Op("REDUCE", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axes bound)")
-TAIL = Op("TAIL", "index", 0, "bool, arg (outer, inner, factor, extent): outer*factor + inner < extent")
+TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... is below extent; "
+          "true wherever axis `outer` is below extent // factor")
 CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
 CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
 

@@ -72,7 +72,7 @@ class _Linearizer:
         if n.op is ops.AXIS:
             loops, registers = (frozenset(), {n.arg}) if self._is_register(n.arg) else (frozenset({n.arg}), set())
         elif n.op is ops.TAIL:
-            loops, registers = frozenset({n.arg[0]}), {n.arg[1]}
+            loops = loops | {n.arg[0]}
             self.tails.setdefault(n.arg[0], []).append(n)
         elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:
             registers |= {id for id, _ in n.arg[1]}
@@ -110,12 +110,12 @@ class _Linearizer:
         root = _Block(frozenset(a.id for a in parallel))
         self.blocks.append(root)
         self._decode_task(parallel)
-        tails = [t for a in parallel for t in self.tails.get(a.id, []) if t.arg[3] >= t.arg[2]]
+        tails = [t for a in parallel for t in self.tails.get(a.id, []) if t.arg[2] >= t.arg[1]]
         if not tails:
             self._stores()
             return root.items
         fullness: _Item | None = None
-        for tail in dict.fromkeys((t.arg[0], t.arg[3] // t.arg[2]) for t in tails):
+        for tail in dict.fromkeys((t.arg[0], t.arg[2] // t.arg[1]) for t in tails):
             index = root.memo[axis(tail[0])]
             limit = self._append(0, _Item("CONST", INDEX, arg=tail[1]))
             test = self._append(0, _Item("LT", dtypes.bool_, (index, limit)))
@@ -156,7 +156,7 @@ class _Linearizer:
         extent, bound, level = self.axes[current].extent, self._bound() | {current}, len(self.blocks) - 1
         node = axis(current)
         tails = self.tails.get(current, [])
-        whole = tails[0].arg[3] // tails[0].arg[2] if tails else extent
+        whole = tails[0].arg[2] // tails[0].arg[1] if tails else extent
 
         def run(counter: _Item, full: bool) -> list[_Item]:
             before = set(self.full)
@@ -234,7 +234,10 @@ class _Linearizer:
         if n.op is ops.CONST:
             return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
         if n.op is ops.TAIL:
-            return self._tail(n, level)
+            if n in self.full:
+                return self._append(level, _Item("CONST", dtypes.bool_, arg=True))
+            limit = self._append(level, _Item("CONST", INDEX, arg=n.arg[2]))
+            return self._append(level, _Item("LT", dtypes.bool_, (src[0], limit), axes=registers))
         if n.op is g.AND and n.type is dtypes.bool_ and (_is_true(src[0]) or _is_true(src[1])):
             return src[1] if _is_true(src[0]) else src[0]
         if n.op is g.WHERE and _is_true(src[0]):
@@ -242,18 +245,6 @@ class _Linearizer:
         if n.op is ops.LOAD and len(src) == 2 and _is_true(src[1]):
             src = src[:1]
         return self._append(level, _Item(n.op.name, n.type, src, n.arg, registers))
-
-    def _tail(self, n: Node, level: int) -> _Item:
-        outer, inner, factor, extent = n.arg
-        if n in self.full:
-            return self._append(level, _Item("CONST", dtypes.bool_, arg=True))
-        position = self._operand(axis(outer))
-        lane = self._append(level, _Item("LANE", INDEX, arg=inner, axes=(inner,)))
-        width = self._append(level, _Item("CONST", INDEX, arg=factor))
-        start = self._append(level, _Item("MUL", INDEX, (position, width)))
-        index = self._append(level, _Item("ADD", INDEX, (start, lane), axes=(inner,)))
-        limit = self._append(level, _Item("CONST", INDEX, arg=extent))
-        return self._append(level, _Item("LT", dtypes.bool_, (index, limit), axes=(inner,)))
 
     def _emit_reductions(self, group: list[Node]) -> None:
         """All reductions over the same loops at once, each with an accumulator over its registers."""

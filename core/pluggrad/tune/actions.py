@@ -57,7 +57,7 @@ def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind
     extent = -(-old.extent // factor)
     position = node(g.ADD, (node(g.MUL, (axis(new_outer), const(factor)), None, dtypes.int64), axis(new_inner)), None,
                     dtypes.int64)
-    gate = None if old.extent % factor == 0 else node(ops.TAIL, (), (new_outer, new_inner, factor, old.extent), dtypes.bool_)
+    gate = None if old.extent % factor == 0 else node(ops.TAIL, (position,), (new_outer, factor, old.extent), dtypes.bool_)
     stores = _substitute(kernel.stores, id, position, (new_outer, new_inner), gate)
     axes: list[Axis] = []
     for a in kernel.axes:
@@ -86,6 +86,8 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
     def _rule(n: Node, src: tuple[Node, ...]) -> Node:
         if n.op is ops.AXIS:
             return position if n.arg == old else n
+        if n.op is ops.TAIL and n.arg[0] == old:  # its outer axis is no single axis any more
+            return node(g.LT, (src[0], const(n.arg[2])), None, dtypes.bool_)
         if n.op is ops.LOAD:
             guard = (_both(gate, src[1:]),) if gate is not None and any([depends.get(s, False) for s in src]) else src[1:]
             return node(ops.LOAD, (src[0], *guard), n.arg, n.type)
@@ -150,11 +152,11 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
     return replace(kernel, axes=axes, stores=tuple([replaced[s] for s in kernel.stores]))
 
 
-def split_reduce(kernel: Kernel, id: int, parts: int) -> tuple[Kernel, Kernel, tuple[BufferParam, ...]]:  # noqa: A002
-    """Reduce in two phases: `parts` partial results each, then those. Every reduction must bind axis `id`, and none
+def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, tuple[BufferParam, ...]]:  # noqa: A002
+    """Reduce in two phases: partial results of `chunk` elements each, then those. Every reduction must bind axis `id`, and none
     may depend on another. Returns both kernels and the temporaries between them, which both number after the kernel's
     own buffers."""
-    chunk = -(-axis_of(kernel, id).extent // parts)
+    parts = -(-axis_of(kernel, id).extent // chunk)
     whole, outer, _ = split(kernel, id, chunk, "PARALLEL", "REDUCE")
     reductions = [n for n in toposort(whole.stores) if n.op is ops.REDUCE]
     rows = [a for a in whole.axes if a.kind == "PARALLEL" and a.id != outer]

@@ -15,7 +15,7 @@ from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.index_nodes import linear
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
-from pluggrad.tune.actions import axis_of, bind, merge_adjacent, reorder, split, split_reduce
+from pluggrad.tune.actions import axis_of, merge_adjacent, reorder, split, split_reduce
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
@@ -77,7 +77,10 @@ def _split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[K
     parts = min(longest.extent // 64, max(64 // max(outputs, 1), 8), max(outputs * length >> 13, 1))
     if parts < 2:
         return (kernel,)
-    first, second, _ = split_reduce(kernel, longest.id, parts)
+    chunk = -(-longest.extent // parts)
+    if chunk > 64:  # whole vectors, so that only the last part has a tail
+        chunk = -(-chunk // 64) * 64
+    first, second, _ = split_reduce(kernel, longest.id, chunk)
     return first, second
 
 
@@ -130,32 +133,33 @@ def _best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOO
 
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 def _tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """Vectors along memory; a long axis is first cut into chunks, whole numbers of vectors, one a task."""
     vector = _best_vector_axis(kernel)
-    outer: int | None = None
-    if vector is not None:
-        lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
-        if lanes > 1:
-            kernel, outer, _ = split(kernel, vector.id, lanes, "LOOP", "VECTOR")
-    return _share_out(kernel, outer, capabilities)
+    if vector is None:
+        return kernel
+    lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
+    chunk = _chunk(kernel, vector, lanes, capabilities)
+    id = vector.id  # noqa: A001
+    if chunk < vector.extent:
+        kernel, _, id = split(kernel, id, chunk, "PARALLEL", "LOOP")  # noqa: A001
+    if lanes == 1:
+        return kernel
+    return split(kernel, id, lanes, "LOOP", "VECTOR")[0]
 
 
-def _share_out(kernel: Kernel, loop: int | None, capabilities: Capabilities) -> Kernel:
-    """Make tasks of about the same size: a long loop is cut into chunks; a short one stays inside its row."""
-    rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
+def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities) -> int:
+    """Elements of one task along the vector axis: whole vectors, the axis itself where its rows are tasks enough."""
+    rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL" and a.id != vector.id])
     one_core = estimate_us(cost(kernel), capabilities, 1)
     wanted = int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
-    if loop is None:
-        return kernel
-    extent = axis_of(kernel, loop).extent
-    if rows >= wanted or extent == 1:
-        return kernel
-    chunk = -(-extent // -(-wanted // rows))
-    if chunk >= extent:
-        return kernel
-    if chunk == 1:
-        return bind(kernel, loop, "PARALLEL")
-    kernel, _, _ = split(kernel, loop, _dividing(extent, chunk), "PARALLEL", "LOOP")
-    return kernel
+    vectors = -(-vector.extent // lanes)
+    pieces = min(-(-wanted // rows), vectors)
+    if pieces < 2:
+        return vector.extent
+    per_task = -(-vectors // pieces)
+    if vector.extent % lanes == 0:
+        per_task = _dividing(vectors, per_task)
+    return per_task * lanes
 
 
 def _dividing(extent: int, about: int) -> int:

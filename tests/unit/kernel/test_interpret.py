@@ -178,7 +178,8 @@ def tail_sum(n: int, factor: int) -> Kernel:
     """A sum and a copy over n elements, the axis split by `factor`, as tuning leaves it."""
     blocks = -(-n // factor)
     def tail(outer: int, inner: int) -> Node:
-        return node(ops.TAIL, (), (outer, inner, factor, n), dtypes.bool_)
+        position = strided(**{f"a{outer}": factor, f"a{inner}": 1})
+        return node(ops.TAIL, (position,), (outer, factor, n), dtypes.bool_)
     def element(outer: int, inner: int) -> Node:
         return load(0, strided(**{f"a{outer}": factor, f"a{inner}": 1}), gate=tail(outer, inner))
     total = reduce("ADD", element(2, 3), 2, 3)

@@ -42,8 +42,9 @@ def _expression(rng: random.Random, axes: list[int], depth: int) -> Node:
     if kind == "leaf":
         gate = None
         if rng.random() < 0.2:
-            tail = (rng.choice(axes), rng.choice(axes), 3, rng.randrange(8))
-            gate = node(ops.TAIL, (), tail, BOOL)
+            outer = rng.choice(axes)
+            position = op("ADD", op("MUL", axis(outer), const(3)), axis(rng.choice(axes)))
+            gate = node(ops.TAIL, (position,), (outer, 3, rng.randrange(8)), BOOL)
         loaded = load(rng.randrange(2), _index(rng, axes), I32, gate)
         others = [loaded, const(rng.randrange(-5, 6), I32), node(ops.VALUE, (), 0, I32),
                   op("CAST", axis(rng.choice(axes)), dtype=I32)]
@@ -76,8 +77,7 @@ def evaluate(value: Node, at: dict[int, int], buffers: list[list[int]], scalar: 
     if name == "VALUE":
         return scalar
     if name == "TAIL":
-        outer, inner, factor, extent = value.arg
-        return at[outer] * factor + at[inner] < extent
+        return sources()[0] < value.arg[2]
     if name == "LOAD":
         inside = len(value.src) == 1 or evaluate(value.src[1], at, buffers, scalar)
         return buffers[value.arg][evaluate(value.src[0], at, buffers, scalar)] if inside else 0

@@ -57,7 +57,7 @@ axis 2: LOOP 4
 def every_form() -> Kernel:
     """Gates, tails, values, all axis kinds, a store without axes."""
     kinds = ("PARALLEL", "LOOP", "REDUCE", "TILE", "VECTOR")
-    tail = node(ops.TAIL, (), (0, 4, 8, 30), dtypes.bool_)
+    tail = node(ops.TAIL, (strided(a0=8, a4=1),), (0, 8, 30), dtypes.bool_)
     gated = load(0, strided(a0=8, a4=1), dtypes.int8, tail)
     value = op("WHERE", tail, gated, node(ops.VALUE, (), 0, dtypes.int8))
     single = op("CAST", const(True, dtypes.bool_), dtype=dtypes.int8)
