@@ -1,7 +1,8 @@
 """Every public exception.
 
-Two sides: a `UserError` says what was asked, what was expected and what to do; it also derives from the built-in
-that NumPy raises in the same place, so `except ValueError` keeps working. An `InternalError` is a defect of pluggrad.
+Two sides: a `UserError` says what was asked, what was expected and what to do; it also derives from the
+built-in that NumPy raises in the same place, so `except ValueError` keeps working. An `InternalError` is a
+defect of pluggrad.
 """
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import warnings
 class PluggradError(Exception):
     """Base of everything pluggrad raises. Carries `op`, `expected`, `got`, `hint` (all may be empty)."""
 
-    def __init__(self, message: str = "", *, op: str = "", expected: str = "", got: str = "", hint: str = "") -> None:
+    def __init__(self, message: str = "", *, op: str = "", expected: str = "", got: str = "",
+                 hint: str = "") -> None:
         self.op, self.expected, self.got, self.hint = op, expected, got, hint
         super().__init__(message or _compose(op, expected, got, hint))
 

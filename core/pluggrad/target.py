@@ -1,4 +1,4 @@
-"""Frozen values that describe a device: no driver, no handle, picklable. Stages above loading see only these."""
+"""Frozen values that describe a device, picklable, without a handle. Above loading, stages see only these."""
 from __future__ import annotations
 
 import re
@@ -12,14 +12,15 @@ _NAME = re.compile(r"(?P<type>[a-z][a-z0-9_-]*)(:(?P<index>\d+))?(@(?P<variant>[
 
 @dataclass(frozen=True, slots=True, order=True)
 class DeviceId:
-    """`type[:index][@variant]`, canonical lower case; index 0 and an empty variant are left out of the text."""
+    """`type[:index][@variant]`, in lower case; index 0 and an empty variant are left out of the text."""
 
     type: str
     index: int = 0
     variant: str = ""
 
     def __str__(self) -> str:
-        return self.type + (f":{self.index}" if self.index else "") + (f"@{self.variant}" if self.variant else "")
+        index = f":{self.index}" if self.index else ""
+        return f"{self.type}{index}@{self.variant}" if self.variant else self.type + index
 
     @classmethod
     def parse(cls, text: str) -> DeviceId:
@@ -43,12 +44,12 @@ class Capabilities:
     ops: names of kernel ops that its renderer implements itself; the rest are decomposed in `lower`.
     vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
     masked_memory: masked vector loads and stores are cheap. cores: workers that run tasks side by side.
-    cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of every allocation.
+    cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.
     max_buffers: buffers one kernel may take (0: no limit). max_grid, max_group: largest launch (0: no limit).
-    subgroup_width: lanes that execute together. scratch_bytes: fast memory of one task. unified_memory: the host
-    can read and write device memory in place. interprets_kernels: runs the untuned Kernel (no lowering needed).
+    subgroup_width: lanes that execute together. scratch_bytes: fast memory of one task. unified_memory: the
+    host can read and write device memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
     launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.
-    flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols it declares.
+    flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols declared.
     """
 
     dtypes: frozenset[str] = _keyed()
@@ -88,4 +89,5 @@ class Target:
     capabilities: Capabilities
 
     def key(self) -> tuple[Any, ...]:
+        """The architecture and what else changes generated code, stable across processes."""
         return (self.arch, *self.capabilities.key())

@@ -1,5 +1,5 @@
-"""What a device plugin fulfils. The core calls nothing but this; optional features are Protocols that a device both
-implements and declares in `Capabilities.features`."""
+"""What a device plugin fulfils. The core calls nothing but this; optional features are Protocols that a
+device both implements and declares in `Capabilities.features`."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ Allocation = Any  # whatever an allocator hands out; opaque to the core
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a backend sees: how many devices, their names, and if none: why, and the command that would change it."""
+    """What a backend sees: how many devices, their names; if none, why, and the command that changes it."""
 
     count: int
     names: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """How a compiled kernel is called: its symbol, buffers in order, typed values, tasks and scratch bytes a task."""
+    """How a compiled kernel is called: symbol, buffers in order, value dtypes, tasks, scratch a task."""
 
     name: str
     buffers: tuple[BufferParam, ...]
@@ -41,7 +41,8 @@ class Executable(ABC):
     """A loaded kernel."""
 
     @abstractmethod
-    def launch(self, args: Sequence[Allocation], values: Sequence[Scalar], grid: int, block: int, scratch: int) -> None:
+    def launch(self, args: Sequence[Allocation], values: Sequence[Scalar], grid: int, block: int,
+               scratch: int) -> None:
         """Run tasks 0..grid-1 over the allocations; returns when done unless the device declares `async`."""
 
 
@@ -112,7 +113,7 @@ class Allocator(ABC):
 
     @abstractmethod
     def alloc(self, nbytes: int, kind: str = "device") -> Allocation:
-        """Memory aligned to `Capabilities.alignment`, contents undefined. OutOfMemoryError if there is none."""
+        """Memory aligned to `Capabilities.alignment`, contents undefined; OutOfMemoryError."""
 
     @abstractmethod
     def free(self, allocation: Allocation) -> None:
@@ -139,7 +140,7 @@ class Allocator(ABC):
 
 
 class Toolchain(ABC):
-    """Renderer and compiler for one target: picklable, opens nothing, works on a machine without the device."""
+    """Renderer and compiler for one target: picklable, opens nothing, works without the device."""
 
     cache_key: str = ""  # versions and flags that change binaries; "" means: never cache
 
@@ -177,7 +178,8 @@ class Device(ABC):
     def load(self, binary: bytes, signature: Signature) -> Executable:
         """Make a binary callable; KernelFault or CompileError if it is not one of ours."""
 
-    def submit(self, commands: Sequence[Command], slots: Sequence[Allocation], values: Sequence[Scalar]) -> Event:
+    def submit(self, commands: Sequence[Command], slots: Sequence[Allocation],
+               values: Sequence[Scalar]) -> Event:
         """Run commands in order. The base class launches them one by one."""
         for command in commands:
             if isinstance(command, Launch):
@@ -188,11 +190,13 @@ class Device(ABC):
                 self.allocator.copyout(staging, slots[command.source.slot], command.source.offset)
                 self.allocator.copyin(slots[command.target.slot], command.target.offset, staging)
             else:
-                self.allocator.copyin(slots[command.target.slot], command.target.offset, memoryview(bytes(command.nbytes)))
+                zeros = memoryview(bytes(command.nbytes))
+                self.allocator.copyin(slots[command.target.slot], command.target.offset, zeros)
         return DONE
 
     def _bind(self, slots: Sequence[Allocation], ref: SlotRef, nbytes: int | None) -> Allocation:
-        return slots[ref.slot] if ref.offset == 0 else self.allocator.view(slots[ref.slot], ref.offset, nbytes or 0)
+        allocation = slots[ref.slot]
+        return allocation if ref.offset == 0 else self.allocator.view(allocation, ref.offset, nbytes or 0)
 
     def synchronize(self) -> None:
         """Wait for everything submitted; raises what went wrong meanwhile."""
@@ -205,7 +209,9 @@ class Device(ABC):
 class SupportsPrepare(Protocol):
     """Feature `graph`: replays a whole command list as one call."""
 
-    def prepare(self, commands: Sequence[Command], value_dtypes: Sequence[DType]) -> Prepared: ...
+    def prepare(self, commands: Sequence[Command], value_dtypes: Sequence[DType]) -> Prepared:
+        """Make a command list ready for replay; the values come in the order of `value_dtypes`."""
+        ...
 
 
 class Backend(ABC):

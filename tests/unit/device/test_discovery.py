@@ -26,7 +26,8 @@ def verdicts(tmp_path):
 
 
 def test_names_are_lower_case_and_values_stay(verdicts, tmp_path):
-    assert verdicts({"Acme_Plugin": {V1: {"Acme": "acme.plugin"}}}) == {("acme", "acme-plugin", 1): "loadable"}
+    found = verdicts({"Acme_Plugin": {V1: {"Acme": "acme.plugin"}}})
+    assert found == {("acme", "acme-plugin", 1): "loadable"}
     assert discover([str(tmp_path)])[0].value == "acme.plugin"
 
 
