@@ -77,7 +77,8 @@ def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
         wanted = list(dict.fromkeys(handles))
         if with_pending and _pending:
             devices = {h.node.device for h in wanted}
-            waiting = [h for h in list(_pending) if h not in wanted and h.node.device in devices]
+            known = set(map(id, wanted))  # by identity: a Tensor's == makes a graph
+            waiting = [h for h in list(_pending) if id(h) not in known and h.node.device in devices]
             wanted += sorted(waiting, key=id)
         by_device: dict[DeviceId, list[Handle]] = {}
         for handle in wanted:
