@@ -19,9 +19,9 @@ def gradcheck(fn: Function, inputs: Sequence[Any], *, order: int = 1, eps: float
     """AssertionError unless the gradients of `fn(*inputs)` are those that finite differences give.
 
     fn: takes float64 tensors, returns a tensor of any shape or a sequence of them; it has to be smooth within
-    `eps` of the inputs and to give the same result each time. inputs: arrays or tensors, taken as float64.
-    order: 2 checks second-order gradients too. device: where to compute (None: the default device). The outputs
-    are summed with fixed random weights (`seed`), so that errors do not cancel.
+    `eps` of the inputs and give the same result each time. inputs: arrays or tensors, taken as float64.
+    order: 2 checks second-order gradients too. device: where to compute (None: the default device).
+    The outputs are summed with fixed random weights (`seed`), so that errors do not cancel.
     """
     arrays = [np.array(x.numpy() if isinstance(x, Tensor) else x, np.float64) for x in inputs]
 
