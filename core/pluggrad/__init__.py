@@ -1,0 +1,96 @@
+"""pluggrad: a tensor and deep-learning framework whose devices are plugins.
+
+Names resolve on first access, so that importing the package, or `pluggrad.plugin_api`, loads no NumPy and no device.
+"""
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pluggrad import data, dtypes, errors, io, nn
+    from pluggrad.config import Context, show_config
+    from pluggrad.device.public import (
+        Device,
+        default_device,
+        device,
+        devices,
+        set_default_device,
+    )
+    from pluggrad.jit import TinyJit, jit
+    from pluggrad.runtime import GlobalCounters, memory_stats
+    from pluggrad.tensor import Tensor, manual_seed, no_grad
+    from pluggrad.version import __version__
+
+# name -> the module that holds it; a name that is a module itself stands for it
+_HOMES: Final[dict[str, str]] = {
+    "Tensor": "pluggrad.tensor",
+    "manual_seed": "pluggrad.tensor",
+    "no_grad": "pluggrad.tensor",
+    "Device": "pluggrad.device.public",
+    "default_device": "pluggrad.device.public",
+    "device": "pluggrad.device.public",
+    "devices": "pluggrad.device.public",
+    "set_default_device": "pluggrad.device.public",
+    "jit": "pluggrad.jit",
+    "TinyJit": "pluggrad.jit",
+    "GlobalCounters": "pluggrad.runtime",
+    "memory_stats": "pluggrad.runtime",
+    "Context": "pluggrad.config",
+    "show_config": "pluggrad.config",
+    "__version__": "pluggrad.version",
+}
+_MODULES: Final = frozenset({"data", "dtypes", "errors", "io", "nn"})
+
+__all__ = [
+    "Tensor",
+    "dtypes",
+    "Device",
+    "device",
+    "devices",
+    "default_device",
+    "set_default_device",
+    "nn",
+    "data",
+    "io",
+    "jit",
+    "TinyJit",
+    "no_grad",
+    "manual_seed",
+    "Context",
+    "show_config",
+    "memory_stats",
+    "GlobalCounters",
+    "errors",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"pluggrad.{name}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pluggrad' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def _public(name: str) -> property:
+    """A function that bears the name of a package of ours: importing the package must not hide it."""
+    return property(lambda package: getattr(import_module(_HOMES[name]), name), lambda package, module: None)
+
+
+class _Package(ModuleType):
+    device = _public("device")
+    jit = _public("jit")
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

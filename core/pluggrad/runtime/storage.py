@@ -67,9 +67,13 @@ def buffer(version: BufferVersion, shape: Shape, dtype: DType) -> Node:
 class Handle:
     """Holds a node and is rebound by the runtime when the node is realized. Tensor derives from it."""
 
-    __slots__ = ("node", "__weakref__")
-    node: Any
+    __slots__ = ("__weakref__",)
+
+    @property
+    def node(self) -> Node:
+        """The graph node of the present value."""
+        raise NotImplementedError
 
     def rebind(self, leaf: Node) -> None:
         """The runtime's way of saying: your value is stored now."""
-        self.node = leaf
+        raise NotImplementedError

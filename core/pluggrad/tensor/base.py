@@ -32,8 +32,8 @@ class TensorBase(Handle):
     """Construction, operands, views and writing: what the method families build on."""
 
     # _node: the node, for a view as composed from _seen, the base's node then. _steps: a chain (previous, name, arg)
-    __slots__ = ("_base", "_steps", "_seen", "_identity", "_grad")
-    _node = Handle.node
+    __slots__ = ("_node", "_base", "_steps", "_seen", "_identity", "_grad")
+    _node: Any  # a Node; None only while another thread realizes it
     _base: TensorBase | None
     _steps: tuple[Any, ...] | None
     _seen: Node
@@ -116,22 +116,19 @@ class TensorBase(Handle):
         """The graph node of the present value."""
         base = self._base
         if base is None:
-            return self._node or self._awaited()
+            node = self._node
+            return node if node is not None else self._awaited()  # type: ignore[no-any-return]
         if base._node is self._seen:
             return self._node  # type: ignore[no-any-return]
         self._seen = base.node
         moved = build.move(self._seen, self._path())
-        self._node = build.detach(moved) if self._is_detached() else moved
-        return self._node
+        self._node = moved = build.detach(moved) if self._is_detached() else moved
+        return moved
 
     def _awaited(self) -> Node:
         """The node after another thread's realization, which empties handles while it runs."""
         with lock:
             return self._node  # type: ignore[no-any-return]
-
-    @node.setter
-    def node(self, node: Node) -> None:
-        self._node = node
 
     def rebind(self, leaf: Node) -> None:
         """Called by the runtime: the value is stored now, `leaf` holds it. A view stays a view."""

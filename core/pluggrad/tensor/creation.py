@@ -99,7 +99,7 @@ class Creation(LinearAlgebra):
     def _sequence(cls, count: int, start: float, step: float, dtype: dtypes.DType, device: Any,
                   requires_grad: bool | None) -> Self:
         where = place(device)
-        fractional = isinstance(start, float) or isinstance(step, float)
+        fractional = not (isinstance(start, int) and isinstance(step, int))
         working = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32 if fractional else dtypes.int64
         if not fractional and dtype.is_int and dtype.itemsize >= 4:
             working = dtype

@@ -1,7 +1,6 @@
 """Values in and out: NumPy, Python, text, copies, and where and when a value is stored."""
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -95,7 +94,7 @@ class Data(Losses):
     # ---- storing and copying -----------------------------------------------------------------------------------------
     def realize(self, *lst: TensorBase) -> Self:
         """Compute and store this tensor and those given, all in one; a view stores its base. Returns itself."""
-        tensors = (self, *lst)
+        tensors: list[TensorBase] = [self, *lst]
         runtime.realize([t if t._base is None else t._base for t in tensors])
         for tensor in tensors:
             if tensor._base is not None:
@@ -178,8 +177,3 @@ def _restored(cls: type[Data], array: npt.NDArray[Any], dtype: dtypes.DType, dev
     node = runtime.upload(array, dtype, place(device))
     made._become_leaf(node, flag)
     return made
-
-
-def nodes_of(tensors: Iterable[TensorBase]) -> list[Any]:
-    """The present nodes of tensors."""
-    return [t.node for t in tensors]

@@ -304,7 +304,7 @@ class Elementwise(TensorBase):
     def __imod__(self, x: Any) -> Self:
         return self._replaced_by(self.mod(x))
 
-    def __ipow__(self, x: Any) -> Self:  # type: ignore[misc]
+    def __ipow__(self, x: Any) -> Self:
         return self._replaced_by(self.pow(x))
 
     def __iand__(self, x: Any) -> Self:

@@ -15,8 +15,7 @@ class Losses(Functional):
     __slots__ = ()
 
     def _target(self, op: str, Y: Any) -> Self:
-        y = Y if isinstance(Y, Losses) else self._new(self._operand(Y, op))
-        return y  # type: ignore[return-value]
+        return self._new(self._operand(Y, op))
 
     def _reduced(self, op: str, reduction: str) -> Self:
         if reduction not in _REDUCTIONS:
@@ -70,7 +69,7 @@ class Losses(Functional):
         """
         labels = self._target("nll_loss", Y)
         chosen, weights = self._picked("nll_loss", labels, weight, ignore_index)
-        return _weighted_mean("nll_loss", -chosen * weights, weights, reduction)
+        return (-chosen * weights)._weighted_mean("nll_loss", weights, reduction)
 
     def cross_entropy(self, Y: Any, reduction: str = "mean", label_smoothing: float = 0.0, *,
                       weight: Any = None, ignore_index: int | None = None) -> Self:
@@ -88,10 +87,10 @@ class Losses(Functional):
         chosen, weights = log._picked("cross_entropy", y, weight, ignore_index)
         loss = -chosen * weights
         if label_smoothing:
-            spread = log if weight is None else log * _along(log._target("cross_entropy", weight), axis, log.ndim)
-            counts = 1.0 if ignore_index is None else (y != ignore_index).cast(log.dtype)
+            spread = log if weight is None else log * log._target("cross_entropy", weight)._along(axis, log.ndim)
+            counts = 1.0 if ignore_index is None else y.ne(ignore_index).cast(log.dtype)
             loss = loss * (1 - label_smoothing) - spread.mean(axis) * label_smoothing * counts
-        return _weighted_mean("cross_entropy", loss, weights, reduction)
+        return loss._weighted_mean("cross_entropy", weights, reduction)
 
     def _soft_cross_entropy(self, y: Self, axis: int, reduction: str, label_smoothing: float, weight: Any,
                             ignore_index: int | None) -> Self:
@@ -102,7 +101,7 @@ class Losses(Functional):
             y = y * (1 - label_smoothing) + label_smoothing / self.shape[axis]
         terms = y * self._wide().log_softmax(axis)
         if weight is not None:
-            terms = terms * _along(self._target("cross_entropy", weight), axis, self.ndim)
+            terms = terms * self._target("cross_entropy", weight)._along(axis, self.ndim)
         return (-terms.sum(axis))._reduced("cross_entropy", reduction)
 
     def sparse_categorical_crossentropy(self, Y: Any, ignore_index: int = -1, label_smoothing: float = 0.0,
@@ -130,17 +129,16 @@ class Losses(Functional):
         chosen = hot.where(x, 0.0).sum(axis)
         counted = (labels >= 0) & (labels < classes)
         if ignore_index is not None:
-            counted = counted & (labels != ignore_index)
+            counted = counted & labels.ne(ignore_index)
         if weight is None:
             return chosen, counted.cast(x.dtype)
-        shares = hot.where(_along(self._target(op, weight).cast(x.dtype), axis, self.ndim), 0.0).sum(axis)
+        shares = hot.where(self._target(op, weight).cast(x.dtype)._along(axis, self.ndim), 0.0).sum(axis)
         return chosen, counted.where(shares, 0.0)
 
 
-def _along(weight: Losses, axis: int, rank: int) -> Any:
-    """A weight for each class, shaped to broadcast along the class axis."""
-    return weight.reshape([-1 if i == axis else 1 for i in range(rank)])
+    def _weighted_mean(self, op: str, weights: Self, reduction: str) -> Self:
+        return self.sum() / weights.sum() if reduction == "mean" else self._reduced(op, reduction)
 
-
-def _weighted_mean(op: str, loss: Any, weights: Any, reduction: str) -> Any:
-    return loss.sum() / weights.sum() if reduction == "mean" else loss._reduced(op, reduction)
+    def _along(self, axis: int, rank: int) -> Self:
+        """A weight for each class, shaped to broadcast along the class axis."""
+        return self.reshape([-1 if i == axis else 1 for i in range(rank)])

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pluggrad import dtypes
 from pluggrad.graph import build, ops
-from pluggrad.ir.node import Node
+from pluggrad.ir.node import Node, Op
 from pluggrad.tensor.elementwise import Elementwise
 
 
@@ -62,9 +62,9 @@ class Mathematics(Elementwise):
         grown = x.exp()
         rough = grown - 1
         # Kahan's correction; its gradient is zero, so `rough` alone carries the exact one
-        usual = ((rough == 0) | (grown == math.inf) | (rough == -1)).logical_not()
+        usual = (rough.eq(0) | grown.eq(math.inf) | rough.eq(-1)).logical_not()
         exact = rough * x / usual.where(grown, math.e).log()
-        return rough + usual.where(exact, (rough == 0).where(x, rough)).sub(rough)._finite_or_zero()._detached()
+        return rough + usual.where(exact, rough.eq(0).where(x, rough)).sub(rough)._finite_or_zero()._detached()
 
     def log(self) -> Self:
         """Natural logarithm; -inf at 0, NaN below."""
@@ -92,7 +92,7 @@ class Mathematics(Elementwise):
     def logaddexp(self, other: Any) -> Self:
         """log(e ** x + e ** y) without overflow."""
         x = self._as_float()
-        y = x._new(build.cast(x._operand(other, "logaddexp"), x.dtype)) if not isinstance(other, Mathematics) else other
+        y = x._new(x._operand(other, "logaddexp"))
         largest = x.maximum(y)
         shift = largest._finite_or_zero()._detached()
         return (x - shift).exp().add((y - shift).exp()).log() + shift
@@ -130,11 +130,11 @@ class Mathematics(Elementwise):
     def atan2(self, other: Any) -> Self:
         """The angle of the point (other, self), in radians, in (-pi, pi]."""
         y = self._as_float()
-        x = other if isinstance(other, Mathematics) else y._new(y._operand(other, "atan2"))
+        x = y._new(y._operand(other, "atan2"))
         half = (y / x).atan()
         turned = half + (x < 0).where((y < 0).where(-math.pi, math.pi), 0.0)
         upright = (y > 0).where(math.pi / 2, (y < 0).where(-math.pi / 2, 0.0))
-        return (x == 0).where(upright, turned)
+        return x.eq(0).where(upright, turned)
 
     def asin(self) -> Self:
         """Arc sine, in radians; NaN outside [-1, 1]."""
@@ -181,9 +181,9 @@ class Mathematics(Elementwise):
     def hypot(self, other: Any) -> Self:
         """sqrt(x*x + y*y) without overflow in between."""
         x = self._as_float()
-        y = other if isinstance(other, Mathematics) else x._new(x._operand(other, "hypot"))
+        y = x._new(x._operand(other, "hypot"))
         scale = x.abs().maximum(y.abs())._detached()
-        safe = (scale == 0).where(1.0, scale)
+        safe = scale.eq(0).where(1.0, scale)
         return ((x / safe).square() + (y / safe).square()).sqrt() * safe
 
     # ---- rounding and signs; integers and bool stay as they are ------------------------------------------------------
@@ -205,7 +205,7 @@ class Mathematics(Elementwise):
         below = build.where(build.binary(ops.LT, x, zero), minus_one, x)
         return self._new(build.where(build.binary(ops.LT, zero, x), one, below))
 
-    def _rounded(self, op: ops.Op) -> Self:
+    def _rounded(self, op: Op) -> Self:
         x = self.node
         return self._new(build.unary(op, x)) if x.dtype.is_float else self
 
@@ -235,7 +235,7 @@ class Mathematics(Elementwise):
         """The size of `self` with the sign of `other`, also that of -0.0."""
         x = self._as_float()
         y = x._new(build.cast(x._operand(other, "copysign"), x.dtype))
-        negative = (y < 0) | ((y == 0) & (y.reciprocal() < 0))
+        negative = (y < 0) | (y.eq(0) & (y.reciprocal() < 0))
         return negative.where(-x.abs(), x.abs())
 
     # ---- classification: bool ----------------------------------------------------------------------------------------
@@ -245,8 +245,8 @@ class Mathematics(Elementwise):
 
     def isinf(self, detect_positive: bool = True, detect_negative: bool = True) -> Self:
         """True where infinite."""
-        positive = (self == math.inf) & detect_positive
-        return positive | ((self == -math.inf) & detect_negative)
+        positive = self.eq(math.inf) & detect_positive
+        return positive | (self.eq(-math.inf) & detect_negative)
 
     def isfinite(self) -> Self:
         """True where neither infinite nor NaN."""
@@ -275,8 +275,7 @@ class Mathematics(Elementwise):
 
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """`value` where the bool `mask`, which broadcasts, holds; else this tensor."""
-        condition = mask if isinstance(mask, Mathematics) else self._new(self._operand(mask, "masked_fill"))
-        return condition.where(value, self)
+        return self._new(self._operand(mask, "masked_fill")).where(value, self)
 
     def lerp(self, end: Any, weight: Any) -> Self:
         """self + (end - self) * weight."""

@@ -133,8 +133,7 @@ class Reduction(Movement):
         counted = build.iota(size, dtypes.int32, x.device)
         along = build.reshape(counted, [size if i == position else 1 for i in range(len(x.shape))])
         first = build.where(hit, along, build.const(size, dtypes.int32, x.device))
-        found = _reduce(ops.RMIN, name, first, position, keepdim and self.ndim > 0)
-        return self._new(found)
+        return self._new(_reduce(ops.RMIN, name, first, position, keepdim and self.ndim > 0))
 
     def logsumexp(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """log(sum(e ** x)) without overflow; -inf of nothing."""
