@@ -144,6 +144,9 @@ class _Planner:
 
     def finish(self) -> Plan:
         """Lay out the arena and number everything."""
+        for root in self.roots:
+            if root.op is g.INPUT:  # returned as it came in: perhaps no kernel reads it
+                self._buffer(root)
         refs = self._places()
         flags = barriers([self._conflicts(d) for d in self.drafts])
         commands: list[PlannedCommand] = []

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
 
@@ -29,7 +29,8 @@ from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
 
 lock = threading.RLock()
-_pending: WeakSet[Handle] = WeakSet()
+# by identity: two Tensors are compared elementwise, by making a graph
+_pending: WeakValueDictionary[int, Handle] = WeakValueDictionary()
 _copied: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()  # keeps a transferred value while its COPY node lives
 
 
@@ -65,7 +66,7 @@ class _Job:
 
 def add_pending(handle: Handle) -> None:
     """Include a handle in the next realization on its device (as long as somebody holds it)."""
-    _pending.add(handle)
+    _pending[id(handle)] = handle
 
 
 def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
@@ -77,9 +78,9 @@ def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
         wanted = list(dict.fromkeys(handles))
         if with_pending and _pending:
             devices = {h.node.device for h in wanted}
-            known = set(map(id, wanted))  # by identity: a Tensor's == makes a graph
-            waiting = [h for h in list(_pending) if id(h) not in known and h.node.device in devices]
-            wanted += sorted(waiting, key=id)
+            known = set(map(id, wanted))
+            waiting = [h for h in list(_pending.values()) if id(h) not in known and h.node.device in devices]
+            wanted += waiting  # in the order they were written: the same in every process
         by_device: dict[DeviceId, list[Handle]] = {}
         for handle in wanted:
             if not _settled(handle):
@@ -88,7 +89,7 @@ def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
             _copies([h.node for h in group])
             _realize_on(session(device), group)
         for handle in wanted:
-            _pending.discard(handle)
+            _pending.pop(id(handle), None)
 
 
 def _settled(handle: Handle) -> bool:
