@@ -24,6 +24,7 @@ from pluggrad.device.contract import (
     Signature,
     SlotRef,
     SupportsPrepare,
+    SupportsThreads,
     Toolchain,
 )
 from pluggrad.device.hookspecs import (
@@ -53,7 +54,7 @@ from pluggrad.target import Capabilities, DeviceId, Target
 __all__ = [
     # the contract
     "Backend", "Probe", "Device", "Allocator", "Allocation", "Executable", "Toolchain", "Signature",
-    "Event", "DONE", "Prepared", "SupportsPrepare",
+    "Event", "DONE", "Prepared", "SupportsPrepare", "SupportsThreads",
     "Command", "Launch", "CopyCommand", "FillCommand", "SlotRef",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "KernelCompiled", "KernelFinished", "ToolchainFactory",

@@ -214,6 +214,15 @@ class SupportsPrepare(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsThreads(Protocol):
+    """Feature `threads`: the tasks of one launch run side by side on the host's threads."""
+
+    @property
+    def threads(self) -> int:
+        """How many, the submitting thread included."""
+
+
 class Backend(ABC):
     """A plugin's entry: finds devices and opens them. Making one is cheap and touches no driver."""
 

@@ -158,10 +158,14 @@ class CommandListRunner:
         return self._steps
 
     def __call__(self, slots: Sequence[Block], values: Sequence[Scalar]) -> Event:
-        """Run with these blocks as the slots and these run-time values; complete on return."""
+        """Run with these blocks as the slots and these run-time values; complete on return.
+
+        Slots beyond the last that a command names are ignored.
+        """
         team = self._team
         with team.lock:
-            self._pack_slots(self._memory, self._slot_offset, *[block.address for block in slots])
+            addresses = [block.address for block in slots[:self.slots]]
+            self._pack_slots(self._memory, self._slot_offset, *addresses)
             if self._has_values:
                 self._pack_values(self._memory, self._value_offset, values)
             team.run(self)

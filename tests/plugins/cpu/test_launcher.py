@@ -23,6 +23,7 @@ from pluggrad.plugin_api import (
     Scalar,
     SlotRef,
     SupportsPrepare,
+    SupportsThreads,
     dtypes,
 )
 from pluggrad_cpu.device import CpuDevice
@@ -92,6 +93,13 @@ def test_slots_are_rebound_and_offset(device: CpuDevice) -> None:
         assert (array(device, target, "float32") == expected).all()
 
 
+def test_slots_that_no_command_names_are_ignored(device: CpuDevice) -> None:
+    add = load(device, ADD, "add", 2, [dtypes.float32])
+    blocks = [filled(device, np.zeros(4, np.float32)) for _ in range(4)]
+    device.prepare([launch(add, 4, 0.0, 2, 1)], [dtypes.float32])(blocks, [1.0])
+    assert [array(device, block, "float32").sum() for block in blocks] == [0, 0, 4, 0]
+
+
 def test_a_view_is_a_slot_too(device: CpuDevice) -> None:
     add = load(device, ADD, "add", 2, [dtypes.float32])
     block = filled(device, np.zeros(8, np.float32))
@@ -136,6 +144,7 @@ def test_kernels_of_another_device_are_refused(device: CpuDevice) -> None:
 def test_the_features_declared_are_there(device: CpuDevice) -> None:
     assert device.target.capabilities.features == {"graph", "threads"}
     assert isinstance(device, SupportsPrepare)
+    assert isinstance(device, SupportsThreads)
     assert device.threads == 3
 
 
