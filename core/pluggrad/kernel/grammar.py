@@ -37,6 +37,11 @@ def _index_and_gate(node: Node, gate_at: int) -> str:
     return "" if all(gate.type is dtypes.bool_ for gate in node.src[gate_at:]) else "a bool gate"
 
 
+def _position(node: Node) -> str:
+    fits = node.src[0].type is dtypes.int64 and len(node.arg) == 3
+    return "" if fits else "an int64 position and (outer axis, factor, extent)"
+
+
 def _reduce(node: Node) -> str:
     name, axes = node.arg
     if name not in REDUCTIONS or not axes:
@@ -57,7 +62,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.LOAD: lambda node: _slot(node) or _index_and_gate(node, 1),
     ops.STORE: lambda node: _index_and_gate(node, 2),
     ops.REDUCE: _reduce,
-    ops.TAIL: _of(dtypes.bool_),
+    ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
     ops.CDIV: _integers,
     ops.CMOD: _integers,
 })

@@ -25,7 +25,6 @@ from pluggrad.kernel import numpy_ops, ops
 from pluggrad.kernel.affine import Affine, affine_indices
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Kernel
-from pluggrad.kernel.kernel import axis as axis_node
 from pluggrad.kernel.numpy_ops import Array
 
 BLOCK_ELEMENTS: Final = 1 << 24  # the largest array made where an axis can be cut into blocks
@@ -240,7 +239,7 @@ def _axis(layout: _Layout, node: Node) -> _Step:
 
 
 def _tail(layout: _Layout, node: Node) -> _Step:
-    _, _, extent = node.arg
+    extent = node.arg[2]
     return lambda frame, sources: sources[0] < extent
 
 
