@@ -28,8 +28,6 @@ from pluggrad_cpu.native import KERNEL, Runtime
 from pluggrad_cpu.threads import Step, Team
 from pluggrad_cpu.values import ValuePacker
 
-# Below this the caller is done sooner alone: an awake team costs 1 us, waking a sleeping one 15 to 50 us.
-PARALLEL_US: Final = 20.0
 # Chunks a thread: enough for a thread that is held up to leave its share to others.
 _CHUNKS_PER_THREAD: Final = 8
 # No chunk is estimated longer than this: between chunks is where Ctrl-C is seen.
@@ -52,7 +50,7 @@ class CpuExecutable(Executable):
     ) -> None:
         """Run tasks 0..grid-1 on the whole team. `block` and `scratch` mean nothing to a CPU."""
         slots = tuple(SlotRef(slot) for slot in range(len(args)))
-        command = Launch(self, slots, tuple(range(len(values))), grid, PARALLEL_US)
+        command = Launch(self, slots, tuple(range(len(values))), grid, self._team.worth_us)
         CommandListRunner([command], self.signature.values, self._team, self._runtime)(args, values)
 
 
@@ -142,7 +140,7 @@ class CommandListRunner:
 
     def _schedule(self, record: _Record) -> tuple[int, int]:
         """Tasks of a chunk, and whether the team takes part (1) or the caller runs it alone (0)."""
-        parallel = record.tasks > 1 and self._team.size > 1 and record.work_us >= PARALLEL_US
+        parallel = record.tasks > 1 and self._team.size > 1 and record.work_us >= self._team.worth_us
         shares = self._team.size * _CHUNKS_PER_THREAD if parallel else 1
         pieces = max(shares, math.ceil(record.work_us / _CHUNK_US))
         return max(1, record.tasks // pieces), int(parallel)
