@@ -15,6 +15,9 @@ from pluggrad.dtypes import Scalar as PythonScalar
 Derive = Callable[[PythonScalar], PythonScalar]
 
 
+reading: Callable[[HostValue], None] | None = None  # told of every read while a function is captured
+
+
 class HostValue:
     """A number on the host that graphs read by value and replays read anew. `name` is for people."""
 
@@ -26,6 +29,8 @@ class HostValue:
     def read(self, derive: Derive | None = None) -> HostRead:
         """The present value (through `derive`, a pure function computed in double on the host) and how to read it
         again. Pass the same function object each time: graphs that differ in it do not share a plan."""
+        if reading is not None:
+            reading(self)
         return HostRead(self, derive, self.value)
 
 

@@ -1,7 +1,8 @@
 """The only layer with effects: storage, transfers, caches, command lists, execute, realize."""
 from pluggrad.runtime.counters import GlobalCounters
-from pluggrad.runtime.realize import add_pending, capturing, read, realize, upload
+from pluggrad.runtime.realization import add_pending, capturing, fetch, read, realize, realize_pending, upload
+from pluggrad.runtime.session import memory_stats
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 
-__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "buffer", "capturing", "read", "realize",
-           "upload"]
+__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "buffer", "capturing", "fetch", "memory_stats", "read",
+           "realize", "realize_pending", "upload"]

@@ -21,7 +21,7 @@ class History:
 _NONE = History(False)
 
 
-def judge(root: Node) -> History:
+def judge(root: Node, always: bool = False) -> History:
     """Marked leaves keep a history alive without limit; unmarked ones, which every float tensor is, up to a depth."""
     if not root.dtype.is_float or root.op in (ops.DETACH, ops.LEAF, ops.BUFFER, ops.CONST):
         return _NONE
@@ -57,6 +57,6 @@ def judge(root: Node) -> History:
             live_marked |= alive and identity.marked
     if marked:
         return History(live_marked, depth + 1)
-    if live and depth >= config.HISTORY_LIMIT.value:
+    if live and not always and depth >= config.HISTORY_LIMIT.value:
         return History(False, 0, True)
     return History(live, depth + 1)

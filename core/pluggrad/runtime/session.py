@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from dataclasses import asdict
 from typing import Any
 
 from pluggrad.device.registry import REGISTRY
@@ -57,7 +57,6 @@ class Session:
 
 
 _sessions: dict[DeviceId, Session] = {}
-_owner = os.getpid()
 
 
 def session(device: DeviceId) -> Session:
@@ -68,6 +67,6 @@ def session(device: DeviceId) -> Session:
     return found
 
 
-def sessions() -> dict[DeviceId, Session]:
-    """Every session so far."""
-    return dict(_sessions)
+def memory_stats() -> dict[str, dict[str, int]]:
+    """Bytes by device: `used` by live tensors, `pooled` for reuse, and the `peak` of `used` so far."""
+    return {str(device): asdict(found.pool.stats) for device, found in _sessions.items()}

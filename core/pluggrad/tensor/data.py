@@ -23,12 +23,11 @@ class Data(Losses):
     # ---- reading: computes the value and never cuts history ----------------------------------------------------------
     def numpy(self) -> npt.NDArray[Any]:
         """The values as a new NumPy array, row-major; bfloat16, which NumPy lacks, as float32."""
-        node = self.node
-        return from_storage(runtime.read(node), node.dtype)
+        return from_storage(runtime.fetch(self), self.node.dtype)
 
     def data(self) -> memoryview:
         """The values as a read-only memoryview; bfloat16 as uint16."""
-        return memoryview(runtime.read(self.node)).toreadonly()
+        return memoryview(runtime.fetch(self)).toreadonly()
 
     def item(self) -> int | float | bool:
         """The one element as a Python number; ShapeError if there is not exactly one."""
@@ -150,7 +149,7 @@ class Data(Losses):
     # ---- copies of the object ----------------------------------------------------------------------------------------
     def __reduce__(self) -> tuple[Any, ...]:
         node = self.node
-        return _restored, (type(self), runtime.read(node), node.dtype, self.device, self._flag())
+        return _restored, (type(self), runtime.fetch(self), node.dtype, self.device, self._flag())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = self._of(build.detach(self.node))

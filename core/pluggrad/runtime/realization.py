@@ -7,6 +7,7 @@ their normalized form, and nothing is lost.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
 
+from pluggrad.device.contract import CopyCommand, SlotRef
 from pluggrad.dtypes import DType
-from pluggrad.errors import InternalError, KernelFault
+from pluggrad.errors import InternalError, JitError, KernelFault
 from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
@@ -42,6 +44,7 @@ class Run:
     normalized: Normalized
     donated: tuple[int | None, ...]
     results: list[BufferVersion]
+    kinds: list[TensorType]
 
 
 recorder: Callable[[Run], None] | None = None  # the capture in progress, if any
@@ -69,14 +72,27 @@ def add_pending(handle: Handle) -> None:
     _pending[id(handle)] = handle
 
 
-def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
+def capturing() -> bool:
+    """Whether a function is being captured: values cannot be read then."""
+    return recorder is not None
+
+
+def realize_pending() -> None:
+    """Realize every pending handle."""
+    with lock:
+        if _pending:
+            realize(sorted(_pending, key=id)[:1])
+
+
+def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     """Compute and store the values of handles, and of those pending on the same devices; they are rebound to leaves.
 
+    keep_history: keep what a value was computed from however deep it is (reading a value never cuts gradients).
     Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
     """
     with lock:
         wanted = list(dict.fromkeys(handles))
-        if with_pending and _pending:
+        if _pending:
             devices = {h.node.device for h in wanted}
             known = set(map(id, wanted))
             waiting = [h for h in list(_pending.values()) if id(h) not in known and h.node.device in devices]
@@ -87,7 +103,7 @@ def realize(handles: Sequence[Handle], *, with_pending: bool = True) -> None:
                 by_device.setdefault(handle.node.device, []).append(handle)
         for device, group in by_device.items():
             _copies([h.node for h in group])
-            _realize_on(session(device), group)
+            _realize_on(session(device), group, keep_history)
         for handle in wanted:
             _pending.pop(id(handle), None)
 
@@ -119,10 +135,10 @@ def _copies(nodes: list[Node]) -> None:
         _copied[n] = leaf
 
 
-def _job(handle: Handle) -> _Job:
+def _job(handle: Handle, keep_history: bool) -> _Job:
     n = handle.node
     identity = n.arg if n.op is ops.LEAF else None
-    return _Job(handle, n, ref(n), n.type, identity, judge(n))
+    return _Job(handle, n, ref(n), n.type, identity, judge(n, keep_history))
 
 
 def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Node]] | None]:
@@ -141,8 +157,8 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
     return donors
 
 
-def _realize_on(place: Session, handles: list[Handle]) -> None:
-    jobs = [_job(handle) for handle in handles]
+def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> None:
+    jobs = [_job(handle, keep_history) for handle in handles]
     normalized = normalize([job.node for job in jobs])  # type: ignore[misc]
     donors = _donors(jobs, normalized)
     for job in jobs:
@@ -153,7 +169,7 @@ def _realize_on(place: Session, handles: list[Handle]) -> None:
         donated = tuple([None if d is None or d[1]() is not None else d[0] for d in donors])
         donated = tuple([slot if slot is not None and donated.index(slot) == i and not normalized.inputs[slot].storage.exported
                          else None for i, slot in enumerate(donated)])
-        results = run(place, normalized, donated, [job.identity for job in jobs])
+        results = run(place, normalized, donated, [job.identity for job in jobs], [job.kind for job in jobs])
     except BaseException:
         _put_back(jobs, normalized)
         raise
@@ -184,7 +200,7 @@ def _finish(job: _Job, version: BufferVersion) -> None:
 
 
 def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
-        identities: Sequence[Identity | None]) -> list[BufferVersion]:
+        identities: Sequence[Identity | None], kinds: list[TensorType]) -> list[BufferVersion]:
     """Run the plan of a normalized graph; returns a version per root, in place of the donated inputs where planned."""
     loaded = place.plan(normalized, donated)
     versions = execute(place, loaded, normalized.inputs, [s.python for s in normalized.scalars])
@@ -196,7 +212,7 @@ def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
         version = BufferVersion(versions[root.number], identity)
         results.append(version)
     if recorder is not None:
-        recorder(Run(place, normalized, donated, results))
+        recorder(Run(place, normalized, donated, results, kinds))
     return results
 
 
@@ -258,7 +274,7 @@ def read(n: Node) -> Any:
             _copies([n])
             place = session(n.device)
             normalized = normalize([n])
-            version = run(place, normalized, (None,), [None])[0]
+            version = run(place, normalized, (None,), [None], [n.type])[0]
         else:
             version = stored.arg
         if version.storage.fault is not None:
@@ -270,4 +286,31 @@ def read(n: Node) -> Any:
         return data
 
 
-__all__ = ["Run", "add_pending", "capturing", "execute", "read", "realize", "run", "upload"]
+def fetch(handle: Handle) -> Any:
+    """The value of a handle as `read` gives it; the handle is realized on the way, so that asking again is cheap."""
+    with lock:
+        if recorder is not None:
+            raise JitError(op="jit", expected="no value to be read while a function is captured",
+                           got=f"a read at {_caller()}", hint="Return the tensor and read it outside")
+        realize([handle], keep_history=True)
+        return read(handle.node)
+
+
+def _caller() -> str:
+    """The line outside pluggrad that asked."""
+    for frame in reversed(traceback.extract_stack()):
+        if "pluggrad" not in frame.filename:
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    return "an unknown line"
+
+
+def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
+    """A copy in memory of its own."""
+    block = version.storage.block
+    storage = Storage(place.id, place.pool, block.nbytes)
+    commands = (CopyCommand(SlotRef(0), SlotRef(1), block.nbytes),)
+    place.device.submit(commands, [storage.block.allocation, block.allocation], ()).wait()
+    return BufferVersion(storage, version.identity)
+
+
+__all__ = ["Run", "add_pending", "capturing", "duplicate", "capturing", "execute", "fetch", "read", "realize", "realize_pending", "run", "upload"]
