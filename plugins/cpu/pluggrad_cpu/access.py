@@ -54,6 +54,8 @@ def _load_memory(out: Emitter, a: Access) -> str:
         return _load_one(out, a)
     if a.stride in (1, -1):
         return _load_row(out, a)
+    if out.machine.wide_vectors and a.buffer.dtype.itemsize >= 4:
+        return _gather(out, a)
     value = _load_lanes(out, a)
     if a.gate is None:
         return value
@@ -86,6 +88,14 @@ def _load_row(out: Emitter, a: Access) -> str:
                          [("ptr", pointer), ("i32", str(_align(a))), (vector("i1", a.lanes), mask),
                           (a.kind, "zeroinitializer")])
     return value if a.stride == 1 else reverse(out, value, a.element, a.lanes)
+
+
+def _gather(out: Emitter, a: Access) -> str:
+    """AVX-512's gather, which skips lanes by itself."""
+    mask = "splat (i1 true)" if a.gate is None else out.splat(a.gate, "i1", 0 if a.gate_lanes else a.lanes)
+    name = f"llvm.masked.gather.{mangled(a.element, a.lanes)}.v{a.lanes}p0"
+    return out.call(a.kind, name, [(vector("ptr", a.lanes), _pointers(out, a)), ("i32", str(_align(a))),
+                                   (vector("i1", a.lanes), mask), (a.kind, "zeroinitializer")])
 
 
 def _load_lanes(out: Emitter, a: Access) -> str:
@@ -136,10 +146,9 @@ def _store_lanes(out: Emitter, a: Access, value: str) -> None:
         out.do(f"store {a.element} {value}, ptr {pointer}, align {_align(a)}")
         return
     if a.gate is not None:
-        indices = f"{vector('i64', a.lanes)} {_indices(out, a)}"
-        where = out.op(f"getelementptr {a.element}, ptr {a.pointer}, {indices}")
+        pointers = f"{vector('ptr', a.lanes)} {_pointers(out, a)}"
         out.do(f"call void @llvm.masked.scatter.{mangled(a.element, a.lanes)}.v{a.lanes}p0({a.kind} {value}, "
-               f"{vector('ptr', a.lanes)} {where}, i32 {_align(a)}, {vector('i1', a.lanes)} {a.gate})")
+               f"{pointers}, i32 {_align(a)}, {vector('i1', a.lanes)} {a.gate})")
         return
     for lane, pointer in enumerate(_lane_pointers(out, a)):
         one = out.op(f"extractelement {a.kind} {value}, i64 {lane}")
@@ -164,6 +173,11 @@ def _lane_pointers(out: Emitter, a: Access) -> list[str]:
     kind = vector("i64", a.lanes)
     lanes = [out.op(f"extractelement {kind} {indices}, i64 {lane}") for lane in range(a.lanes)]
     return [out.op(f"getelementptr inbounds {a.element}, ptr {a.pointer}, i64 {index}") for index in lanes]
+
+
+def _pointers(out: Emitter, a: Access) -> str:
+    """A vector of addresses."""
+    return out.op(f"getelementptr {a.element}, ptr {a.pointer}, {vector('i64', a.lanes)} {_indices(out, a)}")
 
 
 def _indices(out: Emitter, a: Access) -> str:

@@ -1,8 +1,8 @@
 """Elementary functions as polynomials on whole registers: no call into a C library, one accuracy everywhere.
 
-A function is written for an element type and a number of lanes when the first instruction of a module asks for it,
-and inlined by LLVM. Arguments are reduced as in W. J. Cody and W. Waite, "Software Manual for the Elementary
-Functions" (1980).
+A function is written for an element type and a number of lanes when an instruction of the module first asks
+for it, and inlined by LLVM. Arguments are reduced as in W. J. Cody and W. Waite, "Software Manual for the
+Elementary Functions" (1980).
 """
 from __future__ import annotations
 

@@ -85,9 +85,9 @@ def _call_huge(out: Emitter, x: str) -> tuple[str, str]:
 def _require_huge(pieces: dict[str, str]) -> None:
     """The digits of x times those digits of 2/pi that make more than whole turns.
 
-    x = m * 2**e with an integer m below 2**53. Digits of 2/pi before the e-th only add multiples of 4; the 192
-    from there on give the quadrant and 190 - 53 good digits behind the point. Of x below 2**20 the result is
-    arbitrary.
+    x = m * 2**e with an integer m below 2**53. Digits of 2/pi before the e-th only add multiples of 4; 192
+    from there on give the quadrant and 190 - 53 good digits behind the point. For x below 2**20 the result is
+    of no use.
     """
     if _HUGE in pieces:
         return

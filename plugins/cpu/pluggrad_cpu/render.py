@@ -1,7 +1,7 @@
 """Program -> LLVM IR. VECTOR axes become vector types, positions of TILE axes registers of their own.
 
 A kernel is `void name(ptr args, ptr values, i64 lo, i64 hi)`: buffer pointers, 8-byte slots of run-time
-values, and the tasks to run. Accumulators are allocas, which `sroa` turns into registers; all else is in SSA form.
+values, and the tasks to run. Accumulators are allocas, which `sroa` turns into registers; the rest is SSA.
 """
 from __future__ import annotations
 

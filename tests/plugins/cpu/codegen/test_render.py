@@ -89,3 +89,80 @@ def test_register_tiled_matmul(program: Any, run: Any) -> None:
     c = np.zeros((n, n), "f")
     run(matmul(program, n, 8, 2), a.ravel(), b.ravel(), c.reshape(-1))
     np.testing.assert_allclose(c, a @ b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 6, 16])
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.int64, dtypes.bool_], ids=str)
+def test_horizontal_reduction_of_any_width(program: Any, run: Any, dtype: dtypes.DType, lanes: int) -> None:
+    p = program("horizontal")
+    x, out = p.buffer(dtype, 2 * lanes), p.buffer(dtype, 2, "out")
+    tile, lane = p.axis(2), p.axis(lanes, vector=True)
+    value = p.load(x, p.const(0), ((tile, lanes), (lane, 1)))
+    per_row = p("HREDUCE", dtype, value, arg=("MAX", (lane,)), axes=(tile,))
+    p.store(out, p.const(0), per_row, ((tile, 1),))
+    data = np.random.default_rng(2).integers(0, 2, 2 * lanes).astype(dtype.numpy)
+    got = np.zeros(2, dtype.numpy)
+    run(p.build(), data, got)
+    np.testing.assert_array_equal(got, data.reshape(2, lanes).max(1))
+
+
+def test_if_else_and_nested_blocks(program: Any, run: Any) -> None:
+    """The sum of 0..task for even tasks, minus one for odd ones, and 7 more where the task is 4."""
+    p = program("branches", tasks=6)
+    out, task = p.buffer(I64, 6, "out"), p("TASK", I64)
+    total = p("ACC", I64, p.const(0))
+    odd = p("CMOD", I64, task, p.const(2))
+    p("IF", None, p("EQ", BOOL, odd, p.const(0)))
+    i = p("LOOP", I64, arg=(0, 6))
+    p("IF", None, p("LE", BOOL, i, task))
+    p("SET", None, total, p("ADD", I64, total, i))
+    p("END", None)
+    p("END", None)
+    p("IF", None, p("EQ", BOOL, task, p.const(4)))
+    p("SET", None, total, p("ADD", I64, total, p.const(7)))
+    p("END", None)
+    p("ELSE", None)
+    p("SET", None, total, p.const(-1))
+    p("END", None)
+    p.store(out, task, total)
+    got = np.zeros(6, np.int64)
+    run(p.build(), got)
+    np.testing.assert_array_equal(got, [0, -1, 3, -1, 17, -1])
+
+
+def test_a_loop_over_nothing_is_skipped(program: Any, run: Any) -> None:
+    p = program("nothing")
+    out = p.buffer(I64, 1, "out")
+    p("LOOP", I64, arg=(3, 3))
+    p.store(out, p.const(0), p.const(5))
+    p("END", None)
+    got = np.zeros(1, np.int64)
+    run(p.build(), got)
+    assert got[0] == 0
+
+
+def test_positions_along_register_axes(program: Any, run: Any) -> None:
+    p = program("lanes")
+    out, tile, lane = p.buffer(I64, 32, "out"), p.axis(4), p.axis(8, vector=True)
+    row = p("MUL", I64, p("LANE", I64, arg=tile, axes=[tile]), p.const(100))
+    number = p("ADD", I64, row, p("LANE", I64, arg=lane, axes=[lane]))
+    p.store(out, p.const(0), number, ((tile, 8), (lane, 1)))
+    got = np.zeros(32, np.int64)
+    run(p.build(), got)
+    np.testing.assert_array_equal(got.reshape(4, 8), 100 * np.arange(4)[:, None] + np.arange(8))
+
+
+def test_accumulators_are_set_together(program: Any, run: Any) -> None:
+    """A value may use the accumulator it is set to at a different place than the one that it replaces."""
+    p = program("together")
+    out, lane = p.buffer(F32, 8, "out"), p.axis(8, vector=True)
+    a, b = p("ACC", F32, p.const(1.0, F32), axes=(lane,)), p("ACC", F32, p.const(1.0, F32), axes=(lane,))
+    p("LOOP", I64, arg=(0, 5))
+    total = p("ADD", F32, a, b)
+    p("SET", None, a, b)
+    p("SET", None, b, total)
+    p("END", None)
+    p.store(out, p.const(0), b, ((lane, 1),))
+    got = np.zeros(8, "f")
+    run(p.build(), got)
+    np.testing.assert_array_equal(got, np.full(8, 13, "f"))
