@@ -35,10 +35,10 @@ def network(pixels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(pixels, 256),
         Tensor.relu,
-        nn.Dropout(0.2),
+        nn.Dropout(0.1),
         nn.Linear(256, 128),
         Tensor.relu,
-        nn.Dropout(0.2),
+        nn.Dropout(0.1),
         nn.Linear(128, 10),
     )
 
@@ -50,7 +50,7 @@ def train(model: nn.Sequential, images: Array, labels: Array, options: argparse.
     @jit
     def step(batch_images: Tensor, batch_labels: Tensor) -> Tensor:
         optimizer.zero_grad()
-        loss = model(batch_images).cross_entropy(batch_labels)
+        loss: Tensor = model(batch_images).cross_entropy(batch_labels)
         loss.backward()
         optimizer.step()
         return loss
@@ -72,7 +72,8 @@ def train(model: nn.Sequential, images: Array, labels: Array, options: argparse.
 
 def logits(model: nn.Sequential, images: Array) -> Array:
     with Tensor.no_grad():
-        return model(Tensor(images)).numpy()
+        result: Tensor = model(Tensor(images))
+    return result.numpy()
 
 
 def check_round_trip(model: nn.Sequential, images: Array, path: Path) -> None:
@@ -122,7 +123,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", metavar="FOLDER", type=Path, help="MNIST's IDX files (default: the bundled digits)")
     add("--device", metavar="NAME", help="where to compute (default: the best that is installed)")
-    add("--epochs", metavar="N", type=positive, default=20, help="passes over the images (20)")
+    add("--epochs", metavar="N", type=positive, default=30, help="passes over the images (30)")
     add("--batch", metavar="N", type=positive, default=64, help="images in a step (64)")
     add("--seed", metavar="N", type=int, default=0, help="weights, order and dropout (0)")
     add("--out", metavar="FOLDER", type=Path, default=Path("runs", "digits"),

@@ -51,7 +51,7 @@ class _Entry:
     stop: int
 
 
-# ---- writing -----------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 def safe_save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str],
               metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors (any dtype and device) to `path`, with optional text beside them.
@@ -97,7 +97,7 @@ def _little_endian(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.byteswap() if sys.byteorder == "big" else array
 
 
-# ---- reading -----------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 def safe_load(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on `device` (default: the default device).
 

@@ -67,25 +67,28 @@ class Optimizer(ABC):
 
     def schedule_step(self) -> list[Tensor]:
         """As `step`, but computing nothing yet: the tensors to realize, together with others if you like."""
-        changed = []
-        for index in self._with_gradient():
-            changed += self._assign(index)
+        changed: list[Tensor] = []
+        for index, grad in self._gradients().items():
+            changed += self._assign(index, grad)
         return changed
 
-    def _with_gradient(self) -> list[int]:
-        return [index for index, param in enumerate(self.params) if param.grad is not None]
+    def _gradients(self) -> dict[int, Tensor]:
+        """The gradients that there are, by the position of their tensor."""
+        grads = ((index, param.grad) for index, param in enumerate(self.params))
+        return {index: grad for index, grad in grads if grad is not None}
 
-    def _assign(self, index: int) -> Iterator[Tensor]:
+    def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
         param, states = self.params[index], self._states(index)
-        before, grad = param.node, param.grad.node
+        before = param.node
         working = dtypes.accumulator_dtype(before.dtype)
-        value, *new_states = self._update(index, build.cast(before, working), build.cast(grad, working),
+        value, *new_states = self._update(index, build.cast(before, working), build.cast(grad.node, working),
                                           *(state.node for state in states))
         param._write(build.cast(value, before.dtype), as_leaf=True)
         yield param
         for state, new in zip(states, new_states, strict=True):
             state._write(build.detach(new))
             yield state
+        yield param.grad  # stored too: its graph would keep the old values alive, and compute them again when read
 
     def _states(self, index: int) -> tuple[Tensor, ...]:
         """What is kept beside tensor `index` from step to step."""
@@ -151,7 +154,7 @@ class Adam(Optimizer):
 
     def schedule_step(self) -> list[Tensor]:
         """As `step`, but computing nothing yet: the tensors to realize."""
-        self._count_step(self._with_gradient())
+        self._count_step(list(self._gradients()))
         return super().schedule_step()
 
     def _count_step(self, indices: list[int]) -> None:

@@ -16,14 +16,14 @@ REFERENCES = np.load(Path(__file__).parents[2] / "data" / "optimizers.npz")
 TOLERANCE = {"rtol": 2e-6, "atol": 2e-7}
 
 
-def trajectory(case: Case, dtype: str = "float32") -> np.ndarray:
-    tensors = [Tensor(array, dtype=dtype) for array in start()]
+def trajectory(case: Case, dtype: str = "float32", device: str | None = None) -> np.ndarray:
+    tensors = [Tensor(array, dtype=dtype, device=device) for array in start()]
     optimizer = getattr(optim, case.optimizer)(tensors, **case.options)
     first = optimizer.lr
     rows = []
     for step in range(STEPS):
         for tensor, gradient in zip(tensors, gradients(step), strict=True):
-            tensor.grad = None if gradient is None else Tensor(gradient, dtype=dtype)
+            tensor.grad = None if gradient is None else Tensor(gradient, dtype=dtype, device=device)
         optimizer.lr = learning_rate(step, first)
         optimizer.step()
         rows.append(np.concatenate([tensor.numpy().ravel() for tensor in tensors]))
@@ -31,8 +31,8 @@ def trajectory(case: Case, dtype: str = "float32") -> np.ndarray:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_numbers_of_pytorch(case):
-    np.testing.assert_allclose(trajectory(case), REFERENCES[case.name], **TOLERANCE)
+def test_the_numbers_of_pytorch(case, device_name):
+    np.testing.assert_allclose(trajectory(case, device=device_name), REFERENCES[case.name], **TOLERANCE)
 
 
 @pytest.mark.torch
