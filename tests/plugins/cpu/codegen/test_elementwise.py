@@ -205,7 +205,8 @@ def test_constants_and_run_time_values(program: Any, run: Any, dtype: DType) -> 
 
 def test_what_is_rendered_covers_every_row_but_three() -> None:
     missing = {op.name for op in ops.ELEMENTWISE} - RENDERED_OPS
-    assert sorted(missing) == ["IDIV", "MOD", "POW"]
+    decomposed = {"IDIV", "MOD", "POW"}  # lowering writes these in terms of the others
+    assert missing == decomposed
     assert RENDERED_OPS <= set(ops.GRAPH_OPS)
 
 

@@ -100,7 +100,7 @@ SPECIAL: dict[str, list[tuple[float, float]]] = {
 }
 
 
-@pytest.mark.parametrize("lanes", [0, 4, 16])
+@pytest.mark.parametrize("lanes", [0, 1, 4, 16])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("op", sorted(SPECIAL))
 def test_special_values(program: Any, run: Any, op: str, dtype: DType, lanes: int) -> None:
