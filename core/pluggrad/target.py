@@ -3,15 +3,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from pluggrad.errors import UnknownDevice
 
 _NAME = re.compile(r"(?P<type>[a-z][a-z0-9_-]*)(:(?P<index>\d+))?(@(?P<variant>[a-z0-9_-]+))?")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class DeviceId:
+class DeviceId(NamedTuple):
     """`type[:index][@variant]`, in lower case; index 0 and an empty variant are left out of the text."""
 
     type: str

@@ -149,23 +149,25 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         self.b1, self.b2, self.eps, self.weight_decay = b1, b2, eps, weight_decay
         self.m, self.v = _zeros_like(self.params), _zeros_like(self.params)
-        # steps taken by each tensor; tensors that never missed one share a count
+        # steps that each tensor took so far; tensors that never missed one share a count
         self._counts = [HostValue(0, "step")] * len(self.params)
 
     def schedule_step(self) -> list[Tensor]:
         """As `step`, but computing nothing yet: the tensors to realize."""
-        self._count_step(list(self._gradients()))
-        return super().schedule_step()
-
-    def _count_step(self, indices: list[int]) -> None:
-        """One step more for these; where only some of the tensors that share a count take one, they part."""
-        sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
-        advanced = {count: count if stepping[count] == sharing[count] else HostValue(count.value, "step")
-                    for count in stepping}
-        for index in indices:
-            self._counts[index] = advanced[self._counts[index]]
-        for count in advanced.values():
+        counts = self._counts_of(list(self._gradients()))
+        changed = super().schedule_step()
+        for count in counts:  # after they were read: a replay reads them as they are before its step, too
             count.value += 1
+        return changed
+
+    def _counts_of(self, indices: list[int]) -> list[HostValue]:
+        """The counts of these tensors; where only some of those that share one take a step, they part first."""
+        sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
+        parted = {count: count if stepping[count] == sharing[count] else HostValue(count.value, "step")
+                  for count in stepping}
+        for index in indices:
+            self._counts[index] = parted[self._counts[index]]
+        return list(parted.values())
 
     def _states(self, index: int) -> tuple[Tensor, ...]:
         return self.m[index], self.v[index]
@@ -208,14 +210,14 @@ class AdamW(Adam):
 # ---- host values: one function per coefficient, as graphs that differ in it share no plan --------
 @cache
 def _unbias(beta: float) -> Derive:
-    """1 / (1 - beta**step): a running average that began at zero, made unbiased."""
-    return lambda step: 1 / (1 - beta**step)
+    """What makes a running average that began at zero unbiased, from the number of steps before this one."""
+    return lambda steps: 1 / (1 - beta ** (steps + 1))
 
 
 @cache
 def _unbias_root(beta: float) -> Derive:
-    """1 / sqrt(1 - beta**step): the same for the root of a running average."""
-    return lambda step: 1 / math.sqrt(1 - beta**step)
+    """The same for the root of a running average."""
+    return lambda steps: 1 / math.sqrt(1 - beta ** (steps + 1))
 
 
 @cache

@@ -16,10 +16,10 @@ def overwrite(kernel: Kernel, source: int, target: int) -> Kernel | None:
         return None
     if kernel.buffers[source].dtype is not kernel.buffers[target].dtype:
         return None
-    for n in toposort(kernel.stores):
-        if n.op is ops.REDUCE:
-            return None
-        if n.op is ops.LOAD and n.arg == source and (n.src[0] is not store.src[0] or len(n.src) > 1):
+    order = toposort(kernel.stores)
+    reduced = set(toposort([n.src[0] for n in order if n.op is ops.REDUCE]))
+    for n in order:
+        if n.op is ops.LOAD and n.arg == source and (n in reduced or n.src[0] is not store.src[0] or len(n.src) > 1):
             return None
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:

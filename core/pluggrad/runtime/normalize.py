@@ -20,7 +20,8 @@ Row = tuple[Any, ...]  # (op, arg, type, source rows)
 
 @dataclass(slots=True)
 class Normalized:
-    """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots."""
+    """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots. `copies`
+    are transfers between devices that must be made first, after which the graph is normalized again."""
 
     rows: tuple[Row, ...]
     roots: tuple[int, ...]
@@ -28,6 +29,7 @@ class Normalized:
     input_types: list[TensorType]
     scalars: list[Scalar]
     scalar_dtypes: tuple[DType, ...]
+    copies: list[Node]
 
     def key(self) -> tuple[Any, ...]:
         """Equal for graphs that one plan serves (within this process)."""
@@ -59,6 +61,7 @@ def normalize(roots: Sequence[Node]) -> Normalized:
     scalars: list[Scalar] = []
     scalar_dtypes: list[DType] = []
     slots: dict[BufferVersion, int] = {}
+    copies: list[Node] = []
     resolved = [resolve(root) for root in roots]
     stack = resolved[::-1]
     while stack:
@@ -80,6 +83,8 @@ def normalize(roots: Sequence[Node]) -> Normalized:
                 scalar_dtypes.append(n.type.dtype)
                 arg = ValueSlot(len(scalars) - 1)
         else:
+            if op is ops.COPY:
+                copies.append(n)
             below = [resolve(s) for s in n.src]
             missing = [s for s in below if s not in number]
             if missing:
@@ -89,7 +94,8 @@ def normalize(roots: Sequence[Node]) -> Normalized:
         number[n] = len(rows)
         rows.append((op, arg, n.type, sources))
         stack.pop()
-    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars, tuple(scalar_dtypes))
+    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars, tuple(scalar_dtypes),
+                      copies)
 
 
 def rebuild(normalized: Normalized) -> list[Node]:

@@ -22,7 +22,6 @@ from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
-from pluggrad.ir.walk import toposort
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
@@ -102,7 +101,6 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             if not _settled(handle):
                 by_device.setdefault(handle.node.device, []).append(handle)
         for device, group in by_device.items():
-            _copies([h.node for h in group])
             _realize_on(session(device), group, keep_history)
         for handle in wanted:
             _pending.pop(id(handle), None)
@@ -124,15 +122,16 @@ def _settled(handle: Handle) -> bool:
     return True
 
 
-def _copies(nodes: list[Node]) -> None:
-    """Transfers between devices: each source is realized where it is, then copied; graphs stop at the copy."""
-    for n in toposort(nodes, lambda m: () if resolve(m).op is ops.BUFFER else m.src):
-        if n.op is not ops.COPY or resolve(n).op is ops.BUFFER:
-            continue
-        data = read(n.src[0])
-        leaf = _upload(data, n.dtype, n.device, None)
+def _on_one_device(nodes: list[Node]) -> Normalized:
+    """The normalized graph, once every transfer in it is made: the source is computed where it is, and copied."""
+    normalized = normalize(nodes)
+    while normalized.copies:
+        n = normalized.copies[0]  # the innermost comes last, and `read` makes the transfers below this one
+        leaf = _upload(read(n.src[0]), n.dtype, n.device, None)
         n.realized = ref(leaf)
         _copied[n] = leaf
+        normalized = normalize(nodes)
+    return normalized
 
 
 def _job(handle: Handle, keep_history: bool) -> _Job:
@@ -159,7 +158,7 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
 
 def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> None:
     jobs = [_job(handle, keep_history) for handle in handles]
-    normalized = normalize([job.node for job in jobs])  # type: ignore[misc]
+    normalized = _on_one_device([h.node for h in handles])
     donors = _donors(jobs, normalized)
     for job in jobs:
         if not job.history.keep and job.handle is not None:
@@ -271,9 +270,8 @@ def read(n: Node) -> Any:
     with lock:
         stored = resolve(n)
         if stored.op is not ops.BUFFER:
-            _copies([n])
             place = session(n.device)
-            normalized = normalize([n])
+            normalized = _on_one_device([n])
             version = run(place, normalized, (None,), [None], [n.type])[0]
         else:
             version = stored.arg
