@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
@@ -40,6 +41,16 @@ class Trace:
     verify: Callable[[Any, str], None] | None = None
     records: list[Record] = field(default_factory=list)
 
+    def step(self, name: str, function: Callable[[], Value]) -> Value:
+        """What `function` returns, with a record of it: timed, then verified, then dumped."""
+        start = perf_counter()
+        value = function()
+        seconds = perf_counter() - start
+        if self.verify:
+            self.verify(value, name)
+        self.records.append(Record(name, seconds, self.dump(value) if self.dump else ""))
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class PassList(Generic[Value, Context]):
@@ -49,15 +60,9 @@ class PassList(Generic[Value, Context]):
 
     def run(self, value: Value, context: Context, trace: Trace | None = None) -> Value:
         """The value after all passes. Without a trace nothing is timed, printed or verified."""
-        if trace is None:
-            for each in self.passes:
-                value = each.function(value, context)
-            return value
         for each in self.passes:
-            start = perf_counter()
-            value = each.function(value, context)
-            seconds = perf_counter() - start
-            if trace.verify:
-                trace.verify(value, each.name)
-            trace.records.append(Record(each.name, seconds, trace.dump(value) if trace.dump else ""))
+            if trace is None:
+                value = each.function(value, context)
+            else:
+                value = trace.step(each.name, partial(each.function, value, context))
         return value

@@ -51,10 +51,11 @@ def type_text(type: Any) -> str:
 
 
 def node_text(current: Node, numbers: Mapping[Node, int], arg: Callable[[Node], str] | None = None) -> str:
-    """One line; sources are named by `numbers`."""
+    """One line; sources are named by `numbers`. An argument that is written as "" is left out."""
     head = f"%{numbers[current]} = {current.op.name.lower()}"
-    if current.arg is not None:
-        head += f"[{arg(current) if arg else arg_text(current.arg)}]"
+    argument = "" if current.arg is None else arg(current) if arg else arg_text(current.arg)
+    if argument:
+        head += f"[{argument}]"
     if current.src:
         head += f"({', '.join(f'%{numbers[s]}' for s in current.src)})"
     return head if current.type is None else f"{head}: {type_text(current.type)}"

@@ -19,6 +19,7 @@ from pluggrad.errors import FileFormatError
 from pluggrad.graph.ops import ELEMENTWISE
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.text import arg_text, graph_text, parse_graph
+from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, ConstBits, Kernel, Role, const
 
@@ -33,6 +34,21 @@ def kernel_text(kernel: Kernel) -> str:
     """The kernel as lines; `parse_kernel` gives an equal kernel back."""
     name = " ".join(kernel.name.split())  # one line, whatever a name holds
     return f"kernel {name}\n{_code_text(kernel)}\n"
+
+
+def summary(kernel: Kernel) -> list[str]:
+    """A few lines for people: buffers, axes with their kinds, and what the body holds."""
+    order = toposort(kernel.stores)
+    buffers = ", ".join(f"{b.role} {b.dtype.name}[{b.size}]" for b in kernel.buffers)
+    values = f" and {len(kernel.values)} values" if kernel.values else ""
+    reductions = ", ".join(arg_text(n.arg) for n in order if n.op is ops.REDUCE)
+    body = f"{len(order)} nodes" + (f", reduces {reductions}" if reductions else "")
+    return [f"{kernel.name}: {body}", f"  takes {buffers}{values}", f"  {axes_text(kernel)}"]
+
+
+def axes_text(kernel: Kernel) -> str:
+    """The axes in order, on one line."""
+    return "axes " + (", ".join(f"{a.id} {a.kind} {a.extent}" for a in kernel.axes) or "none")
 
 
 def digest(kernel: Kernel) -> str:

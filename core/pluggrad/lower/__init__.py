@@ -3,25 +3,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Final
 
+from pluggrad.config import VERIFY
+from pluggrad.ir.passes import Pass, PassList, Trace
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.text import digest
 from pluggrad.lower.addresses import split_addresses
-from pluggrad.lower.arithmetic import decompose, safe_integers, widen
+from pluggrad.lower.arithmetic import Stores, decompose, safe_integers, widen
 from pluggrad.lower.linearize import linearize
 from pluggrad.lower.program import Program, RegisterAxis
 from pluggrad.lower.simplify import simplify
-from pluggrad.target import Target
+from pluggrad.lower.verify import verify_lowered
+from pluggrad.target import Capabilities, Target
 
 __all__ = ["PASSES", "lower", "program_name"]
 
-# name, function (stores, capabilities) -> stores, and why it stands where it stands
-PASSES = (
-    ("safe_integers", safe_integers, "first: what it makes may need widening and decomposing like anything else"),
-    ("widen", widen, "before decompose, whose constants are then in the dtype that is computed in"),
-    ("decompose", decompose, "after widen: only dtypes that the target computes in are left"),
-    ("simplify", simplify, "last: the passes before leave casts and constants to fold"),
-)
+PASSES: Final[PassList[Stores, Capabilities]] = PassList((
+    Pass("safe_integers", "first: what it makes may need widening and decomposing", safe_integers),
+    Pass("widen", "before decompose, whose constants are then in the dtype that is computed in", widen),
+    Pass("decompose", "after widen: only dtypes that the target computes in are left", decompose),
+    Pass("simplify", "last: the passes before leave casts and constants to fold", simplify),
+))
 
 
 def program_name(kernel: Kernel) -> str:
@@ -29,15 +32,28 @@ def program_name(kernel: Kernel) -> str:
     return f"k{digest(kernel)[:24]}"
 
 
-def lower(kernel: Kernel, target: Target, passes: tuple[tuple[object, ...], ...] = PASSES) -> Program:
-    """Run the passes on a tuned kernel, take the registers out of its addresses, and put it in order."""
-    name = program_name(kernel)
-    registers = tuple([RegisterAxis(a.id, a.extent, a.kind == "VECTOR") for a in kernel.axes if a.kind in ("TILE", "VECTOR")])
-    tasks = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
+def lower(kernel: Kernel, target: Target, trace: Trace | None = None) -> Program:
+    """Run the passes on a tuned kernel, take the registers out of its addresses, and put it in order.
+
+    With a trace, or under the setting VERIFY, each pass is recorded or checked.
+    """
+    if trace is None and VERIFY.value:
+        trace = Trace(verify=verify_lowered)
     if target.capabilities.interprets_kernels:
-        return Program(name, kernel.buffers, kernel.values, 1, registers, (), kernel)
-    lowered = kernel
-    for _, function, _ in PASSES:
-        lowered = replace(lowered, stores=function(lowered.stores, target.capabilities))
-    lowered = replace(lowered, stores=split_addresses(lowered))
-    return Program(name, kernel.buffers, kernel.values, tasks, registers, linearize(lowered), kernel)
+        return Program(program_name(kernel), kernel.buffers, kernel.values, 1, _registers(kernel), (), kernel)
+    lowered = replace(kernel, stores=PASSES.run(kernel.stores, target.capabilities, trace))
+    if trace is None:
+        return _program(kernel, lowered)
+    return trace.step("linearize", lambda: _program(kernel, lowered))
+
+
+def _program(kernel: Kernel, lowered: Kernel) -> Program:
+    name, registers = program_name(kernel), _registers(kernel)
+    tasks = math.prod([axis.extent for axis in kernel.axes if axis.kind == "PARALLEL"])
+    body = linearize(replace(lowered, stores=split_addresses(lowered)))
+    return Program(name, kernel.buffers, kernel.values, tasks, registers, body, kernel)
+
+
+def _registers(kernel: Kernel) -> tuple[RegisterAxis, ...]:
+    kept = [axis for axis in kernel.axes if axis.kind in ("TILE", "VECTOR")]
+    return tuple([RegisterAxis(axis.id, axis.extent, axis.kind == "VECTOR") for axis in kept])

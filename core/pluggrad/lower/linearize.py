@@ -168,7 +168,7 @@ class _Linearizer:
             return self.blocks.pop().items
 
         if whole > 1 or (whole == 1 and extent == 1):
-            loop = _Item("LOOP", INDEX, arg=(0, whole))
+            loop = _Item("LOOP", None, arg=(0, whole))
             loop.body = run(loop, True)
             self._append(level, loop)
         elif whole == 1:

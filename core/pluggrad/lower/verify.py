@@ -1,11 +1,14 @@
 """Structural check of a Program: blocks, operands, axes, dtypes, slots. Runs in tests and in `explain`."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pluggrad import dtypes
 from pluggrad.errors import VerifyError
+from pluggrad.ir.node import Node
+from pluggrad.ir.verify import verify
+from pluggrad.kernel.grammar import GRAMMAR
 from pluggrad.kernel.ops import KERNEL_OPS
 from pluggrad.lower.program import Instr, Program
 
@@ -31,6 +34,14 @@ def verify_program(program: Program, pass_name: str) -> None:
     if checker.blocks:
         raise VerifyError(op=f"{program.name} after {pass_name}", expected=f"{len(checker.blocks)} more END",
                           got="the end of the program")
+
+
+def verify_lowered(value: Program | Sequence[Node], pass_name: str) -> None:
+    """The check of a `Trace` over `lower`: stores between its passes, the Program after the last."""
+    if isinstance(value, Program):
+        verify_program(value, pass_name)
+    else:
+        verify(value, GRAMMAR, pass_name)
 
 
 class _Checker:

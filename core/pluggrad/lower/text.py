@@ -1,0 +1,78 @@
+"""Programs as text: one instruction a line, blocks indented.
+
+    program k3f...: 16 tasks, vector axis 7 of 16
+    buffer 0: out float32[4096]
+    %0 = TASK: int64
+    LOOP %1 from 0 to 4
+      %2 = LOAD buffer 1 at %1 + a7: float32 over a7
+      STORE buffer 0 at %1 + a7 = %2 over a7
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pluggrad.lower.program import Instr, Program
+
+_OPEN: Final = frozenset({"LOOP", "IF", "ELSE"})
+_CLOSE: Final = frozenset({"ELSE", "END"})
+
+
+def program_text(program: Program) -> str:
+    """The whole program. END is not shown: indentation says it."""
+    return "\n".join(_lines(program))
+
+
+def _lines(program: Program) -> Iterator[str]:
+    yield header(program)
+    yield from (f"buffer {i}: {b.role} {b.dtype.name}[{b.size}]" for i, b in enumerate(program.buffers))
+    yield from (f"value {i}: {dtype.name}" for i, dtype in enumerate(program.values))
+    depth = 0
+    for number, instr in enumerate(program.body):
+        depth -= instr.op in _CLOSE
+        if instr.op != "END":
+            yield "  " * depth + _instruction(number, instr)
+        depth += instr.op in _OPEN
+
+
+def header(program: Program) -> str:
+    """One line: name, launch size, and the axes that live in registers."""
+    axes = [f", {'vector' if a.vector else 'tile'} axis {a.id} of {a.extent}" for a in program.axes]
+    return f"program {program.name}: {program.tasks} task{'s' * (program.tasks != 1)}{''.join(axes)}"
+
+
+def _instruction(number: int, instr: Instr) -> str:
+    body = _WRITERS.get(instr.op, _plain)(number, instr)
+    result = f"%{number} = {body}: {instr.dtype.name}" if instr.dtype and instr.op != "LOOP" else body
+    return f"{result} over {' '.join(f'a{axis}' for axis in instr.axes)}" if instr.axes else result
+
+
+def _plain(number: int, instr: Instr) -> str:
+    argument = "" if instr.arg is None else str(instr.arg)
+    return " ".join(filter(None, [instr.op, argument, ", ".join(f"%{s}" for s in instr.src)]))
+
+
+def _place(instr: Instr) -> str:
+    """Buffer and address; with strides, the part of the address that runs along register axes."""
+    slot, strides = instr.arg
+    along = "".join(f" + a{axis}" if stride == 1 else f" + {stride}*a{axis}" for axis, stride in strides or ())
+    return f"buffer {slot} at %{instr.src[0]}{along}"
+
+
+def _gate(instr: Instr, position: int) -> str:
+    return f" if %{instr.src[position]}" if len(instr.src) > position else ""
+
+
+def _reduction(number: int, instr: Instr) -> str:
+    name, axes = instr.arg
+    return f"HREDUCE {name} along {' '.join(f'a{axis}' for axis in axes)} of %{instr.src[0]}"
+
+
+_WRITERS: Final[dict[str, Callable[[int, Instr], str]]] = {
+    "LOOP": lambda number, instr: f"LOOP %{number} from {instr.arg[0]} to {instr.arg[1]}",
+    "LANE": lambda number, instr: f"LANE a{instr.arg}",
+    "LOAD": lambda number, instr: f"LOAD {_place(instr)}{_gate(instr, 1)}",
+    "STORE": lambda number, instr: f"STORE {_place(instr)} = %{instr.src[1]}{_gate(instr, 2)}",
+    "SET": lambda number, instr: f"SET %{instr.src[0]} = %{instr.src[1]}",
+    "HREDUCE": _reduction,
+}
