@@ -33,6 +33,7 @@ class Remainder(NamedTuple):
 
     value: Affine
     divisor: int
+    mark: str = "%"  # named tuples compare as tuples: tells it from the quotient of the same numbers
 
 
 Atom = AxisAtom | Quotient | Remainder

@@ -147,8 +147,7 @@ class Mathematics(Elementwise):
 
     def sinh(self) -> Self:
         """Hyperbolic sine."""
-        grown = self.expm1()
-        return (grown < math.inf).where((grown + grown / (grown + 1)) * 0.5, grown)
+        return (self.expm1() - (-self._as_float()).expm1()) * 0.5
 
     def cosh(self) -> Self:
         """Hyperbolic cosine."""
@@ -160,9 +159,14 @@ class Mathematics(Elementwise):
 
     def asinh(self) -> Self:
         """Inverse hyperbolic sine."""
-        size = self._as_float().abs()
-        square = size * size
-        return (size + square / ((square + 1).sqrt() + 1)).log1p() * self.sign() + (self._as_float() - self._detached())
+        x = self._as_float()
+        negative, large = x < 0, x.abs() > 1e9
+        size = negative.where(-x, x)
+        moderate = large.where(1.0, size)
+        square = moderate * moderate
+        result = (moderate + square / ((square + 1).sqrt() + 1)).log1p()
+        result = large.where(size.log() + math.log(2), result)
+        return negative.where(-result, result)
 
     def acosh(self) -> Self:
         """Inverse hyperbolic cosine; NaN below 1."""
