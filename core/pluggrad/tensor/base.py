@@ -19,7 +19,7 @@ from pluggrad.graph.scalar import HostRead
 from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node, Op
 from pluggrad.runtime import Handle
-from pluggrad.runtime.realize import lock
+from pluggrad.runtime.realization import lock
 from pluggrad.target import DeviceId
 from pluggrad.tensor.convert import to_array
 from pluggrad.tensor.grad_mode import mode
@@ -109,6 +109,7 @@ class TensorBase(Handle):
         elif requires_grad:
             raise GradientError(op="Tensor", expected="a float dtype with requires_grad=True", got=found.name)
         self._node = runtime.upload(array, found, device, self._identity)
+        self._node.arg.owner = ref(self)  # a captured function looks the data up through their tensor
 
     # ---- the node ----------------------------------------------------------------------------------------------------
     @property
