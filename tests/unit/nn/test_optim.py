@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pluggrad import Tensor, dtypes
+from pluggrad import GlobalCounters, Tensor, dtypes, jit
 from pluggrad.errors import ShapeError, ValueRangeError
 from pluggrad.nn import Linear, Sequential, optim, state
 from tests.unit.nn.optimizer_cases import CASES, STEPS, Case, gradients, learning_rate, start
@@ -194,7 +194,7 @@ def test_schedule_step_computes_nothing_itself():
     optimizer = optim.Adam([x], lr=0.1)
     (x * x).sum().backward()
     changed = optimizer.schedule_step()
-    assert [id(tensor) for tensor in changed] == [id(t) for t in (x, optimizer.m[0], optimizer.v[0])]
+    assert [id(tensor) for tensor in changed] == [id(t) for t in (x, optimizer.m[0], optimizer.v[0], x.grad)]
     Tensor.realize(*changed)
     np.testing.assert_allclose(x.numpy(), [0.9, 1.9], rtol=1e-5)
 
@@ -225,6 +225,81 @@ def test_learning(name):
         loss.backward()
         optimizer.step()
     assert loss.item() < 1e-2
+
+
+# ---- captured steps ------------------------------------------------------------------------------
+
+
+def losses(wrap, name, **options):
+    """The losses of a run whose learning rate falls, and the weights after it."""
+    Tensor.manual_seed(2)
+    generator = np.random.default_rng(1)
+    x, y = Tensor(generator.standard_normal((16, 4)).astype(np.float32)), Tensor(np.arange(16) % 3)
+    model = Sequential(Linear(4, 8), Tensor.tanh, Linear(8, 3))
+    optimizer = getattr(optim, name)(model, **options)
+
+    def step(inputs: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = model(inputs).cross_entropy(labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step, found = wrap(step), []
+    for index in range(8):
+        optimizer.lr = 0.2 / (1 + index)
+        found.append(step(x, y).item())
+    return found, [tensor.numpy() for tensor in state.get_parameters(model)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("SGD", {}), ("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {}), ("AdamW", {"weight_decay": 0.1})],
+)
+def test_a_captured_step_counts_and_reads_the_learning_rate(name, options):
+    plain, captured = losses(lambda step: step, name, **options), losses(jit, name, **options)
+    np.testing.assert_allclose(captured[0], plain[0], rtol=1e-5)
+    for one, other in zip(captured[1], plain[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_captured_step_for_some_of_the_tensors():
+    def run(wrap):
+        x, y = Tensor([1.0, 2.0]), Tensor([3.0])
+        optimizer = optim.Adam([x, y], lr=0.1)
+
+        def step(scale: Tensor) -> Tensor:
+            optimizer.zero_grad()
+            loss = (x * x * scale).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        (x.sum() + y.sum()).backward()
+        optimizer.step()
+        step = wrap(step)
+        for scale in (1.0, 2.0, 3.0, 4.0):
+            step(Tensor([scale]))
+        optimizer.zero_grad()
+        (x.sum() + y.sum()).backward()
+        optimizer.step()
+        return x.numpy(), y.numpy()
+
+    for one, other in zip(run(jit), run(lambda step: step), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_learning_rate_compiles_nothing():
+    x = Tensor([1.0, 2.0])
+    optimizer = optim.AdamW([x], lr=0.1)
+    scheduled = []
+    for index in range(6):
+        optimizer.zero_grad()
+        (x * x).sum().backward()
+        optimizer.lr = 0.01 * (index + 1)
+        optimizer.step()
+        scheduled.append(GlobalCounters.scheduled)
+    assert scheduled[1:] == [scheduled[1]] * 5
 
 
 def test_they_show_their_options():
