@@ -15,7 +15,7 @@ from pathlib import Path
 from pluggrad import config
 from pluggrad.errors import PluggradWarning
 
-_unusable: set[Path] = set()
+_judged: dict[Path, bool] = {}  # folders looked at, and whether they can be used
 
 
 def folder() -> Path | None:
@@ -23,12 +23,12 @@ def folder() -> Path | None:
     if not config.CACHE.value:
         return None
     path = config.cache_dir()
-    if path in _unusable:
-        return None
+    if path in _judged:
+        return path if _judged[path] else None
     reason = _prepare(path)
+    _judged[path] = reason is None
     if reason is None:
         return path
-    _unusable.add(path)
     warnings.warn(f"the cache folder {path} is not used: {reason}. Kernels are compiled anew in every process; set "
                   "PLUGGRAD_CACHE_DIR to a folder of your own", PluggradWarning, stacklevel=2)
     return None

@@ -46,14 +46,15 @@ def compile_plan(plan: Plan, target: Target, toolchain: Toolchain) -> CompiledPl
     signatures = tuple([_signature(kernel, target) for kernel in plan.kernels])
     context = context_key(target, toolchain)
     keys = [_digest(context, s.name) for s in signatures]
-    found: dict[str, bytes | None] = {key: _load_binary(key) if toolchain.cache_key else None for key in keys}
+    blobs: dict[str, bytes | None] = {}
+    found: dict[str, bytes | None] = {key: _load_binary(key, blobs) if toolchain.cache_key else None for key in keys}
     missing = [i for i, key in enumerate(keys) if found[key] is None]
     if missing:
         sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
         for i, binary in zip(missing, toolchain.compile_many(sources), strict=True):
             found[keys[i]] = binary
             if toolchain.cache_key:
-                _store_binary(keys[i], binary)
+                _store_binary(keys[i], binary, blobs)
         GlobalCounters.compiled += len(missing)
     GlobalCounters.kernel_disk_hits += len(keys) - len(missing)
     binaries = tuple([b for b in (found[key] for key in keys) if b is not None])
@@ -78,16 +79,22 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _load_binary(key: str) -> bytes | None:
-    """Kernels name the blob that holds them: those compiled together share one."""
-    name = cache.load("kernel", key)
-    return None if name is None else cache.load("blob", name.decode())
+def _load_binary(key: str, blobs: dict[str, bytes | None]) -> bytes | None:
+    """Kernels name the blob that holds them: those compiled together share one. `blobs` are those read so far."""
+    entry = cache.load("kernel", key)
+    if entry is None:
+        return None
+    name = entry.decode()
+    if name not in blobs:
+        blobs[name] = cache.load("blob", name)
+    return blobs[name]
 
 
-def _store_binary(key: str, binary: bytes) -> None:
+def _store_binary(key: str, binary: bytes, blobs: dict[str, bytes | None]) -> None:
     name = hashlib.sha256(binary).hexdigest()
-    if cache.load("blob", name) is None:
+    if blobs.get(name) is None:
         cache.store("blob", name, binary)
+        blobs[name] = binary
     cache.store("kernel", key, name.encode())
 
 

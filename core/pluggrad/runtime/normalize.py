@@ -15,6 +15,7 @@ from pluggrad.runtime.storage import BufferVersion
 
 _SPECIAL = frozenset({0, 1, -1, 2, 0.5, math.inf, -math.inf})
 _TRANSPARENT = frozenset({ops.LEAF, ops.DETACH})
+_INDIRECT = _TRANSPARENT | {ops.UPDATE}
 Row = tuple[Any, ...]  # (op, arg, type, source rows)
 
 
@@ -64,35 +65,38 @@ def normalize(roots: Sequence[Node]) -> Normalized:
     copies: list[Node] = []
     resolved = [resolve(root) for root in roots]
     stack = resolved[::-1]
-    while stack:
+    while stack:  # on the path of every eager step: one visit a node, and `resolve` only where it has work to do
         n = stack[-1]
         if n in number:
             stack.pop()
             continue
         op, arg = n.op, n.arg
+        sources: list[int] = []
         if op is ops.BUFFER:
-            arg = slots.setdefault(n.arg, len(inputs))
+            op, arg = ops.INPUT, slots.setdefault(arg, len(inputs))
             if arg == len(inputs):
                 inputs.append(n.arg)
                 input_types.append(n.type)
-            op, sources = ops.INPUT, ()
         elif op is ops.CONST:
-            sources = ()
             if arg.source is not None or not (arg.value in _SPECIAL or arg.value != arg.value):
                 scalars.append(arg)
                 scalar_dtypes.append(n.type.dtype)
                 arg = ValueSlot(len(scalars) - 1)
         else:
+            for s in n.src:
+                if s.realized is not None or s.op in _INDIRECT:
+                    s = resolve(s)
+                found = number.get(s)
+                if found is None:
+                    stack.append(s)
+                else:
+                    sources.append(found)
+            if stack[-1] is not n:
+                continue
             if op is ops.COPY:
                 copies.append(n)
-            below = [resolve(s) for s in n.src]
-            missing = [s for s in below if s not in number]
-            if missing:
-                stack.extend(reversed(missing))
-                continue
-            sources = tuple([number[s] for s in below])
         number[n] = len(rows)
-        rows.append((op, arg, n.type, sources))
+        rows.append((op, arg, n.type, tuple(sources)))
         stack.pop()
     return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars, tuple(scalar_dtypes),
                       copies)

@@ -126,7 +126,7 @@ def _on_one_device(nodes: list[Node]) -> Normalized:
     """The normalized graph, once every transfer in it is made: the source is computed where it is, and copied."""
     normalized = normalize(nodes)
     while normalized.copies:
-        n = normalized.copies[0]  # the innermost comes last, and `read` makes the transfers below this one
+        n = normalized.copies[0]
         leaf = _upload(read(n.src[0]), n.dtype, n.device, None)
         n.realized = ref(leaf)
         _copied[n] = leaf

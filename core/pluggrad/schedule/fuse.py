@@ -57,9 +57,10 @@ def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft], co
         return None
     producers = {home[n].number: home[n] for n in stage.reads if n in home}
     siblings = {} if producers else _siblings(stage, drafts)
-    for draft in sorted((producers or siblings).values(), key=lambda d: -d.number):
+    for draft in sorted((producers or siblings).values(), key=lambda d: (not d.contraction, -d.number)):
         others = [home[n] for n in stage.reads if n in home and home[n] is not draft]
-        if any(other.after >> draft.number & 1 for other in others):
+        writes = any(s.root.op is ops.UPDATE for s in draft.stages)  # over the view it writes, not over its result
+        if writes or any(other.after >> draft.number & 1 for other in others):
             continue
         placement = _placement(stage, draft, home)
         if placement is None or not _worthwhile(stage, draft, placement, cores):
@@ -118,7 +119,7 @@ def _map_read(n: Node, index: Index, draft: _Draft, mapping: dict[int, int]) -> 
 
 
 def _worthwhile(stage: Stage, draft: _Draft, placement: Placement, cores: int) -> bool:
-    if len(draft.stages) >= _LARGEST_REGION or any(s.root.op is ops.UPDATE for s in draft.stages):
+    if len(draft.stages) >= _LARGEST_REGION:
         return False
     shape = domain(stage.root)
     inner = math.prod([d for d, outer in zip(shape, placement, strict=True) if outer is None])
@@ -127,6 +128,8 @@ def _worthwhile(stage: Stage, draft: _Draft, placement: Placement, cores: int) -
     if draft.contraction or stage.contraction:
         return draft.contraction and not stage.contraction and inner == 1 and stage_kind(stage.root) == "pointwise"
     reduces = stage_kind(stage.root) == "reduce" or any(s.root.op in ops.REDUCE for s in draft.stages)
+    if not reduces and inner > 1:
+        return False  # a value repeated over a larger one: rows would only get in the way of its loops
     rows = math.prod(draft.outer)
     if reduces and rows < 4 * cores and max(stage.work, *[s.work for s in draft.stages]) > _SMALL:
         return inner == 1 and stage_kind(stage.root) == "pointwise"

@@ -53,6 +53,7 @@ def find_stages(roots: Sequence[Node]) -> list[Stage]:
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
     _separate_updates(order, stored)
+    stored |= _epilogues(order, stored, fan_out)
     stages = _visit_all(order, stored, cost)
     again = _recomputed(order, stored, stages, cost, fan_out)
     if again:
@@ -69,19 +70,46 @@ def _fan_out(order: list[Node]) -> dict[Node, int]:
     return uses
 
 
-def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, int]:
+def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]:
     """What one element of each node costs where it is evaluated in place; cuts expressions that grow too large."""
-    cost: dict[Node, int] = {}
+    cost: dict[Node, float] = {}
     size: dict[Node, int] = {}
     for n in order:
         if n.op in _LEAVES:
             cost[n] = size[n] = 0
             continue
         cost[n] = (0 if n.op in _FREE else _COST.get(n.op, 1)) + sum([0 if s in stored else cost[s] for s in n.src])
+        if n.op is ops.EXPAND and n.type.size:
+            cost[n] *= n.src[0].type.size / n.type.size  # computed once, outside the loops that repeat it
         size[n] = (0 if n.op in _FREE else 1) + sum([0 if s in stored else size[s] for s in n.src])
         if size[n] > _LARGEST_EXPRESSION and n not in stored:
             stored.add(n)
     return cost
+
+
+def _epilogues(order: list[Node], stored: set[Node], fan_out: dict[Node, int]) -> set[Node]:
+    """Ends of the elementwise chains that alone use a contraction: storing the end instead costs nothing, as the chain
+    is computed while the result is in registers."""
+    user = {s: n for n in order for s in n.src}
+    ends = set()
+    for n in order:
+        if n.op is not ops.SUM or n.src[0].op is not ops.MUL or not all(map(_is_spread, n.src[0].src)):
+            continue
+        end = n
+        while fan_out[end] == 1 and user[end].op in ops.ELEMENTWISE and user[end] not in stored:
+            end = user[end]
+        if end is not n:
+            ends.add(end)
+    return ends
+
+
+def _is_spread(n: Node) -> bool:
+    """Whether a value is a smaller one, repeated."""
+    while n.op in ops.MOVEMENT:
+        if n.op is ops.EXPAND:
+            return True
+        n = n.src[0]
+    return False
 
 
 def _separate_updates(order: list[Node], stored: set[Node]) -> None:
@@ -108,7 +136,7 @@ def body(root: Node) -> tuple[Node, Index]:
     return node, tuple([axis_index(i, dim) for i, dim in enumerate(node.shape)])
 
 
-def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, int]) -> list[Stage]:
+def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Stage]:
     """Visit every stage, users first, since a visit may decide to store more nodes."""
     stages: dict[Node, Stage] = {}
     position = {n: i for i, n in enumerate(order)}
@@ -119,7 +147,7 @@ def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, int]) -> l
     return [stages[n] for n in sorted(stages, key=position.__getitem__)]
 
 
-def _visit(root: Node, stored: set[Node], waiting: set[Node], cost: dict[Node, int]) -> Stage:
+def _visit(root: Node, stored: set[Node], waiting: set[Node], cost: dict[Node, float]) -> Stage:
     stage = Stage(root)
     start, index = body(root)
     extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
@@ -159,7 +187,7 @@ def _axes(index: Index) -> set[int]:
     return set().union(*[axes_of(part) for part in index]) if index else set()
 
 
-def _too_redundant(n: Node, at: Index, stage: Stage, extents: dict[int, int], cost: int) -> bool:
+def _too_redundant(n: Node, at: Index, stage: Stage, extents: dict[int, int], cost: float) -> bool:
     """Whether evaluating `n` in place would repeat so much work that memory is the better place for it."""
     if cost == 0 or stage.work * cost <= _SMALL:
         return False
@@ -174,7 +202,7 @@ def _too_redundant(n: Node, at: Index, stage: Stage, extents: dict[int, int], co
     return cost >= _EXPENSIVE and not hoisted
 
 
-def _recomputed(order: list[Node], stored: set[Node], stages: list[Stage], cost: dict[Node, int],
+def _recomputed(order: list[Node], stored: set[Node], stages: list[Stage], cost: dict[Node, float],
                 fan_out: dict[Node, int]) -> set[Node]:
     """Nodes used in several places that several stages would each evaluate, at a price."""
     users: dict[Node, int] = defaultdict(int)

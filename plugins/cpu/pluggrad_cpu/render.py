@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pluggrad.plugin_api import DType, Instr, Program
+from pluggrad.plugin_api import DType, Instr, Program, dtypes
 from pluggrad_cpu import access, elementwise
 from pluggrad_cpu.emit import REGISTER, Emitter, Machine, literal, vector
 
@@ -148,7 +148,7 @@ class _Kernel:
         return REGISTER[self._dtype(i).name]
 
     def _dtype(self, i: int) -> DType:
-        dtype = self.body[i].dtype
+        dtype = dtypes.int64 if self.body[i].op == "LOOP" else self.body[i].dtype
         assert dtype is not None, f"instruction {i} ({self.body[i].op}) has no value"
         return dtype
 
