@@ -36,9 +36,14 @@ def fuse(stages: list[Stage], roots: set[Node], cores: int) -> tuple[Region, ...
     for stage in stages:
         draft = _find_draft(stage, drafts, home, cores) or _new_draft(stage, drafts)
         home[stage.root] = draft
-        _depend(draft, [home[n] for n in stage.reads if n in home], drafts)
-    read_elsewhere = {n for stage in stages for n in stage.reads if n in home and home[n] is not home[stage.root]}
+        _depend(draft, [home[n] for n in _needed(stage) if n in home], drafts)
+    read_elsewhere = {n for stage in stages for n in _needed(stage) if n in home and home[n] is not home[stage.root]}
     return tuple([_region(draft, roots | read_elsewhere) for draft in _in_order(drafts)])
+
+
+def _needed(stage: Stage) -> list[Node]:
+    """What must be in memory before: what the stage reads, and what it writes a part of."""
+    return [*stage.reads, stage.root.src[0]] if stage.root.op is ops.UPDATE else list(stage.reads)
 
 
 def _new_draft(stage: Stage, drafts: list[_Draft]) -> _Draft:

@@ -13,6 +13,8 @@ from pluggrad.errors import DTypeError, ShapeError
 
 Array = npt.NDArray[Any]
 
+_PYTHON = frozenset({bool, int, float, list, tuple, range})  # NumPy's float64 is a float, but brings its own dtype
+
 
 def to_array(data: Any, dtype: DType | None = None) -> tuple[Array, DType]:
     """`data` as an array in the storage of `dtype`, and that dtype.
@@ -21,7 +23,7 @@ def to_array(data: Any, dtype: DType | None = None) -> tuple[Array, DType]:
     the default float. ShapeError for ragged lists; DTypeError for what holds no numbers.
     """
     array = _read(data)
-    found = dtypes.to_dtype(dtype) if dtype is not None else _natural(array, isinstance(data, (list, tuple, int, float)))
+    found = dtypes.to_dtype(dtype) if dtype is not None else _natural(array, type(data) in _PYTHON)
     return storage_array(array, found), found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pluggrad import dtypes
 from pluggrad.errors import DTypeError, ShapeError
@@ -13,6 +13,8 @@ from pluggrad.graph import build
 from pluggrad.shape.broadcast import check_axes, check_axis, resolve_reshape
 from pluggrad.tensor.activation import Activation
 from pluggrad.tensor.convert import flatten_shape
+
+T = TypeVar("T", bound="Movement")
 
 
 class Movement(Activation):
@@ -297,8 +299,9 @@ class Movement(Activation):
 
     # ---- joining -----------------------------------------------------------------------------------------------------
     def cat(self, *args: Self, dim: int = 0) -> Self:
-        """Tensors one after another along an existing axis; dtypes promote, the other sizes must agree."""
-        nodes = [t.node for t in _tensors("cat", (self, *args))]
+        """Tensors, or one list of them, one after another along an axis; dtypes promote, other sizes must agree."""
+        tensors = _tensors("cat", (self, *args))
+        nodes = [t.node for t in tensors]
         axis = check_axis("cat", dim, len(nodes[0].shape))
         kept = [n.shape[:axis] + n.shape[axis + 1 :] for n in nodes]
         if not nodes[0].shape or any(rest != kept[0] or len(n.shape) != len(nodes[0].shape)
@@ -318,7 +321,7 @@ class Movement(Activation):
             if size:
                 whole = build.update(whole, n, (("slice", parts),)) if size < shape[axis] else build.cast(n, dtype)
             start += size
-        return self._new(whole)
+        return tensors[0]._new(whole)
 
     def stack(self, *args: Self, dim: int = 0) -> Self:
         """Tensors of one shape along a new axis."""
@@ -326,16 +329,16 @@ class Movement(Activation):
         if any(t.shape != tensors[0].shape for t in tensors):
             raise ShapeError(op="stack", expected="tensors of one shape", got=" and ".join(str(t.shape) for t in tensors))
         first, *rest = [t.unsqueeze(dim) for t in tensors]
-        return first.cat(*rest, dim=check_axis("stack", dim, self.ndim + 1))
+        return first.cat(*rest, dim=check_axis("stack", dim, tensors[0].ndim + 1))
 
     def hstack(self, *args: Self) -> Self:
         """Tensors side by side: along axis 1, or axis 0 for one dimension."""
-        first, *rest = [t.reshape(1) if t.ndim == 0 else t for t in (self, *args)]
+        first, *rest = [t.reshape(1) if t.ndim == 0 else t for t in _tensors("hstack", (self, *args))]
         return first.cat(*rest, dim=0 if first.ndim == 1 else 1)
 
     def vstack(self, *args: Self) -> Self:
         """Tensors on top of one another: along axis 0, one dimension taken as a row."""
-        first, *rest = [t.reshape(1, -1) if t.ndim < 2 else t for t in (self, *args)]
+        first, *rest = [t.reshape(1, -1) if t.ndim < 2 else t for t in _tensors("vstack", (self, *args))]
         return first.cat(*rest)
 
     def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Self:
@@ -424,12 +427,12 @@ def _sizes_of(groups: list[list[str]], split: list[int]) -> list[int]:
     return named
 
 
-def _tensors(op: str, args: Sequence[Any]) -> list[Any]:
+def _tensors(op: str, args: Sequence[T | Sequence[T]]) -> list[T]:
     """Tensors given one by one, or as one list."""
-    found = list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else list(args)
-    if not found:
+    given = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
+    if not given:
         raise ShapeError(op=op, expected="at least one tensor", got="none")
-    for tensor in found:
+    for tensor in given:
         if not isinstance(tensor, Movement):
             raise DTypeError(op=op, expected="tensors", got=type(tensor).__name__)
-    return found
+    return list(given)  # type: ignore[arg-type]
