@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import struct
@@ -23,6 +24,16 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLE), "--out", str(folder / "out"), *arguments]
     environment = os.environ | {"MPLCONFIGDIR": str(folder / "matplotlib")}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
+
+
+COUNTED = """
+import json, runpy, sys
+sys.argv[0] = sys.argv[1]
+del sys.argv[1]
+runpy.run_path(sys.argv[0], run_name="__main__")
+from pluggrad import GlobalCounters
+print(json.dumps(GlobalCounters.snapshot()))
+"""
 
 
 def accuracy(part: str, output: str) -> float:
@@ -83,6 +94,19 @@ def test_on_every_device(tmp_path, device_name):
     assert result.returncode == 0, result.stderr
     assert f"device {device_name}" in result.stdout
     assert accuracy("test", result.stdout) > 0.3
+
+
+def test_a_second_process_compiles_nothing(tmp_path, fresh_cache):
+    command = [sys.executable, "-c", COUNTED, str(EXAMPLE), "--epochs", "1", "--out", str(tmp_path / "out")]
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    outputs = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        for _ in range(2)
+    ]
+    first, second = (json.loads(text.splitlines()[-1]) for text in outputs)
+    assert first["scheduled"] > 0
+    assert (second["scheduled"], second["compiled"]) == (0, 0)
+    assert second["kernels"] == first["kernels"]
 
 
 @pytest.mark.parametrize(

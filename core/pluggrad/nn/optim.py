@@ -161,7 +161,7 @@ class Adam(Optimizer):
         return changed
 
     def _counts_of(self, indices: list[int]) -> list[HostValue]:
-        """The counts of these tensors; where only some of those that share one take a step, they part first."""
+        """The counts of these tensors; where only some of those that share one take a step, they part."""
         sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
         parted = {count: count if stepping[count] == sharing[count] else HostValue(count.value, "step")
                   for count in stepping}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pluggrad import Tensor
+from pluggrad import Tensor, jit
 from pluggrad.errors import ShapeError, ValueRangeError
 from pluggrad.nn import Dropout, LayerNorm, Linear, Sequential
 
@@ -109,6 +109,20 @@ def test_dropout_passes_the_same_elements_backward(monkeypatch):
     y = Dropout(0.5)(x)
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), y.numpy())
+
+
+def test_a_captured_dropout_draws_anew(monkeypatch):
+    monkeypatch.setattr(Tensor, "training", True)
+    layer, x = Dropout(0.5), Tensor.ones(100).realize()
+
+    @jit
+    def dropped(x: Tensor) -> Tensor:
+        return layer(x)
+
+    masks = [dropped(x).numpy() for _ in range(4)]
+    assert all((one != other).any() for index, one in enumerate(masks) for other in masks[:index])
+    Tensor.training = False
+    np.testing.assert_array_equal(dropped(x).numpy(), np.ones(100))
 
 
 @pytest.mark.parametrize(("p", "expected"), [(0.0, 1.0), (1.0, 0.0)])

@@ -254,7 +254,12 @@ def losses(wrap, name, **options):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("SGD", {}), ("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {}), ("AdamW", {"weight_decay": 0.1})],
+    [
+        ("SGD", {}),
+        ("SGD", {"momentum": 0.9, "nesterov": True}),
+        ("Adam", {}),
+        ("AdamW", {"weight_decay": 0.1}),
+    ],
 )
 def test_a_captured_step_counts_and_reads_the_learning_rate(name, options):
     plain, captured = losses(lambda step: step, name, **options), losses(jit, name, **options)
