@@ -10,7 +10,9 @@ from pluggrad.errors import PluggradError
 
 # command -> what it does; the module pluggrad.cli.<command> has `main(arguments) -> exit status`
 COMMANDS: Final = {
+    "cache": "what the disk cache holds, and emptying it",
     "devices": "which devices are installed, which work, and why others do not",
+    "explain": "an expression in every stage, from its graph to the commands that run",
     "env": "versions, devices and settings: what an issue report needs",
 }
 

@@ -1,6 +1,6 @@
 """Programs as text: one instruction a line, blocks indented.
 
-    program k3f...: 16 tasks, vector axis 7 of 16
+    program k3f... (mul_64_64): 16 tasks, vector axis 7 of 16
     buffer 0: out float32[4096]
     %0 = TASK: int64
     LOOP %1 from 0 to 4
@@ -38,7 +38,8 @@ def _lines(program: Program) -> Iterator[str]:
 def header(program: Program) -> str:
     """One line: name, launch size, and the axes that live in registers."""
     axes = [f", {'vector' if a.vector else 'tile'} axis {a.id} of {a.extent}" for a in program.axes]
-    return f"program {program.name}: {program.tasks} task{'s' * (program.tasks != 1)}{''.join(axes)}"
+    tasks = f"{program.tasks} task{'s' * (program.tasks != 1)}"
+    return f"program {program.name} ({program.kernel.name}): {tasks}{''.join(axes)}"
 
 
 def _instruction(number: int, instr: Instr) -> str:
@@ -55,8 +56,8 @@ def _plain(number: int, instr: Instr) -> str:
 def _place(instr: Instr) -> str:
     """Buffer and address; with strides, the part of the address that runs along register axes."""
     slot, strides = instr.arg
-    along = "".join(f" + a{axis}" if stride == 1 else f" + {stride}*a{axis}" for axis, stride in strides or ())
-    return f"buffer {slot} at %{instr.src[0]}{along}"
+    along = [f" + a{axis}" if stride == 1 else f" + {stride}*a{axis}" for axis, stride in strides or ()]
+    return f"buffer {slot} at %{instr.src[0]}{''.join(along)}"
 
 
 def _gate(instr: Instr, position: int) -> str:

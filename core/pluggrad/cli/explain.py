@@ -1,0 +1,264 @@
+"""`python -m pluggrad explain EXPR`: an expression in every stage, from its graph to what runs."""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pluggrad import autograd, dtypes, nn
+from pluggrad.cli.stages import Stages, render, run_once, run_stages, verify_stage
+from pluggrad.device.public import device
+from pluggrad.errors import DTypeError, GradientError, MixedDevices, PluggradError
+from pluggrad.graph import build, ops
+from pluggrad.graph.text import graph_text
+from pluggrad.ir.node import Node
+from pluggrad.ir.passes import Trace
+from pluggrad.kernel.cost import cost
+from pluggrad.kernel.text import axes_text, kernel_text, summary
+from pluggrad.lower.text import header, program_text
+from pluggrad.plan import PlannedLaunch
+from pluggrad.plan.text import plan_text, waves
+from pluggrad.runtime import GlobalCounters, read
+from pluggrad.runtime.normalize import Normalized, normalize
+from pluggrad.runtime.realization import execute
+from pluggrad.runtime.session import Session, session
+from pluggrad.schedule.text import schedule_text
+from pluggrad.tensor import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is explained: the expression's nodes, those of its gradient, and what the stages made of both."""
+
+    values: list[Node]
+    gradients: list[Node]
+    normalized: Normalized
+    stages: Stages
+    sources: list[str]
+    place: Session
+    full: bool
+
+    def clip(self, lines: Sequence[str], limit: int) -> list[str]:
+        """The first `limit` lines, unless all are asked for."""
+        hidden = len(lines) - limit
+        if self.full or hidden < 2:
+            return list(lines)
+        return [*lines[:limit], f"... {hidden} more lines, --full shows them"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the stages asked for; 2 where the expression cannot be evaluated."""
+    options = _parser().parse_args(arguments)
+    trace = Trace(verify=verify_stage)
+    try:
+        with device(options.device) if options.device else nullcontext():
+            values = trace.step("trace", lambda: _nodes(_evaluate(options.expression)))
+    except PluggradError:
+        raise
+    except Exception as error:
+        print(f"error: {options.expression}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    subject = _explain(values, options.grad, options.full, trace)
+    print("\n".join(_report(subject, options.stage, options.expression)))
+    if options.time:
+        run_once(subject.stages, subject.sources, subject.normalized, subject.place, trace)
+        print("\n".join(["", *_times(trace)]))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pluggrad explain", description=__doc__)
+    names = ", ".join(_SECTIONS)
+    parser.add_argument("expression", metavar="EXPR",
+                        help="Python over Tensor, nn and dtypes that gives a Tensor or a list of them")
+    parser.add_argument("--grad", action="store_true",
+                        help="with the gradients of EXPR.sum() in the float tensors that it is computed from")
+    parser.add_argument("--device", metavar="NAME", help="the default device while EXPR is evaluated")
+    parser.add_argument("--stage", choices=tuple(_SECTIONS), metavar="NAME", help=f"only one of {names}")
+    parser.add_argument("--time", action="store_true", help="what each stage and pass costs, and one run")
+    parser.add_argument("--full", action="store_true", help="shorten nothing")
+    return parser
+
+
+def _evaluate(expression: str) -> Any:
+    return eval(expression, {"Tensor": Tensor, "nn": nn, "dtypes": dtypes})
+
+
+def _nodes(value: Any) -> list[Node]:
+    """The graph nodes of a Tensor, or of several in lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value.node]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)) and value:
+        return [node for item in value for node in _nodes(item)]
+    raise DTypeError(op="explain", expected="an expression that gives a Tensor", got=type(value).__name__)
+
+
+def _explain(values: list[Node], grad: bool, full: bool, trace: Trace) -> Subject:
+    roots = values
+    gradients: list[Node] = []
+    if grad:
+        roots = trace.step("autograd", lambda: _differentiate(values))
+        gradients = roots[1:]
+    devices = {root.device for root in roots}
+    if len(devices) > 1:
+        raise MixedDevices(op="explain", expected="one device", got=" and ".join(sorted(map(str, devices))))
+    normalized = normalize(roots)
+    while normalized.copies:
+        read(normalized.copies[0])  # makes the transfer: a plan is for one device
+        normalized = normalize(roots)
+    place = session(roots[0].device)
+    stages = run_stages(normalized, (None,) * len(roots), place.target, trace)
+    sources = render(stages, place.toolchain, trace)
+    return Subject(values, gradients, normalized, stages, sources, place, full)
+
+
+def _differentiate(values: list[Node]) -> list[Node]:
+    """The sum of the one value, and then its gradients in the order in which it reaches the leaves."""
+    if len(values) != 1 or not values[0].dtype.is_float:
+        got = ", ".join(repr(value.type) for value in values)
+        raise GradientError(op="explain --grad", expected="one float Tensor", got=got)
+    loss = build.reduce(ops.SUM, values[0])
+    found = autograd.trace(loss)
+    if not found.leaves:
+        raise GradientError(op="explain --grad", expected="an expression of float tensors", got="none in it")
+    seed = build.const(1.0, loss.dtype, loss.device)
+    return [loss, *autograd.gradients(found, seed, list(dict.fromkeys(found.leaves.values()))).values()]
+
+
+# ---- sections ----------------------------------------------------------------------------------------------
+Section = Callable[[Subject], tuple[str, Sequence[str]]]  # a title, and lines
+
+
+def _report(subject: Subject, only: str | None, expression: str) -> Iterator[str]:
+    if only is None:
+        yield expression
+        yield _device(subject.place)
+    for name, section in _SECTIONS.items():
+        if only not in (None, name) or (name == "autograd" and not subject.gradients):
+            continue
+        title, lines = section(subject)
+        if only is None:
+            yield ""
+        yield f"=== {name}: {title}"
+        yield from lines
+
+
+def _device(place: Session) -> str:
+    has = place.target.capabilities
+    vectors = f", {has.vector_registers} vectors of {has.vector_bytes} bytes" if has.vector_bytes else ""
+    return f"on {place.id}: {_count(range(has.cores), 'core')}{vectors}"
+
+
+def _graph(subject: Subject) -> tuple[str, Sequence[str]]:
+    lines = graph_text(subject.values).splitlines()
+    return f"{_count(lines, 'node')}, {_count(subject.values, 'root')}", subject.clip(lines, 20)
+
+
+def _autograd(subject: Subject) -> tuple[str, Sequence[str]]:
+    lines = graph_text(subject.gradients).splitlines()
+    return f"{_count(subject.gradients, 'gradient')}, {_count(lines, 'node')}", subject.clip(lines, 20)
+
+
+def _schedule(subject: Subject) -> tuple[str, Sequence[str]]:
+    regions = subject.stages.regions
+    lines = schedule_text(regions, subject.full).splitlines()
+    return _count(regions, "region"), subject.clip(lines, 20)
+
+
+def _kernel(subject: Subject) -> tuple[str, Sequence[str]]:
+    kernels = list(dict.fromkeys(built.kernel for built in subject.stages.built))
+    shown = [kernel_text(kernel).splitlines() if subject.full else summary(kernel) for kernel in kernels]
+    return f"{_count(kernels, 'kernel')} of different code", subject.clip(_flat(shown), 15)
+
+
+def _tune(subject: Subject) -> tuple[str, Sequence[str]]:
+    kernels = [built.kernel for built in subject.stages.built]
+    pairs = dict.fromkeys(zip(kernels, subject.stages.tuned, strict=True))
+    lines: list[str] = []
+    for before, after in pairs:
+        lines += [f"{before.name}: {axes_text(before)}"] if not subject.full else []
+        for phase in after.phases:
+            short = [f"  -> {phase.kernel.name}: {axes_text(phase.kernel)}"]
+            lines += kernel_text(phase.kernel).splitlines() if subject.full else short
+    return _count(_flat([after.phases for _, after in pairs]), "kernel"), subject.clip(lines, 14)
+
+
+def _plan(subject: Subject) -> tuple[str, Sequence[str]]:
+    plan = subject.stages.plan
+    counts = [_count(plan.commands, "command"), _count(waves(plan), "wave"), _count(plan.kernels, "kernel")]
+    return ", ".join(counts), subject.clip(plan_text(plan).splitlines(), 18)
+
+
+def _lower(subject: Subject) -> tuple[str, Sequence[str]]:
+    programs = subject.stages.programs
+    texts = [program_text(program).splitlines() for program in programs]
+    heads = [header(program) for program in programs]
+    return _count(programs, "program"), _with_largest(subject, texts, heads)
+
+
+def _render(subject: Subject) -> tuple[str, Sequence[str]]:
+    names = [f"{program.name} ({program.kernel.name})" for program in subject.stages.programs]
+    texts = [source.splitlines() for source in subject.sources]
+    heads = [f"{name}: {len(text)} lines" for name, text in zip(names, texts, strict=True)]
+    return _count(texts, "source"), _with_largest(subject, texts, heads)
+
+
+def _with_largest(subject: Subject, texts: list[list[str]], heads: list[str]) -> list[str]:
+    """Everything in full; else a line for each text, and how the largest begins."""
+    if subject.full:
+        return _flat(texts)
+    largest = max(texts, key=len, default=[])
+    return [*subject.clip(heads, 6), *subject.clip([f"  {line}" for line in largest], 12)]
+
+
+def _runtime(subject: Subject) -> tuple[str, Sequence[str]]:
+    """Runs the expression once, through the runtime's own caches."""
+    plan, normalized, place = subject.stages.plan, subject.normalized, subject.place
+    launched = [plan.kernels[c.kernel] for c in plan.commands if isinstance(c, PlannedLaunch)]
+    work = [cost(kernel) for kernel in launched]
+    flops, moved = sum(each.flops for each in work), sum(each.bytes for each in work)
+    inputs = sum(kind.size * kind.dtype.itemsize for kind in normalized.input_types)
+    outputs = sum(output.nbytes for output in plan.outputs)
+    values = _count(normalized.scalars, "value")
+    GlobalCounters.reset()
+    loaded = place.plan(normalized, (None,) * len(normalized.roots))
+    execute(place, loaded, normalized.inputs, [scalar.python for scalar in normalized.scalars])
+    counters = ", ".join(f"{name} {count}" for name, count in GlobalCounters.snapshot().items() if count)
+    return f"{_count(launched, 'launch', 'launches')} in {_count(waves(plan), 'wave')}", [
+        f"inputs: {inputs} bytes in {_count(normalized.inputs, 'buffer')}, and {values}",
+        f"outputs: {outputs} bytes in {_count(plan.outputs, 'buffer')}",
+        f"arena: {plan.arena_bytes} bytes for temporaries",
+        f"work: {flops} additions or their worth, {moved} bytes moved",
+        f"counters after one run: {counters}"]
+
+
+_SECTIONS: Final[dict[str, Section]] = {
+    "graph": _graph, "autograd": _autograd, "schedule": _schedule, "kernel": _kernel, "tune": _tune,
+    "plan": _plan, "lower": _lower, "render": _render, "runtime": _runtime,
+}
+
+
+def _times(trace: Trace) -> Iterator[str]:
+    """Milliseconds by stage, in the order in which they first ran; a pass adds up over kernels."""
+    total: dict[str, float] = {}
+    for record in trace.records:
+        total[record.name] = total.get(record.name, 0.0) + record.seconds
+    yield "=== time, without any cache"
+    for name, seconds in total.items():
+        note = "  (schedule, kernel and tune once more)" if name == "plan" else ""
+        yield f"{name:<14}{seconds * 1e3:9.3f} ms{note}"
+
+
+def _count(items: Sequence[Any], singular: str, plural: str = "") -> str:
+    return f"{len(items)} {singular if len(items) == 1 else plural or singular + 's'}"
+
+
+def _flat(parts: Sequence[Sequence[T]]) -> list[T]:
+    return [item for part in parts for item in part]
