@@ -25,7 +25,7 @@ def judge(root: Node, always: bool = False) -> History:
     """Marked leaves keep a history alive without limit; unmarked ones, which every float tensor is, up to a depth."""
     if not root.dtype.is_float or root.op in (ops.DETACH, ops.LEAF, ops.BUFFER, ops.CONST):
         return _NONE
-    marked = live_marked = live = False
+    marked = live_marked = live = cut = False
     depth = 0
     done = {root}
     stack = [root]
@@ -39,6 +39,7 @@ def judge(root: Node, always: bool = False) -> History:
         elif n.op is ops.BUFFER:
             version = n.arg
             identity = version.identity
+            cut |= version.cut
             if version.history is not None:
                 depth = max(depth, version.depth)
                 if version.history not in done:
@@ -56,7 +57,7 @@ def judge(root: Node, always: bool = False) -> History:
             live |= alive
             live_marked |= alive and identity.marked
     if marked:
-        return History(live_marked, depth + 1)
+        return History(live_marked, depth + 1, cut)
     if live and not always and depth >= config.HISTORY_LIMIT.value:
         return History(False, 0, True)
-    return History(live, depth + 1)
+    return History(live, depth + 1, cut)

@@ -219,6 +219,7 @@ def _shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
     """An unchanged input as a result: the same storage and version under another identity."""
     made = BufferVersion(version.storage, identity)
     made.version = version.version
+    version.storage.exported = True
     return made
 
 

@@ -30,7 +30,7 @@ class Storage:
         self.block: Block = pool.take(nbytes)
         self.version = 0
         self.fault: Exception | None = None
-        self.exported = False  # memory is seen from outside (NumPy, DLPack): never overwritten in place
+        self.exported = False  # seen from outside (NumPy, DLPack) or by several leaves: never overwritten in place
         self._pool = pool
 
     def __del__(self) -> None:

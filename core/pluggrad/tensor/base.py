@@ -118,7 +118,7 @@ class TensorBase(Handle):
         base = self._base
         if base is None:
             node = self._node
-            return node if node is not None else self._awaited()  # type: ignore[no-any-return]
+            return node if node is not None else self._awaited()
         if base._node is self._seen:
             return self._node  # type: ignore[no-any-return]
         self._seen = base.node

@@ -165,7 +165,7 @@ class Mathematics(Elementwise):
         moderate = large.where(1.0, size)
         square = moderate * moderate
         result = (moderate + square / ((square + 1).sqrt() + 1)).log1p()
-        result = large.where(size.log() + math.log(2), result)
+        result = large.where(large.where(size, 1.0).log() + math.log(2), result)
         return negative.where(-result, result)
 
     def acosh(self) -> Self:
@@ -279,7 +279,8 @@ class Mathematics(Elementwise):
 
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """`value` where the bool `mask`, which broadcasts, holds; else this tensor."""
-        return self._new(self._operand(mask, "masked_fill")).where(value, self)
+        condition = self._new(self._operand(mask, "masked_fill"))
+        return condition.where(value, self)
 
     def lerp(self, end: Any, weight: Any) -> Self:
         """self + (end - self) * weight."""

@@ -435,4 +435,4 @@ def _tensors(op: str, args: Sequence[T | Sequence[T]]) -> list[T]:
     for tensor in given:
         if not isinstance(tensor, Movement):
             raise DTypeError(op=op, expected="tensors", got=type(tensor).__name__)
-    return list(given)  # type: ignore[arg-type]
+    return list(given)
