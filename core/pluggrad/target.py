@@ -57,10 +57,10 @@ class Capabilities:
     vector_bytes: int = _keyed(default=0)
     vector_registers: int = _keyed(default=16)
     masked_memory: bool = _keyed(default=False)
-    cores: int = 1
+    cores: int = _keyed(default=1)
     cache_bytes: int = _keyed(default=1 << 20)
     shared_cache_bytes: int = _keyed(default=8 << 20)
-    alignment: int = 64
+    alignment: int = _keyed(default=64)
     max_buffers: int = _keyed(default=0)
     max_grid: int = _keyed(default=0)
     max_group: int = _keyed(default=0)
@@ -70,8 +70,8 @@ class Capabilities:
     interprets_kernels: bool = _keyed(default=False)
     launch_cost_us: float = 1.0
     team_cost_us: float = 10.0
-    flops_per_core: float = 5e10
-    bytes_per_second: float = 3e10
+    flops_per_core: float = _keyed(default=5e10)
+    bytes_per_second: float = _keyed(default=3e10)
     features: frozenset[str] = frozenset()
 
     def key(self) -> tuple[Any, ...]:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluggrad import dtypes
+from pluggrad.config import DEBUG, SYNC, VALIDATE
 from pluggrad.device.contract import Command, CopyCommand, Device, Executable, Launch, Signature, SlotRef, Toolchain
 from pluggrad.dtypes import DType
 from pluggrad.errors import DeviceError
 from pluggrad.kernel.kernel import BufferParam, Kernel
 from pluggrad.lower import lower, program_name
-from pluggrad.lower.program import Program
 from pluggrad.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 from pluggrad.runtime import cache
 from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.stepwise import report_sources, run_stepwise
 from pluggrad.target import Target
 from pluggrad.version import __version__
 
@@ -41,16 +42,16 @@ def context_key(target: Target, toolchain: Toolchain) -> str:
     return repr((__version__, target.key(), toolchain.cache_key))
 
 
-def compile_plan(plan: Plan, target: Target, toolchain: Toolchain) -> CompiledPlan:
-    """Binaries for every kernel of a plan; those that no cache holds are compiled together."""
+def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str = "") -> CompiledPlan:
+    """Binaries for every kernel of a plan; those that no cache holds are compiled together. `context` keys them."""
     signatures = tuple([_signature(kernel, target) for kernel in plan.kernels])
-    context = context_key(target, toolchain)
     keys = [_digest(context, s.name) for s in signatures]
     blobs: dict[str, bytes | None] = {}
     found: dict[str, bytes | None] = {key: _load_binary(key, blobs) if toolchain.cache_key else None for key in keys}
     missing = [i for i, key in enumerate(keys) if found[key] is None]
     if missing:
         sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
+        report_sources([signatures[i].name for i in missing], sources)
         for i, binary in zip(missing, toolchain.compile_many(sources), strict=True):
             found[keys[i]] = binary
             if toolchain.cache_key:
@@ -68,11 +69,6 @@ def _signature(kernel: Kernel, target: Target) -> Signature:
         for axis in kernel.axes:
             tasks *= axis.extent if axis.kind == "PARALLEL" else 1
     return Signature(program_name(kernel), kernel.buffers, kernel.values, tasks)
-
-
-def program_of(kernel: Kernel, target: Target) -> Program:
-    """The program of a planned kernel (what `explain` prints)."""
-    return lower(kernel, target)
 
 
 def _digest(*parts: str) -> str:
@@ -146,14 +142,15 @@ def _command(data: list[Any]) -> PlannedCommand:
 class LoadedPlan:
     """A plan on an open device. Slots are inputs, then outputs, then the arena."""
 
-    __slots__ = ("plan", "kernels", "_device", "_commands", "_prepared")
+    __slots__ = ("plan", "launches", "_device", "_commands", "_prepared", "_kernels")
 
-    def __init__(self, plan: CompiledPlan, device: Device, inputs: int, value_dtypes: Sequence[DType]) -> None:
-        self.plan, self._device = plan, device
+    def __init__(self, plan: CompiledPlan, device: Device, inputs: int, value_dtypes: Sequence[DType],
+                 kernels: tuple[Kernel, ...]) -> None:
+        self.plan, self._device, self._kernels = plan, device, kernels
         executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
         first = {"input": 0, "output": inputs, "arena": inputs + len(plan.outputs)}
         self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]
-        self.kernels = sum(isinstance(c, PlannedLaunch) for c in plan.commands)
+        self.launches = sum(isinstance(c, PlannedLaunch) for c in plan.commands)
         self._prepared = None
         if "graph" in device.target.capabilities.features and self._commands:
             self._prepared = device.prepare(self._commands, tuple(value_dtypes))  # type: ignore[attr-defined]
@@ -162,7 +159,13 @@ class LoadedPlan:
         """Run to completion; raises what the device reports."""
         if not self._commands:
             return
-        GlobalCounters.kernels += self.kernels
+        GlobalCounters.kernels += self.launches
+        if SYNC.value or VALIDATE.value or DEBUG.value > 1:
+            names = [self.plan.signatures[c.kernel] if isinstance(c, PlannedLaunch) else None for c in self.plan.commands]
+            kernels = [self._kernels[c.kernel] if isinstance(c, PlannedLaunch) and self._kernels else None
+                       for c in self.plan.commands]
+            run_stepwise(self._device, self._commands, names, kernels, slots, values)
+            return
         event = self._prepared(slots, values) if self._prepared is not None else self._device.submit(
             self._commands, slots, values)
         event.wait()

@@ -71,16 +71,11 @@ def add_pending(handle: Handle) -> None:
     _pending[id(handle)] = handle
 
 
-def capturing() -> bool:
-    """Whether a function is being captured: values cannot be read then."""
-    return recorder is not None
-
-
 def realize_pending() -> None:
     """Realize every pending handle."""
     with lock:
         if _pending:
-            realize(sorted(_pending, key=id)[:1])
+            realize(list(_pending.values()))
 
 
 def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
@@ -90,7 +85,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
     """
     with lock:
-        wanted = list(dict.fromkeys(handles))
+        wanted = list({id(handle): handle for handle in handles}.values())  # `==` of tensors is elementwise
         if _pending:
             devices = {h.node.device for h in wanted}
             known = set(map(id, wanted))

@@ -2,18 +2,24 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from pluggrad import config
+from pluggrad.device.contract import Toolchain
 from pluggrad.device.registry import REGISTRY
+from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan import build_plan
-from pluggrad.runtime.compiled import LoadedPlan, compile_plan, context_key, load_plan, store_plan
+from pluggrad.runtime.compiled import CompiledPlan, LoadedPlan, compile_plan, context_key, load_plan, store_plan
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.memory import Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.target import DeviceId
 
 Donated = tuple[int | None, ...]
+_MOST_PLANS = 4096  # in memory, for each device
 
 
 class Session:
@@ -25,7 +31,7 @@ class Session:
         self.toolchain = REGISTRY.toolchain(device)
         self.device = REGISTRY.open_device(device)
         self.pool = Pool(self.device.allocator, str(device))
-        self.context = context_key(self.target, self.toolchain)
+        self.context = "\0".join([context_key(self.target, self.toolchain), repr(config.key()), _sources(self.toolchain)])
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
 
     def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
@@ -35,25 +41,36 @@ class Session:
         if found is not None:
             GlobalCounters.plan_hits += 1
             return found
-        loaded = LoadedPlan(self._compiled(normalized, donated), self.device, len(normalized.inputs),
-                            normalized.scalar_dtypes)
+        plan, kernels = self._compiled(normalized, donated)
+        loaded = LoadedPlan(plan, self.device, len(normalized.inputs), normalized.scalar_dtypes, kernels)
+        if len(self._plans) >= _MOST_PLANS:
+            del self._plans[next(iter(self._plans))]  # the oldest; it is on disk still
         self._plans[key] = loaded
         return loaded
 
-    def _compiled(self, normalized: Normalized, donated: Donated) -> Any:
+    def _compiled(self, normalized: Normalized, donated: Donated) -> tuple[CompiledPlan, tuple[Kernel, ...]]:
+        """The compiled plan, and its kernels where it was made now."""
         text = "\0".join([self.context, stable_text(normalized), repr(donated)])
         digest = hashlib.sha256(text.encode()).hexdigest()
-        stored = load_plan(digest) if self.toolchain.cache_key else None
+        cached = bool(self.toolchain.cache_key)
+        stored = load_plan(digest) if cached and not config.VALIDATE.value else None
         if stored is not None:
             GlobalCounters.plan_disk_hits += 1
             GlobalCounters.kernel_disk_hits += len(stored.signatures)
-            return stored
+            return stored, ()
         GlobalCounters.scheduled += 1
         plan = build_plan(rebuild(normalized), donated, self.target.capabilities)
-        compiled = compile_plan(plan, self.target, self.toolchain)
-        if self.toolchain.cache_key:
+        compiled = compile_plan(plan, self.target, self.toolchain, self.context)
+        if cached:
             store_plan(digest, compiled)
-        return compiled
+        return compiled, plan.kernels
+
+
+def _sources(toolchain: Toolchain) -> str:
+    """Sizes and times of the files that plans and binaries come from: an edited compiler finds no stale entries."""
+    folders = [Path(__file__).parents[1], Path(inspect.getfile(type(toolchain))).parent]
+    files = sorted({path for folder in folders for path in folder.rglob("*.py")})
+    return repr([(path.name, found.st_size, found.st_mtime_ns) for path in files for found in [path.stat()]])
 
 
 _sessions: dict[DeviceId, Session] = {}
