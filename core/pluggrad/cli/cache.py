@@ -21,14 +21,13 @@ def _info() -> str:
     folder, entries, size = cache.usage()
     state = "" if config.CACHE.value else f"\nnot in use: {config.CACHE.variable}=0"
     limit = config.CACHE_SIZE_MB.value
-    return f"{folder}\n{entries} entries, {size / 2**20:.1f} MiB of at most {limit} MiB{state}"
+    return f"{folder}\nentries: {entries}, {size / 2**20:.1f} MiB of at most {limit} MiB{state}"
 
 
 def _clear() -> str:
     if not config.CACHE.value:
         return f"nothing deleted: the cache is not in use, {config.CACHE.variable}=0"
-    deleted = cache.clear()
-    return f"{deleted} entries deleted from {config.cache_dir()}"
+    return f"entries deleted: {cache.clear()}, from {config.cache_dir()}"
 
 
 _ACTIONS: Final[dict[str, Callable[[], str]]] = {"info": _info, "clear": _clear}

@@ -59,12 +59,12 @@ def render(stages: Stages, toolchain: Toolchain, trace: Trace) -> list[str]:
 def run_once(stages: Stages, sources: list[str], normalized: Normalized, place: Session,
              trace: Trace) -> None:
     """Compile without any cache, load and run, to see what each costs."""
-    plan, inputs = stages.plan, len(normalized.inputs)
+    plan, inputs, dtypes = stages.plan, len(normalized.inputs), normalized.scalar_dtypes
     binaries = trace.step("compile", lambda: place.toolchain.compile_many(sources))
     signatures = tuple([Signature(p.name, p.buffers, p.values, p.tasks) for p in stages.programs])
     compiled = CompiledPlan(signatures, tuple(binaries), plan.commands, plan.outputs, plan.roots,
                             plan.arena_bytes)
-    loaded = trace.step("load", lambda: LoadedPlan(compiled, place.device, inputs, normalized.scalar_dtypes))
+    loaded = trace.step("load", lambda: LoadedPlan(compiled, place.device, inputs, dtypes, plan.kernels))
     values = [scalar.python for scalar in normalized.scalars]
     trace.step("run", partial(execute, place, loaded, normalized.inputs, values))
 

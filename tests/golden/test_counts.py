@@ -1,0 +1,55 @@
+"""How many regions and kernels well-known expressions take: each one too many is a pass over memory."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pluggrad.plan import PlannedCopy, PlannedLaunch
+from tests.golden import expressions
+from tests.golden.expressions import Expression, stages, stored, value
+
+
+def rows_of_cross_entropy() -> Expression:
+    logits, labels = stored(32, 10), stored(32, dtype=np.int32)
+    return value(logits.sparse_categorical_crossentropy(labels, reduction="none"))
+
+
+# name -> expression, regions, kernels launched
+COUNTS: dict[str, tuple[Callable[[], Expression], int, int]] = {
+    "elementwise chain": (lambda: value(((stored(64, 64) + 1).exp() * 2).tanh()), 1, 1),
+    "softmax": (lambda: value(stored(64, 64).softmax(1)), 1, 1),
+    "softmax of columns": (lambda: value(stored(64, 64).softmax(0)), 1, 1),
+    "log softmax": (lambda: value(stored(64, 64).log_softmax(1)), 1, 1),
+    "layer norm": (expressions.layer_norm, 1, 1),
+    "layer norm, affine": (lambda: value(stored(32, 128).layernorm() * stored(128) + stored(128)), 1, 1),
+    "variance": (lambda: value(stored(64, 64).var(1)), 1, 1),
+    "mean and maximum": (lambda: value((x := stored(64, 64)).mean(1), x.max(1)), 1, 1),
+    "matmul, bias, relu": (lambda: value((stored(64, 64) @ stored(64, 64) + stored(64)).relu()), 1, 1),
+    "matmul of a transpose": (lambda: value(stored(64, 64) @ stored(64, 64).T), 1, 1),
+    "matmul, relu, softmax": (expressions.matmul_relu_softmax, 2, 2),
+    "rows of cross entropy": (rows_of_cross_entropy, 1, 1),
+    "long sum": (expressions.long_sum, 1, 2),
+    "adam step": (expressions.adam_step, 1, 1),
+    "update in place": (expressions.update_through_a_view, 1, 1),
+    "dropout": (expressions.dropout, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_regions_and_kernels(name: str) -> None:
+    make, regions, kernels = COUNTS[name]
+    made = stages(make())
+    assert (len(made.regions), len(made.plan.commands)) == (regions, kernels)
+
+
+def test_a_step_writes_over_its_state() -> None:
+    made = stages(expressions.adam_step())
+    assert [output.reuses is not None for output in made.plan.outputs] == [True, True, True]
+    assert made.plan.arena_bytes == 0
+
+
+def test_an_update_that_may_not_take_over_its_base_copies_it() -> None:
+    made = stages(Expression(expressions.update_through_a_view().roots, [None]))
+    assert [type(command) for command in made.plan.commands] == [PlannedCopy, PlannedLaunch]

@@ -1,0 +1,111 @@
+"""`python -m pluggrad explain`: every stage is there, short by default, verified on the way."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from pluggrad import cli
+from pluggrad.cli import stages
+from pluggrad.errors import VerifyError
+from pluggrad.kernel.kernel import Axis
+from pluggrad.tune import Phase, Tuned
+
+SOFTMAX = "(Tensor.rand(64,64) @ Tensor.rand(64,64)).relu().softmax(1)"
+STAGES = ["graph", "schedule", "kernel", "tune", "plan", "lower", "render", "runtime"]
+
+
+def explain(capsys, *arguments):
+    assert cli.main(["explain", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def headings(text):
+    return re.findall(r"^=== (\w+)", text, re.MULTILINE)
+
+
+def test_every_stage_is_headed_within_120_lines(capsys, device_name):
+    text = explain(capsys, SOFTMAX, "--device", device_name)
+    assert headings(text) == STAGES
+    assert len(text.splitlines()) <= 120
+    assert "=== runtime: 4 launches in 3 waves" in text  # two random operands, the product, the softmax
+
+
+def test_the_text_is_the_same_everywhere(capsys, golden):
+    text = explain(capsys, SOFTMAX, "--device", "ref")
+    golden(text.partition("\n=== runtime")[0], stage="explain")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_stage_alone(capsys, stage):
+    text = explain(capsys, "Tensor([1.0, 2.0]) + 1", "--stage", stage)
+    assert headings(text) == [stage]
+    assert text.startswith("=== ")
+
+
+def test_full_shortens_nothing(capsys):
+    short, full = explain(capsys, SOFTMAX), explain(capsys, SOFTMAX, "--full")
+    assert "more lines, --full shows them" in short
+    assert "more lines" not in full
+    assert len(full.splitlines()) > 3 * len(short.splitlines())
+
+
+def test_grad_adds_the_gradient_of_the_sum_in_each_leaf(capsys):
+    text = explain(capsys, "Tensor([1.0, 2.0]) * Tensor([3.0, 4.0])", "--grad")
+    assert headings(text) == ["graph", "autograd", *STAGES[1:]]
+    assert "=== autograd: 2 gradients" in text
+    assert "root 2 is" in text  # the sum and both gradients
+
+
+def test_time_lists_every_stage_and_pass(capsys, device_name):
+    text = explain(capsys, "Tensor([1.0]).exp() + 1", "--time", "--stage", "plan", "--device", device_name)
+    timed = re.findall(r"^(\w+) +\d+\.\d{3} ms", text, re.MULTILINE)
+    before, after = ["trace", "normalize", *STAGES[1:5]], ["render", "compile", "load", "run"]
+    passes = ["safe_integers", "widen", "decompose", "simplify", "linearize"]
+    assert timed == before + ([] if device_name == "ref" else passes) + after
+
+
+def test_several_results_are_explained_together(capsys):
+    text = explain(capsys, "[Tensor([1.0, 2.0]) + 1, {'a': Tensor([3.0, 4.0]) * 2}]", "--stage", "plan")
+    assert "root 1 is" in text
+
+
+@pytest.mark.device("cpu")
+def test_a_transfer_is_made_before_the_plan(capsys):
+    text = explain(capsys, "(Tensor([1.0], device='cpu') * 2).to('ref') + 1", "--stage", "plan")
+    assert "launch add(output 0, input 0)" in text
+
+
+def test_nothing_to_run_is_explained_too(capsys):
+    assert "=== runtime: 0 launches" in explain(capsys, "Tensor.zeros(0, 3)", "--time")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["(1"], "error: (1: SyntaxError"),
+    (["Tensor([1.0]).nope"], "has no attribute 'nope'"),
+    (["3"], "error: explain: expected an expression that gives a Tensor, got int"),
+    (["[]"], "got list"),
+    (["Tensor([1.0]) + Tensor([1.0, 2.0, 3.0]).reshape(2, 2)"], "error: reshape"),
+    (["Tensor([1, 2])", "--grad"], "expected one float Tensor, got int32[2]"),
+    (["Tensor([1.0]).detach() * 1", "--grad"], "expected an expression of float tensors"),
+    (["Tensor([1.0])", "--device", "nowhere"], "nowhere"),
+])
+def test_what_cannot_be_explained_says_why(capsys, arguments, message):
+    assert cli.main(["explain", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_stages_are_verified(monkeypatch):
+    def broken(kernel, capabilities):
+        nameless = replace(kernel, axes=(Axis(99, 2, "LOOP"),))
+        return Tuned((Phase(nameless, tuple(range(len(kernel.buffers)))),), ())
+
+    monkeypatch.setattr(stages, "tune", broken)
+    from pluggrad.cli import explain as command
+
+    with pytest.raises(VerifyError, match="after tune"):
+        command.main(["Tensor([1.0, 2.0]) + 1", "--device", "ref"])
