@@ -53,7 +53,7 @@ def find_stages(roots: Sequence[Node]) -> list[Stage]:
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
     _separate_updates(order, stored)
-    stored |= _epilogues(order, stored, fan_out)
+    stored |= _epilogues(order, stored)
     stages = _visit_all(order, stored, cost)
     again = _recomputed(order, stored, stages, cost, fan_out)
     if again:
@@ -87,20 +87,35 @@ def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]
     return cost
 
 
-def _epilogues(order: list[Node], stored: set[Node], fan_out: dict[Node, int]) -> set[Node]:
+def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:
     """Ends of the elementwise chains that alone use a contraction: storing the end instead costs nothing, as the chain
     is computed while the result is in registers."""
-    user = {s: n for n in order for s in n.src}
+    users: dict[Node, list[Node]] = defaultdict(list)
+    for n in order:
+        for source in dict.fromkeys(n.src):
+            users[source].append(n)
     ends = set()
     for n in order:
         if n.op is not ops.SUM or n.src[0].op is not ops.MUL or not all(map(_is_spread, n.src[0].src)):
             continue
         end = n
-        while fan_out[end] == 1 and user[end].op in ops.ELEMENTWISE and user[end] not in stored:
-            end = user[end]
+        while end not in stored or end is n:
+            following = _only_outlet(end, users)
+            if following is None:
+                break
+            end = following
         if end is not n:
             ends.add(end)
     return ends
+
+
+def _only_outlet(n: Node, users: dict[Node, list[Node]]) -> Node | None:
+    """The elementwise node through which alone `n` is used: its one user, or one that its other users feed alone."""
+    for last in users[n]:
+        if last.op in ops.ELEMENTWISE and all(u is last or (u.op in ops.ELEMENTWISE and users[u] == [last])
+                                              for u in users[n]):
+            return last
+    return None
 
 
 def _is_spread(n: Node) -> bool:
@@ -152,6 +167,8 @@ def _visit(root: Node, stored: set[Node], waiting: set[Node], cost: dict[Node, f
     start, index = body(root)
     extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
     operand_axes: list[set[int]] = []
+    if root.op is ops.UPDATE:
+        stage.reads[root.src[0]] = set()  # its elements are not read, but it must be there to be written over
     seen: set[tuple[Node, Index]] = set()
     stack: list[tuple[Node, Index]] = [(start, index)]
     while stack:
