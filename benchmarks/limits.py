@@ -1,0 +1,197 @@
+"""What this machine can do at the moment: multiply-adds on all cores, and bytes streamed through memory.
+
+Both are measured by a few lines of LLVM IR of their own, so that no defect of pluggrad's code can move them.
+"""
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+
+_ACCUMULATORS: Final = 12  # two units, a latency of 4: at least 8 in flight
+_FMA_TRIPS: Final = 500_000  # of a task
+_FMA_TASKS: Final = 8  # a core
+_STREAM_TASK: Final = 1 << 20  # elements
+_REPEATS: Final = 3
+_DEFAULT_CACHE: Final = 32 << 20
+_LARGEST_ARRAY: Final = 1 << 30
+_PAGE: Final = 2 << 20  # a huge page
+
+_FMA: Final = """
+declare {v} @llvm.fmuladd.{suffix}({v}, {v}, {v})
+
+define void @fma(i64 %trips, ptr %out) {{
+entry:
+  %x = load {v}, ptr %out, align 4
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+{phis}
+{steps}
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, %trips
+  br i1 %more, label %loop, label %done
+done:
+{stores}
+  ret void
+}}
+"""
+
+_TRIAD: Final = """
+define void @triad(i64 %begin, i64 %end, ptr %a, ptr %b, ptr %c) {{
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ %begin, %entry ], [ %next, %loop ]
+  %at.a = getelementptr inbounds float, ptr %a, i64 %i
+  %at.b = getelementptr inbounds float, ptr %b, i64 %i
+  %at.c = getelementptr inbounds float, ptr %c, i64 %i
+  %x = load {v}, ptr %at.b, align 64
+  %y = load {v}, ptr %at.c, align 64
+  %scaled = fmul {v} %y, {splat}
+  %sum = fadd {v} %x, %scaled
+  store {v} %sum, ptr %at.a, align 64, !nontemporal !0
+  %next = add i64 %i, {lanes}
+  %more = icmp ult i64 %next, %end
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}}
+!0 = !{{ i32 1 }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """fma: GFLOP/s. stream: GB/s, without the write-allocate traffic that streaming stores avoid."""
+
+    fma: float
+    stream: float
+
+    def moved(self, later: Limits) -> float:
+        """The larger relative change of the two."""
+        return max(abs(later.fma / self.fma - 1), abs(later.stream / self.stream - 1))
+
+
+def last_level_cache() -> int:
+    """Bytes of the largest cache that the system reports, else a guess."""
+    sizes = [_DEFAULT_CACHE >> 2]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0))
+    if platform.system() == "Darwin":
+        asked = ["sysctl", "-n", "hw.l2cachesize"]
+        sizes.append(int(subprocess.run(asked, capture_output=True, text=True, check=False).stdout or 0))
+    return max(sizes) if len(sizes) > 1 else _DEFAULT_CACHE
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Probe:
+    """Measures the limits. Holds three arrays, each at least four times the last-level cache."""
+
+    def __init__(self) -> None:
+        self.cores, self.lanes = cores(), _lanes()
+        self._engine = _compiled(_source(self.lanes), ("fma", "triad"))
+        nbytes = min(max(4 * last_level_cache(), 4 * _DEFAULT_CACHE), _LARGEST_ARRAY)
+        self.array_bytes = -(-nbytes // (4 * _STREAM_TASK)) * 4 * _STREAM_TASK
+        self._arrays = [_pages(self.array_bytes) for _ in range(3)]
+        self._stream()  # the first touch
+
+    def measure(self) -> Limits:
+        """Both limits, the best of a few tries: what slows a try down is not a limit."""
+        return Limits(max(self._fma() for _ in range(_REPEATS)), max(self._stream() for _ in range(_REPEATS)))
+
+    def _fma(self) -> float:
+        function = self._engine.function("fma", ctypes.c_int64, ctypes.c_void_p)
+        outputs = [(ctypes.c_float * (self.lanes * _ACCUMULATORS))() for _ in range(_FMA_TASKS * self.cores)]
+        seconds = self._shared([(function, (_FMA_TRIPS, out)) for out in outputs])
+        return 2 * self.lanes * _ACCUMULATORS * _FMA_TRIPS * len(outputs) / seconds / 1e9
+
+    def _stream(self) -> float:
+        function = self._engine.function("triad", ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 3)
+        addresses = [ctypes.addressof(ctypes.c_char.from_buffer(array)) for array in self._arrays]
+        begins = range(0, self.array_bytes // 4, _STREAM_TASK)
+        seconds = self._shared([(function, (begin, begin + _STREAM_TASK, *addresses)) for begin in begins])
+        return 3 * self.array_bytes / seconds / 1e9
+
+    def _shared(self, tasks: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> float:
+        """Seconds in which all cores, a thread each, run the tasks, taking one after another."""
+        left = iter(tasks)  # a list's iterator hands each out once
+        gate = threading.Barrier(self.cores + 1)
+
+        def run() -> None:
+            gate.wait()
+            for function, arguments in left:
+                function(*arguments)
+
+        threads = [threading.Thread(target=run) for _ in range(self.cores)]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        begin = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - begin
+
+
+def _lanes() -> int:
+    features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
+
+
+def _source(lanes: int) -> str:
+    vector, suffix = f"<{lanes} x float>", f"v{lanes}f32"
+    numbers = range(_ACCUMULATORS)
+    step = f"  %b{{0}} = call {vector} @llvm.fmuladd.{suffix}({vector} %a{{0}}, {vector} %x, {vector} %x)"
+    store = (f"  %p{{0}} = getelementptr {vector}, ptr %out, i64 {{0}}\n"
+             f"  store {vector} %b{{0}}, ptr %p{{0}}, align 4")
+    phis = "\n".join(f"  %a{i} = phi {vector} [ zeroinitializer, %entry ], [ %b{i}, %loop ]" for i in numbers)
+    splat = "<" + ", ".join(["float 3.0"] * lanes) + ">"
+    fma = _FMA.format(v=vector, suffix=suffix, phis=phis, steps="\n".join(map(step.format, numbers)),
+                      stores="\n".join(map(store.format, numbers)))
+    return fma + _TRIAD.format(v=vector, splat=splat, lanes=lanes)
+
+
+class _Engine:
+    """Compiled functions by name."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library  # keeps the code mapped
+
+    def function(self, name: str, *types: Any) -> Callable[..., None]:
+        made: Callable[..., None] = ctypes.CFUNCTYPE(None, *types)(self._library[name])
+        return made
+
+
+def _compiled(source: str, names: tuple[str, ...]) -> _Engine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3)
+    module = llvm.parse_assembly(source)
+    module.verify()
+    builder = llvm.JITLibraryBuilder().add_object_img(machine.emit_object(module)).add_current_process()
+    for name in names:
+        builder.export_symbol(name)
+    return _Engine(builder.link(llvm.create_lljit_compiler(machine), "limits"))
+
+
+def _pages(nbytes: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, nbytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
