@@ -1,6 +1,7 @@
 """pluggrad: a tensor and deep-learning framework whose devices are plugins.
 
-Names resolve on first access, so that importing the package, or `pluggrad.plugin_api`, loads no NumPy and no device.
+Names resolve on first access, so that importing the package, or `pluggrad.plugin_api`, loads neither NumPy
+nor a device.
 """
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Element types and the promotion lattice. Imports no NumPy until a NumPy dtype is asked for.
 
-Promotion follows JAX's lattice: bool < integers < floats; a signed and an unsigned integer meet in the next wider
-signed integer, float16 and bfloat16 meet in float32. A Python scalar is weak: it takes the tensor's dtype where its
-kind allows (`uint8 + 5` is uint8) and the default float where it does not (`int32 + 0.5` is float32).
+Promotion follows JAX's lattice: bool < integers < floats; a signed and an unsigned integer meet in the next
+wider signed integer, float16 and bfloat16 meet in float32. A Python scalar is weak: it takes the tensor's
+dtype where its kind allows (`uint8 + 5` is uint8) and the default float where it does not (`int32 + 0.5` is
+float32).
 """
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pluggrad.errors import DTypeError
@@ -37,6 +38,7 @@ class DType:
 
     @property
     def is_float(self) -> bool:
+        """True for every float, bfloat16 included."""
         return self.kind == "f"
 
     @property
@@ -46,6 +48,7 @@ class DType:
 
     @property
     def bits(self) -> int:
+        """How many bits carry the value: 1 for bool, which is stored in a byte."""
         return 1 if self.kind == "b" else 8 * self.itemsize
 
     @property
@@ -88,14 +91,15 @@ bfloat16: Final = DType("bfloat16", "f", 2, "uint16", 1)
 float32: Final = DType("float32", "f", 4, "float32", 2)
 float64: Final = DType("float64", "f", 8, "float64", 3)
 
-ALL: Final = (bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+ALL: Final = (bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64,
+              float16, bfloat16, float32, float64)
 FLOATS: Final = tuple(d for d in ALL if d.is_float)
 INTS: Final = tuple(d for d in ALL if d.is_int)
 half, float_, double, short, int_, long = float16, float32, float64, int16, int32, int64
 
 _BY_NAME: Final = {d.name: d for d in ALL} | {
-    "half": float16, "float": float32, "double": float64, "short": int16, "int": int32, "long": int64, "bool_": bool_,
-    "uchar": uint8, "char": int8, "ushort": uint16, "uint": uint32, "ulong": uint64,
+    "half": float16, "float": float32, "double": float64, "short": int16, "int": int32, "long": int64,
+    "uchar": uint8, "char": int8, "ushort": uint16, "uint": uint32, "ulong": uint64, "bool_": bool_,
 }
 uchar, char, ushort, uint, ulong = uint8, int8, uint16, uint32, uint64
 _SIGNED: Final = {1: int8, 2: int16, 4: int32, 8: int64}
@@ -139,7 +143,7 @@ def to_dtype(value: object) -> DType:
         raise DTypeError(op="dtype", expected="a pluggrad, Python or NumPy dtype", got=repr(value)) from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote(a: DType, b: DType) -> DType:
     """The dtype in which `a` and `b` meet (symmetric, associative save for int/float of equal width)."""
     if a is b:
@@ -175,8 +179,9 @@ def weak_result(tensor: DType, value: Scalar, op: str = "scalar") -> DType:
         if tensor.kind == "b":
             return default_int
         if tensor.is_int and not tensor.min <= value <= tensor.max:
-            raise DTypeError(op=op, expected=f"an integer that {tensor.name} holds ({tensor.min} to {tensor.max})",
-                             got=str(value), hint="cast the tensor to a wider dtype first")
+            expected = f"an integer that {tensor.name} holds ({tensor.min} to {tensor.max})"
+            raise DTypeError(op=op, expected=expected, got=str(value),
+                             hint="cast the tensor to a wider dtype first")
         return tensor
     return tensor
 
@@ -187,12 +192,14 @@ def least_upper_float(dtype: DType) -> DType:
 
 
 def sum_dtype(dtype: DType) -> DType:
-    """The dtype of a sum: small integers and bool widen to the default int (unsigned stay unsigned), floats stay."""
+    """The dtype of a sum: floats stay; bool and narrower integers widen to the width of the default int."""
     if dtype.is_float:
         return dtype
+    if dtype.is_int and dtype.itemsize >= default_int.itemsize:
+        return dtype
     if dtype.kind == "u":
-        return dtype if dtype.itemsize >= default_int.itemsize else (uint32 if default_int is int32 else uint64)
-    return dtype if dtype.itemsize >= default_int.itemsize and dtype.kind == "i" else default_int
+        return uint32 if default_int is int32 else uint64
+    return default_int
 
 
 def accumulator_dtype(dtype: DType) -> DType:
@@ -201,7 +208,7 @@ def accumulator_dtype(dtype: DType) -> DType:
 
 
 def cast_scalar(value: Scalar, dtype: DType) -> Scalar:
-    """A Python scalar as the Python value that `dtype` represents (wrapped integers, float rounding left to NumPy)."""
+    """A Python scalar as the Python value that `dtype` represents: integers wrap, floats are not rounded."""
     if dtype.kind == "b":
         return bool(value)
     if dtype.kind == "f":

@@ -14,7 +14,7 @@ class DeviceId(NamedTuple):
     """`type[:index][@variant]`, in lower case; index 0 and an empty variant are left out of the text."""
 
     type: str
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # shadows tuple.index: nobody searches a device name
     variant: str = ""
 
     def __str__(self) -> str:

@@ -1,13 +1,13 @@
 """Checked constructors: the door of the graph. Shapes, dtypes and devices are checked here and nowhere later.
 
-Each returns an interned node. Folding is limited to what is exact: movement of movement, casts to the same dtype,
-movement of constants.
+Each returns an interned node. Folding is limited to what is exact: movement of movement, casts to the same
+dtype, movement of constants.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
@@ -19,8 +19,9 @@ from pluggrad.ir.node import Node, Op, node
 from pluggrad.shape.broadcast import broadcast_shapes, check_axes, check_axis, check_shape, resolve_reshape
 from pluggrad.target import DeviceId
 
-_FLOAT_ONLY = frozenset({ops.RECIP, ops.SQRT, ops.EXP, ops.EXP2, ops.LOG, ops.LOG2, ops.SIN, ops.COS, ops.TANH, ops.ERF,
-                         ops.FLOOR, ops.CEIL, ops.TRUNC, ops.ROUND, ops.DIV})
+_FLOAT_ONLY = frozenset({
+    ops.RECIP, ops.SQRT, ops.EXP, ops.EXP2, ops.LOG, ops.LOG2, ops.SIN, ops.COS, ops.TANH, ops.ERF,
+    ops.FLOOR, ops.CEIL, ops.TRUNC, ops.ROUND, ops.DIV})
 _INT_ONLY = frozenset({ops.IDIV, ops.SHL, ops.SHR})
 _INT_OR_BOOL = frozenset({ops.AND, ops.OR, ops.XOR, ops.NOT})
 _NOT_BOOL = frozenset({ops.NEG, ops.SUB, ops.ABS, ops.MOD, ops.POW})
@@ -44,10 +45,12 @@ def leaf(x: Node, identity: object) -> Node:
 
 
 def detach(x: Node) -> Node:
+    """`x`, through which no gradient flows."""
     return x if x.op is ops.DETACH else node(ops.DETACH, (x,), None, x.type)
 
 
 def contiguous(x: Node) -> Node:
+    """`x` in memory of its own."""
     return x if x.op in (ops.CONTIGUOUS, ops.BUFFER) else node(ops.CONTIGUOUS, (x,), None, x.type)
 
 
@@ -57,6 +60,7 @@ def copy(x: Node, device: DeviceId) -> Node:
 
 
 def cast(x: Node, dtype: DType) -> Node:
+    """`x` converted to `dtype`, by the rules of the op CAST."""
     if x.dtype is dtype:
         return x
     if x.op is ops.CONST and x.arg.source is None:
@@ -65,14 +69,16 @@ def cast(x: Node, dtype: DType) -> Node:
 
 
 def bitcast(x: Node, dtype: DType) -> Node:
+    """The bits of `x` read as `dtype`, which must be as wide; DTypeError otherwise."""
     if x.dtype is dtype:
         return x
     if x.dtype.itemsize != dtype.itemsize or "b" in (x.dtype.kind, dtype.kind):
-        raise DTypeError(op="bitcast", expected=f"a dtype of {x.dtype.itemsize} bytes, not bool", got=dtype.name)
+        raise DTypeError(op="bitcast", expected=f"a dtype of {x.dtype.itemsize} bytes, not bool",
+                         got=dtype.name)
     return node(ops.BITCAST, (x,), None, tensor_type(x.shape, dtype, x.device))
 
 
-# ---- elementwise -----------------------------------------------------------------------------------------------------
+# ---- elementwise -------------------------------------------------------------------------------------------
 def _check_dtype(op: Op, dtype: DType) -> None:
     if op in _FLOAT_ONLY and not dtype.is_float:
         raise DTypeError(op=op.name.lower(), expected="a float dtype", got=dtype.name)
@@ -89,7 +95,8 @@ def same_device(op: str, *nodes: Node) -> DeviceId:
     device = nodes[0].type.device
     for other in nodes[1:]:
         if other.type.device is not device and other.type.device != device:
-            raise MixedDevices(op=op, expected="operands on one device", got=f"{device} and {other.type.device}",
+            raise MixedDevices(op=op, expected="operands on one device",
+                               got=f"{device} and {other.type.device}",
                                hint=f"Move one of them: x.to('{device}')")
     return device  # type: ignore[no-any-return]
 
@@ -102,12 +109,15 @@ def broadcast_to(x: Node, shape: Shape, op: str = "expand") -> Node:
         if broadcast_shapes(op, x.shape, shape) != shape:
             raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
         return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
+    if len(x.shape) > len(shape):
+        raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
     if len(x.shape) < len(shape):
         x = reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
     return expand(x, shape, op)
 
 
 def unary(op: Op, x: Node) -> Node:
+    """`op x`; DTypeError where the op does not take the dtype."""
     _check_dtype(op, x.type.dtype)
     return node(op, (x,), None, x.type)
 
@@ -133,7 +143,8 @@ def _unify(op: str, x: Node, y: Node) -> tuple[Node, Node]:
 def where(condition: Node, x: Node, y: Node) -> Node:
     """`x` where the bool `condition` holds, else `y`; promoted and broadcast."""
     if condition.dtype is not dtypes.bool_:
-        raise DTypeError(op="where", expected="a bool condition", got=condition.dtype.name, hint="compare with != 0")
+        raise DTypeError(op="where", expected="a bool condition", got=condition.dtype.name,
+                         hint="compare with != 0")
     same_device("where", condition, x, y)
     dtype = dtypes.promote(x.dtype, y.dtype)
     shape = broadcast_shapes("where", condition.shape, x.shape, y.shape)
@@ -142,7 +153,7 @@ def where(condition: Node, x: Node, y: Node) -> Node:
     return node(ops.WHERE, sources, None, tensor_type(shape, dtype, x.device))
 
 
-# ---- reductions ------------------------------------------------------------------------------------------------------
+# ---- reductions --------------------------------------------------------------------------------------------
 def reduce(op: Op, x: Node, axes: object = None) -> Node:
     """Reduce over `axes` (None: all), which disappear. No dtype is widened here: cast first."""
     name = {ops.SUM: "sum", ops.PROD: "prod", ops.RMAX: "max", ops.RMIN: "min"}[op]
@@ -150,12 +161,13 @@ def reduce(op: Op, x: Node, axes: object = None) -> Node:
     if not checked:
         return x
     shape = tuple([dim for i, dim in enumerate(x.shape) if i not in checked])
-    if op in (ops.RMAX, ops.RMIN) and 0 in [x.shape[i] for i in checked] and math.prod(shape):
-        raise ShapeError(op=name, expected="at least one element to reduce", got=f"shape {x.shape} over axes {checked}")
+    if op in (ops.RMAX, ops.RMIN) and 0 in [x.shape[i] for i in checked] and math.prod(shape) > 0:
+        raise ShapeError(op=name, expected="at least one element to reduce",
+                         got=f"shape {x.shape} over axes {checked}")
     return node(op, (x,), checked, tensor_type(shape, x.dtype, x.device))
 
 
-# ---- movement --------------------------------------------------------------------------------------------------------
+# ---- movement ----------------------------------------------------------------------------------------------
 def _moved(op: Op, x: Node, arg: Any, shape: Shape) -> Node:
     if x.op is ops.CONST and op is not ops.PAD:
         return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
@@ -163,6 +175,7 @@ def _moved(op: Op, x: Node, arg: Any, shape: Shape) -> Node:
 
 
 def reshape(x: Node, shape: Sequence[object]) -> Node:
+    """The same elements in row-major order as `shape`; one -1 is worked out."""
     new = resolve_reshape("reshape", x.shape, shape)
     if x.op is ops.RESHAPE:
         x = x.src[0]
@@ -170,6 +183,7 @@ def reshape(x: Node, shape: Sequence[object]) -> Node:
 
 
 def permute(x: Node, order: Sequence[object]) -> Node:
+    """Axis i of the result is axis order[i] of `x`."""
     axes = tuple([check_axis("permute", axis, len(x.shape)) for axis in order]) if x.shape else ()
     if sorted(axes) != list(range(len(x.shape))):
         raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(tuple(order)))
@@ -184,7 +198,8 @@ def permute(x: Node, order: Sequence[object]) -> Node:
 def expand(x: Node, shape: Sequence[object], op: str = "expand") -> Node:
     """Axes of size 1 repeated to `shape` (same rank); -1 keeps a size."""
     if len(shape) != len(x.shape):
-        raise ShapeError(op=op, expected=f"{len(x.shape)} dimensions, as {x.shape} has", got=str(tuple(shape)))
+        raise ShapeError(op=op, expected=f"{len(x.shape)} dimensions, as {x.shape} has",
+                         got=str(tuple(shape)))
     new = check_shape(op, [old if dim == -1 else dim for old, dim in zip(x.shape, shape, strict=True)])
     if any(old not in (1, dim) for old, dim in zip(x.shape, new, strict=True)):
         raise ShapeError(op=op, expected=f"a shape to which {x.shape} broadcasts", got=str(new))
@@ -195,19 +210,21 @@ def expand(x: Node, shape: Sequence[object], op: str = "expand") -> Node:
     return _moved(ops.EXPAND, x, new, new)
 
 
-def slice(x: Node, parts: Sequence[tuple[int, int, int]]) -> Node:  # noqa: A001
+def slice(x: Node, parts: Sequence[tuple[int, int, int]]) -> Node:
     """(start, size, step) per axis, already in range; step >= 1."""
     if len(parts) != len(x.shape):
         raise ShapeError(op="slice", expected=f"{len(x.shape)} slices", got=str(len(parts)))
     for dim, (start, size, step) in zip(x.shape, parts, strict=True):
         if start < 0 or size < 0 or step < 1 or (size and start + (size - 1) * step >= dim):
             raise ShapeError(op="slice", expected=f"a slice within {x.shape}", got=str(tuple(parts)))
-    checked = tuple([(start, size, step) if size > 1 else (start if size else 0, size, 1) for start, size, step in parts])
+    checked = tuple([(start, size, step) if size > 1 else (start if size else 0, size, 1)
+                     for start, size, step in parts])
     shape = tuple([size for _, size, _ in checked])
     return x if shape == x.shape else _moved(ops.SLICE, x, checked, shape)
 
 
 def flip(x: Node, axes: object) -> Node:
+    """`x` reversed along `axes` (None: all)."""
     checked = tuple([axis for axis in check_axes("flip", axes, len(x.shape)) if x.shape[axis] > 1])
     return _moved(ops.FLIP, x, checked, x.shape) if checked else x
 
@@ -225,7 +242,8 @@ def pad(x: Node, widths: Sequence[tuple[int, int]]) -> Node:
 
 
 Step = tuple[str, Any]
-_MOVES = {"reshape": reshape, "permute": permute, "expand": expand, "slice": slice, "flip": flip, "pad": pad}
+_MOVES: Final[dict[str, Callable[..., Node]]] = {
+    "reshape": reshape, "permute": permute, "expand": expand, "slice": slice, "flip": flip, "pad": pad}
 
 
 def move(x: Node, steps: Sequence[Step]) -> Node:

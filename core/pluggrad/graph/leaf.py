@@ -6,10 +6,10 @@ from weakref import ref
 
 
 class Identity:
-    """One leaf for gradients. `handle` is a weak reference to the Tensor that stands for it now (None: nobody does).
+    """One leaf for gradients. `handle` is a weak reference to the Tensor that stands for it now, or None.
 
-    A LEAF node carries it as argument; when the runtime realizes the leaf, the buffer's version carries it on.
-    `marked` says that the Tensor was `requires_grad=True`.
+    A LEAF node carries it as argument; when the runtime realizes the leaf, the buffer's version carries it
+    on. `marked` says that the Tensor was `requires_grad=True`.
     """
 
     __slots__ = ("handle", "marked")

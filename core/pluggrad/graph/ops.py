@@ -1,7 +1,7 @@
 """The primitives of the graph, a row each. Meaning is written here once and holds on every device.
 
-Elementwise rows are shared with the kernel stage, which computes exactly these on scalars or vectors of lanes.
-Floats follow IEEE 754 with NaN and infinity kept; multiply-add may contract. Integers wrap.
+Elementwise rows are shared with the kernel stage, which computes exactly these on scalars or vectors of
+lanes. Floats follow IEEE 754 with NaN and infinity kept; multiply-add may contract. Integers wrap.
 """
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ SUB = _row("SUB", "binary", 2, "x-y; integers wrap")
 MUL = _row("MUL", "binary", 2, "x*y; integers wrap; of bools: and")
 DIV = _row("DIV", "binary", 2, "x/y, floats")
 IDIV = _row("IDIV", "binary", 2, "integers: floor(x/y); 0 where y is 0; the most negative // -1 wraps")
-MOD = _row("MOD", "binary", 2, "x - floor(x/y)*y with the sign of y; integers: 0 where y is 0; floats: NaN there")
-POW = _row("POW", "binary", 2, "x**y, floats as C's pow; integers by repeated squaring, 0 for a negative exponent "
-           "unless |x| is 1")
+MOD = _row("MOD", "binary", 2, "x - floor(x/y)*y, the sign that of y; where y is 0: 0 or, of floats, NaN")
+POW = _row("POW", "binary", 2, "x**y, floats as C's pow; integers by repeated squaring, 0 for a negative "
+           "exponent unless |x| is 1")
 MAX = _row("MAX", "binary", 2, "larger; NaN if either is NaN; gradient split evenly between equals")
 MIN = _row("MIN", "binary", 2, "smaller; NaN if either is NaN; gradient split evenly between equals")
 AND = _row("AND", "binary", 2, "bitwise and, integers and bool")
 OR = _row("OR", "binary", 2, "bitwise or, integers and bool")
 XOR = _row("XOR", "binary", 2, "bitwise exclusive or, integers and bool")
 SHL = _row("SHL", "binary", 2, "x << y, integers; 0 where y is negative or at least the width")
-SHR = _row("SHR", "binary", 2, "x >> y, arithmetic for signed; 0 or the sign where y is negative or at least the width")
+SHR = _row("SHR", "binary", 2, "x >> y, arithmetic for signed; 0 or the sign where y is negative or at least "
+           "the width")
 # comparisons: two sources of one dtype, result bool
 LT = _row("LT", "compare", 2, "x < y; false if either is NaN")
 LE = _row("LE", "compare", 2, "x <= y; false if either is NaN")
@@ -57,24 +58,24 @@ EQ = _row("EQ", "compare", 2, "x == y; false if either is NaN")
 NE = _row("NE", "compare", 2, "x != y; true if either is NaN")
 # elementwise, other
 WHERE = _row("WHERE", "ternary", 3, "condition (bool), then two sources of one dtype")
-CAST = _row("CAST", "cast", 1, "conversion; float to int saturates, NaN gives 0; int to int wraps; to bool: != 0")
+CAST = _row("CAST", "cast", 1, "float to int saturates, NaN gives 0; int to int wraps; bool: x != 0")
 BITCAST = _row("BITCAST", "cast", 1, "the same bits as another dtype of equal size")
 
-# leaves. CONST holds a Scalar (graph/scalar.py); its value becomes a run-time value of kernels unless it is special
+# leaves; the Scalar of a CONST (graph/scalar.py) becomes a run-time value of kernels unless it is special
 CONST = _row("CONST", "leaf", 0, "one value, any shape; arg: Scalar")
 IOTA = _row("IOTA", "leaf", 0, "0, 1, 2, ... along its single axis (integers)")
 BUFFER = _row("BUFFER", "leaf", 0, "stored data; arg: a version of a storage (runtime)")
 INPUT = _row("INPUT", "leaf", 0, "slot `arg` of a normalized graph, bound to storage at each run")
 # identity and barriers: shape and dtype of the source
-LEAF = _row("LEAF", "identity", 1, "a tensor that the user made, with an identity of its own for gradients; arg: identity")
+LEAF = _row("LEAF", "identity", 1, "a tensor that the user made; arg: its identity, which collects gradients")
 DETACH = _row("DETACH", "identity", 1, "the same value; gradients stop here")
-CONTIGUOUS = _row("CONTIGUOUS", "identity", 1, "the same value, stored in memory of its own in row-major order")
+CONTIGUOUS = _row("CONTIGUOUS", "identity", 1, "the same value in memory of its own, in row-major order")
 COPY = _row("COPY", "copy", 1, "the same value on the device of the node's type")
 # reductions over `arg` = a sorted tuple of axes, which disappear
-SUM = _row("SUM", "reduce", 1, "sum; 0 of nothing; half and bfloat16 add up in float32; order fixed per target")
+SUM = _row("SUM", "reduce", 1, "sum; 0 of nothing; half and bfloat16 add up in float32; one order per target")
 PROD = _row("PROD", "reduce", 1, "product; 1 of nothing")
-RMAX = _row("RMAX", "reduce", 1, "largest; NaN if any is NaN; of nothing: the dtype's lowest (refused at the door); "
-            "gradient split evenly between equals")
+RMAX = _row("RMAX", "reduce", 1, "largest; NaN if any is NaN; of nothing: the dtype's lowest (refused at the "
+            "door); gradient split evenly between equals")
 RMIN = _row("RMIN", "reduce", 1, "smallest; NaN if any is NaN; gradient split evenly between equals")
 # movement: pure index functions
 RESHAPE = _row("RESHAPE", "movement", 1, "row-major order kept; arg: new shape")
@@ -84,12 +85,14 @@ SLICE = _row("SLICE", "movement", 1, "arg: (start, size, step) per axis, step >=
 FLIP = _row("FLIP", "movement", 1, "arg: sorted axes to reverse")
 PAD = _row("PAD", "movement", 1, "zeros around; arg: (before, after) per axis")
 # random: two uint32 key sources and a uint32 pair counter, all 0-d
-RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with key (src0, src1): element i (row-major) "
-                   "is the xor of both words of the block cipher at the 64-bit counter src2 * 2**32 + i")
+RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with key (src0, src1): element i "
+                   "(row-major) is the xor of both words of the block cipher at the 64-bit counter "
+                   "src2 * 2**32 + i")
 # writing
-UPDATE = _row("UPDATE", "update", 2, "base with `value` written at a basic view; arg: the view as movement steps "
-              "((op name, arg), ...) from base to value's shape; pure: a new version")
+UPDATE = _row("UPDATE", "update", 2, "base with `value` written at a basic view; arg: the view as movement "
+              "steps ((op name, arg), ...) from base to value's shape; pure: a new version")
 
-ELEMENTWISE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind in ("unary", "binary", "compare", "ternary", "cast"))
+_ELEMENTWISE_KINDS: Final = ("unary", "binary", "compare", "ternary", "cast")
+ELEMENTWISE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind in _ELEMENTWISE_KINDS)
 REDUCE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "reduce")
 MOVEMENT: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "movement")

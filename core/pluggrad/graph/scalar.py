@@ -1,7 +1,8 @@
 """Scalars of the graph, and host values that a replay reads anew.
 
-A CONST node's argument is a `Scalar`. Where the number comes from a `HostValue` (a learning rate, a step count, the
-position of the random stream) the Scalar remembers how it was read, so that a captured function can read it again.
+A CONST node's argument is a `Scalar`. Where the number comes from a `HostValue` (a learning rate, a step
+count, the position of the random stream) the Scalar remembers how it was read, so that a captured function
+can read it again.
 """
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ class HostValue:
         self.value, self.name = value, name
 
     def read(self, derive: Derive | None = None) -> HostRead:
-        """The present value (through `derive`, a pure function computed in double on the host) and how to read it
-        again. Pass the same function object each time: graphs that differ in it do not share a plan."""
+        """The present value (through `derive`, a pure function computed in double on the host) and how to
+        read it again. Pass the same function object each time: graphs that differ in it do not share a
+        plan."""
         if reading is not None:
             reading(self)
         return HostRead(self, derive, self.value)

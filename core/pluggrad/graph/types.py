@@ -7,7 +7,8 @@ from typing import Final
 from pluggrad.dtypes import DType
 from pluggrad.target import DeviceId
 
-Shape = tuple[int, ...]  # a dim is an int today; symbolic dims will join here (docs/architecture.md, "Shapes")
+# a dim is an int today; symbolic dims will join here (docs/architecture.md, "Shapes")
+Shape = tuple[int, ...]
 
 
 class TensorType:

@@ -1,7 +1,7 @@
 """The one node type of every stage: an interned, slotted value. This module knows no op.
 
-Two nodes with the same op, sources, argument and type are the same object, so `is` compares graphs, dictionaries
-keyed by nodes cost one identity hash, and common subexpressions are shared from the start.
+Two nodes with the same op, sources, argument and type are the same object, so `is` compares graphs,
+dictionaries keyed by nodes cost one identity hash, and common subexpressions are shared from the start.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Op:
 class Node:
     """`op(src..., arg): type`. Make one with `node(...)`, never directly.
 
-    `realized` is the weak table of the runtime: a weak reference to the leaf that holds this node's value, or None.
+    `realized` is the runtime's note: a weak reference to the leaf that holds this node's value, or None.
     """
 
     __slots__ = ("op", "src", "arg", "type", "realized", "__weakref__")
@@ -54,8 +54,9 @@ class Node:
         return self.type.device
 
 
-class _Entry(ref):  # type: ignore[type-arg]
+class _Entry(ref[Node]):
     __slots__ = ("key",)
+    key: tuple[Any, ...]
 
 
 _table: dict[tuple[Any, ...], _Entry] = {}
@@ -66,14 +67,14 @@ def _forget(entry: _Entry, table: dict[tuple[Any, ...], _Entry] = _table) -> Non
         del table[entry.key]
 
 
-def node(op: Op, src: tuple[Node, ...], arg: Hashable, type: Any) -> Node:  # noqa: A002
-    """The interned node. Sources are compared by identity, `arg` by equality (never put a bare float in it)."""
+def node(op: Op, src: tuple[Node, ...], arg: Hashable, type: Any) -> Node:
+    """The interned node. Sources are compared by identity, `arg` by equality: never put a bare float in."""
     key = (op, src, arg, type)
     entry = _table.get(key)
     if entry is not None:
         found = entry()
         if found is not None:
-            return found  # type: ignore[no-any-return]
+            return found
     made = Node()
     made.op, made.src, made.arg, made.type, made.realized = op, src, arg, type, None
     entry = _Entry(made, _forget)

@@ -24,14 +24,12 @@ def toposort(roots: Iterable[Node], sources: Callable[[Node], tuple[Node, ...]] 
         done.add(current)
         stack.append((current, True))
         following = current.src if sources is None else sources(current)
-        for source in reversed(following):
-            if source not in done:
-                stack.append((source, False))
+        stack.extend([(source, False) for source in reversed(following) if source not in done])
     return order
 
 
 def rewrite(roots: Iterable[Node], rule: Callable[[Node, tuple[Node, ...]], Node]) -> dict[Node, Node]:
-    """Rebuild a graph bottom up: `rule(old, new_sources)` gives each node's replacement. Returns old -> new."""
+    """Rebuild a graph bottom up: `rule(old, new_sources)` replaces each node. Returns old -> new."""
     replaced: dict[Node, Node] = {}
     for old in toposort(roots):
         replaced[old] = rule(old, tuple([replaced[s] for s in old.src]))
