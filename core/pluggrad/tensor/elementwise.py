@@ -279,8 +279,6 @@ class Elementwise(TensorBase):
 
     # ---- in place ----------------------------------------------------------------------------------------------------
     def _replaced_by(self, result: TensorBase) -> Self:
-        if result.shape != self.shape:
-            build.broadcast_to(result.node, self.shape, "in-place operation")
         self._write(result.node)
         return self
 

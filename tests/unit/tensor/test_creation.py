@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("device")
         (np.array([1.5, 2]), "float64", [1.5, 2]), ([np.float32(1), np.float32(2)], "float32", [1, 2]),
         (memoryview(b"ab"), "uint8", [97, 98]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_data(data, dtype, values):
     t = Tensor(data)
@@ -65,7 +65,7 @@ def test_a_tensor_of_a_tensor():
         (1j, TypeError, "complex"),
         (object(), TypeError, "object"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_data_that_is_refused(data, error, text):
     with pytest.raises(error, match=text):
