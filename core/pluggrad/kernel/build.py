@@ -17,9 +17,10 @@ from pluggrad.kernel.index_nodes import gate_node, index_node
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, Role, axis, const
 from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.region import Member, Region, domain
-from pluggrad.shape.index import Condition, Index, axis_index, flatten, source_index, view_index
+from pluggrad.shape.index import ZERO, Condition, Index, axis_index, flatten, source_index, view_index
 
 _REDUCTIONS = {g.SUM: "ADD", g.PROD: "MUL", g.RMAX: "MAX", g.RMIN: "MIN"}
+_OF_BOOL = {"ADD": "MAX", "MUL": "MIN"}  # or, and: a sum of bytes would wrap
 Gate = tuple[Condition, ...]
 Place = tuple[Node, Index, Gate]  # a graph node, evaluated at an index, under conditions
 
@@ -145,7 +146,9 @@ class _Builder:
         return self._new_axes((self.levels[n], extents), extents, "REDUCE")
 
     def _reduce_index(self, n: Node, index: Index) -> Index:
-        kept, reduced = iter(index), iter(self._reduce_axes(n))
+        # what reads a padded value may be outside of it, and nothing gates the inside of a reduction
+        inside = [part if d > 1 else ZERO for part, d in zip(index, n.shape, strict=True)]
+        kept, reduced = iter(inside), iter(self._reduce_axes(n))
         return tuple([(axis_index(next(reduced), d) if d > 1 else axis_index(0, 1)) if i in n.arg else next(kept)
                       for i, d in enumerate(n.src[0].shape)])
 
@@ -186,7 +189,10 @@ class _Builder:
         inside = dtypes.uint8 if n.dtype.kind == "b" else dtypes.accumulator_dtype(n.dtype)
         if inside is dtypes.float32 and n.dtype is not inside and n.op in (g.RMAX, g.RMIN):
             inside = n.dtype  # comparing needs no wider dtype
-        reduced = node(ops.REDUCE, (_cast(source, inside),), (_REDUCTIONS[n.op], axes), inside)
+        name = _REDUCTIONS[n.op]
+        if n.dtype.kind == "b":
+            name = _OF_BOOL.get(name, name)
+        reduced = node(ops.REDUCE, (_cast(source, inside),), (name, axes), inside)
         return _cast(reduced, n.dtype)
 
 
