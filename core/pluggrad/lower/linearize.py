@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pluggrad import dtypes
@@ -189,13 +190,18 @@ class _Linearizer:
             loops = self._ordered(id for id in self._store_axes(store) if self.axes[id].kind == "LOOP")
             groups.setdefault(tuple(loops), []).append(store)
         for loops, stores in groups.items():
-            self._loop_nest(list(loops), lambda stores=stores: [self._store(s) for s in stores] and None)  # type: ignore[misc]
+            self._loop_nest(list(loops), partial(self._store_all, stores))
 
     def _store_axes(self, store: Node) -> tuple[int, ...]:
         return store.arg[2]  # type: ignore[no-any-return]
 
-    def _store(self, store: Node) -> None:
-        items = [self._emit(s) for s in store.src]
+    def _store_all(self, stores: list[Node]) -> None:
+        """Every value is computed before the first is written: a kernel may overwrite what it reads."""
+        computed = [[self._emit(s) for s in store.src] for store in stores]
+        for store, items in zip(stores, computed, strict=True):
+            self._store(store, items)
+
+    def _store(self, store: Node, items: list[_Item]) -> None:
         buffer, strides, _ = store.arg
         if len(items) == 3 and _is_true(items[2]):
             items.pop()
