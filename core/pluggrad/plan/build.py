@@ -93,7 +93,7 @@ class _Planner:
         built = build(region)
         root = region.members[0].root
         if root.op is g.UPDATE:
-            self._base(root)
+            self._base(root, root.src[0] in built.params)
         built = self._in_place(built)
         tuned = tune(built.kernel, self.capabilities)
         numbers = [self._buffer(n) for n in built.params]
@@ -109,18 +109,19 @@ class _Planner:
                                       self.kernels.setdefault(phase.kernel, len(self.kernels)), args, built.slots, work))
         self.number += 1
 
-    def _base(self, root: Node) -> None:
+    def _base(self, root: Node, read: bool) -> None:
         """Give a partial write the memory of its base: taken over where nobody needs the base any more, else copied."""
-        base = root.src[0]
+        base = root.src[0]  # `read`: the value is computed from elements of it, in another order than written
         source = self._buffer(base)
-        if base.op is not g.INPUT and base not in self.roots and self.readers.get(base, -1) <= self.number and root not in self.of:
+        last = not read and self.readers.get(base, -1) <= self.number
+        if last and base.op is not g.INPUT and base not in self.roots and root not in self.of:
             if root in self.roots:
                 self.buffers[source].output, self.outputs = self.outputs, self.outputs + 1
             self.of[root] = source
             return
         target = self._buffer(root)
         slot = self.donated.get(root)
-        if base.op is g.INPUT and slot == base.arg and self.last_reader.get(slot, -1) <= self.number:
+        if not read and base.op is g.INPUT and slot == base.arg and self.last_reader.get(slot, -1) <= self.number:
             self.buffers[target].reuses = slot
             return
         self.drafts.append(_Draft({source}, {target}, None, [target, source]))
