@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,11 +143,13 @@ def _command(data: list[Any]) -> PlannedCommand:
 class LoadedPlan:
     """A plan on an open device. Slots are inputs, then outputs, then the arena."""
 
-    __slots__ = ("plan", "launches", "_device", "_commands", "_prepared", "_kernels")
+    __slots__ = ("plan", "launches", "shared", "_device", "_commands", "_prepared", "_kernels")
 
     def __init__(self, plan: CompiledPlan, device: Device, inputs: int, value_dtypes: Sequence[DType],
                  kernels: tuple[Kernel, ...]) -> None:
         self.plan, self._device, self._kernels = plan, device, kernels
+        outputs = [root.number for root in plan.roots if root.place == "output"]
+        self.shared = tuple([number for number, count in Counter(outputs).items() if count > 1])  # by several roots
         executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
         first = {"input": 0, "output": inputs, "arena": inputs + len(plan.outputs)}
         self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]

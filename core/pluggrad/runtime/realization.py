@@ -138,6 +138,9 @@ def _job(handle: Handle, keep_history: bool) -> _Job:
 def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Node]] | None]:
     """For each job that writes over a stored tensor: the input slot of that tensor, and its leaf (weakly)."""
     slots = {version: slot for slot, version in enumerate(normalized.inputs)}
+    for number in normalized.roots:  # returned as it is: another handle's value
+        if normalized.rows[number][0] is ops.INPUT:
+            slots.pop(normalized.inputs[normalized.rows[number][1]], None)
     donors: list[Any] = []
     for job in jobs:
         n = job.node
@@ -242,6 +245,8 @@ def execute(place: Session, loaded: Any, inputs: Sequence[BufferVersion], values
         place.pool.give(arena)
     for storage in written:
         storage.version += 1
+    for number in loaded.shared:
+        outputs[number].exported = True
     return outputs
 
 
