@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
@@ -148,8 +149,8 @@ class _Planner:
         for root in self.roots:
             if root.op is g.INPUT:  # returned as it came in: perhaps no kernel reads it
                 self._buffer(root)
-        refs = self._places()
         flags = barriers([self._conflicts(d) for d in self.drafts])
+        refs = self._places(list(accumulate(flags)))
         commands: list[PlannedCommand] = []
         for draft, barrier in zip(self.drafts, flags, strict=True):
             if draft.kernel is None:
@@ -169,11 +170,13 @@ class _Planner:
             return number if slot is None else -1 - slot
         return frozenset(map(place, draft.reads)), frozenset(map(place, draft.writes))
 
-    def _places(self) -> list[BufferRef]:
+    def _places(self, phases: list[int]) -> list[BufferRef]:
+        """Where buffers lie. Commands between two barriers, a phase, may run side by side: temporaries live for
+        whole phases."""
         temporaries = [i for i, b in enumerate(self.buffers) if b.input is None and b.output is None]
         lives = []
         for i in temporaries:
-            used = [k for k, d in enumerate(self.drafts) if i in d.reads or i in d.writes]
+            used = [phase for phase, d in zip(phases, self.drafts, strict=True) if i in d.reads or i in d.writes]
             lives.append(Lifetime(self.buffers[i].nbytes, min(used, default=0), max(used, default=0)))
         offsets, self.arena_bytes = lay_out(lives, self.capabilities.alignment)
         offset_of = dict(zip(temporaries, offsets, strict=True))

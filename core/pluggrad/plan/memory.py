@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """A temporary of `nbytes`, alive from command `first` to command `last` (both included)."""
+    """A temporary of `nbytes`, alive from phase `first` to phase `last` (both included)."""
 
     nbytes: int
     first: int
