@@ -1,10 +1,11 @@
 """Region -> Kernel: expressions of the graph become loads, arithmetic and reductions over axes.
 
-Movement ops vanish into index functions on the way; what they put outside of a source (padding) becomes a gate.
+Movement ops vanish into index functions on the way; what they put around a source (padding) becomes a gate.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
@@ -14,7 +15,7 @@ from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import gate_node, index_node
-from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, Role, axis, const
+from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, Role, const
 from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.region import Member, Region, domain
 from pluggrad.shape.index import ZERO, Condition, Index, axis_index, flatten, source_index, view_index
@@ -27,7 +28,7 @@ Place = tuple[Node, Index, Gate]  # a graph node, evaluated at an index, under c
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A kernel, the graph nodes whose buffers are its parameters, and the graph's value slots behind its values."""
+    """A kernel, the graph nodes that its buffers hold, and the graph's value slots behind its values."""
 
     kernel: Kernel
     params: tuple[Node, ...]
@@ -66,9 +67,9 @@ class _Builder:
         for m in stored:
             self.params[m.root] = len(self.params)
         stores = tuple([self._store(m) for m in stored])
-        reads = [n for n in self.params if n not in self.members]
-        buffers = [BufferParam(m.root.dtype, m.root.type.size, role) for m, role in zip(stored, roles, strict=True)]
-        buffers += [BufferParam(n.dtype, n.type.size, "in") for n in reads]
+        roles += ["in"] * (len(self.params) - len(stored))
+        buffers = [BufferParam(n.dtype, n.type.size, role)
+                   for n, role in zip(self.params, roles, strict=True)]
         kernel = Kernel(self._name(), tuple(buffers), tuple(self.values), tuple(self.axes), stores)
         return Built(kernel, tuple(self.params), tuple(self.slots))
 
@@ -99,16 +100,16 @@ class _Builder:
                        for d, outer in zip(shape, member.outer, strict=True)])
         return index, (*range(len(self.region.outer)), *self.shared_axes[("inner", inner)])
 
-    def _new_axes(self, key: tuple[object, ...], extents: Shape, kind: str) -> tuple[int, ...]:
+    def _new_axes(self, key: tuple[object, ...], extents: Shape, kind: AxisKind) -> tuple[int, ...]:
         found = self.shared_axes.get(key)
         if found is not None:
             return found
         ids = tuple(range(len(self.axes), len(self.axes) + len(extents)))
-        self.axes += [Axis(i, extent, kind) for i, extent in zip(ids, extents, strict=True)]  # type: ignore[arg-type]
+        self.axes += [Axis(i, extent, kind) for i, extent in zip(ids, extents, strict=True)]
         self.shared_axes[key] = ids
         return ids
 
-    # ---- expressions, without recursion: a place is finished once every place it depends on is -----------------------
+    # ---- expressions, without recursion: a place is finished once every place it depends on is -------------
     def _value(self, goal: Place) -> Node:
         stack = [goal]
         while stack:
@@ -149,7 +150,7 @@ class _Builder:
         # what reads a padded value may be outside of it, and nothing gates the inside of a reduction
         inside = [part if d > 1 else ZERO for part, d in zip(index, n.shape, strict=True)]
         kept, reduced = iter(inside), iter(self._reduce_axes(n))
-        return tuple([(axis_index(next(reduced), d) if d > 1 else axis_index(0, 1)) if i in n.arg else next(kept)
+        return tuple([next(kept) if i not in n.arg else axis_index(next(reduced), d) if d > 1 else ZERO
                       for i, d in enumerate(n.src[0].shape)])
 
     def _combine(self, place: Place, sources: list[Node]) -> Node:
@@ -207,7 +208,7 @@ def _padded(value: Node, gate: Node | None, dtype: dtypes.DType) -> Node:
     return node(g.WHERE, (gate, value, const(0, dtype)), None, dtype)
 
 
-def _view_shapes(steps: tuple[tuple[str, object], ...], base: Shape) -> list[Shape]:
+def _view_shapes(steps: tuple[tuple[str, Any], ...], base: Shape) -> list[Shape]:
     """Shapes of the base and after each movement step."""
     shapes = [base]
     for name, arg in steps:
@@ -215,14 +216,11 @@ def _view_shapes(steps: tuple[tuple[str, object], ...], base: Shape) -> list[Sha
     return shapes
 
 
-def _step_shape(name: str, arg: object, shape: Shape) -> Shape:
+def _step_shape(name: str, arg: Any, shape: Shape) -> Shape:
     if name in ("reshape", "expand"):
-        return arg  # type: ignore[return-value]
+        return tuple(arg)
     if name == "permute":
-        return tuple([shape[i] for i in arg])  # type: ignore[attr-defined]
+        return tuple([shape[i] for i in arg])
     if name == "slice":
-        return tuple([size for _, size, _ in arg])  # type: ignore[attr-defined]
+        return tuple([size for _, size, _ in arg])
     return shape  # flip
-
-
-__all__ = ["Built", "axis", "build"]

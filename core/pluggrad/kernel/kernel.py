@@ -48,7 +48,7 @@ _FORMATS = {"float16": "<e", "bfloat16": "<f", "float32": "<f", "float64": "<d"}
 
 @dataclass(frozen=True, slots=True)
 class ConstBits:
-    """A constant by its bits (of the dtype; bfloat16 by its float32 bits), so that -0.0 and NaN are told apart."""
+    """A constant by its bits, so that -0.0 and NaN are told apart; bfloat16 by the bits of its float32."""
 
     bits: int
     is_float: bool
@@ -79,6 +79,6 @@ def const(value: Scalar, dtype: DType = dtypes.int64) -> Node:
     return node(ops.CONST, (), ConstBits(bits, True), dtype)
 
 
-def axis(id: int) -> Node:  # noqa: A002
+def axis(id: int) -> Node:
     """The position along an axis, as a node."""
     return node(ops.AXIS, (), id, dtypes.int64)

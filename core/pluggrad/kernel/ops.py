@@ -1,7 +1,8 @@
 """The vocabulary of kernels: the graph's elementwise rows and the few that speak of loops and memory.
 
-A kernel is a set of STOREs over a graph of these. Nothing is ordered: a node depends on the axes that it reaches, a
-REDUCE binds its axes, and `lower` derives the loop nest. Every node's type is a DType; indices are int64.
+A kernel is a set of STOREs over a graph of these. Nothing is ordered: a node depends on the axes that it
+reaches, a REDUCE binds its axes, and `lower` derives the loop nest. Every node's type is a DType; indices are
+int64.
 """
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ VALUE = Op("VALUE", "leaf", 0, "run-time value in slot `arg`")
 LOAD = Op("LOAD", "memory", -1, "buffer `arg` at element src[0]; 0 where the gate src[1], if any, is false")
 STORE = Op("STORE", "memory", -1, "arg: (buffer, axes it ranges over); src: index, value[, gate]")
 REDUCE = Op("REDUCE", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axes bound)")
-TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... is below extent; "
-          "true wherever axis `outer` is below extent // factor")
+TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... "
+          "is below extent; true wherever axis `outer` is below extent // factor")
 CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
 CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
 
-KERNEL_OPS: Final[dict[str, Op]] = {op.name: op for op in (AXIS, CONST, VALUE, LOAD, STORE, REDUCE, TAIL, CDIV, CMOD)} | {
-    op.name: op for op in ELEMENTWISE}
+KERNEL_OPS: Final[dict[str, Op]] = {
+    op.name: op for op in (AXIS, CONST, VALUE, LOAD, STORE, REDUCE, TAIL, CDIV, CMOD, *ELEMENTWISE)}

@@ -1,4 +1,7 @@
-"""Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as kernel nodes."""
+"""Threefry-2x32 with 20 rounds, as kernel nodes.
+
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
 from __future__ import annotations
 
 from pluggrad import dtypes

@@ -45,7 +45,8 @@ def check_axis(op: str, axis: object, rank: int) -> int:
         raise DTypeError(op=op, expected="an integer axis", got=repr(axis)) from error
     bound = max(rank, 1)
     if not -bound <= position < bound:
-        raise AxisError(op=op, expected=f"an axis in [{-bound}, {bound - 1}] for {rank} dimensions", got=str(position))
+        raise AxisError(op=op, expected=f"an axis in [{-bound}, {bound - 1}] for {rank} dimensions",
+                        got=str(position))
     return position % bound
 
 
@@ -67,14 +68,11 @@ def resolve_reshape(op: str, shape: Shape, new: Sequence[object]) -> Shape:
     except TypeError as error:
         raise DTypeError(op=op, expected="a shape of integers", got=repr(tuple(new))) from error
     size = math.prod(shape)
-    unknown = [i for i, dim in enumerate(dims) if dim == -1]
-    if len(unknown) > 1 or any(dim < -1 for dim in dims):
+    unknown = dims.count(-1)
+    if unknown > 1 or any(dim < -1 for dim in dims):
         raise ShapeError(op=op, expected="sizes of at least 0 and at most one -1", got=str(tuple(dims)))
-    if unknown:
-        rest = math.prod(dim for dim in dims if dim != -1)
-        if rest == 0 or size % rest:
-            raise ShapeError(op=op, expected=f"a shape of {size} elements, as {shape} has", got=str(tuple(dims)))
-        dims[unknown[0]] = size // rest
-    if math.prod(dims) != size:
+    known = math.prod([dim for dim in dims if dim != -1])
+    fits = known > 0 and size % known == 0 if unknown else known == size
+    if not fits:
         raise ShapeError(op=op, expected=f"a shape of {size} elements, as {shape} has", got=str(tuple(dims)))
-    return tuple(dims)
+    return tuple([size // known if dim == -1 else dim for dim in dims])

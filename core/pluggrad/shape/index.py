@@ -1,8 +1,8 @@
 """Symbolic index arithmetic and movement ops as index functions.
 
-An `Affine` is a sum of atoms with integer coefficients. An atom is an axis (which ranges over 0..extent-1), or the
-quotient or remainder of an Affine by a positive constant. Movement ops turn the index of a result element into the
-index of the source element; schedule uses them to decide cuts, kernel to build loops.
+An `Affine` is a sum of atoms with integer coefficients. An atom is an axis (which ranges over 0..extent-1),
+or the quotient or remainder of an Affine by a positive constant. Movement ops turn the index of a result
+element into the index of the source element; schedule uses them to decide cuts, kernel to build loops.
 """
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Index = tuple[Affine, ...]
 ZERO = Affine((), 0)
 
 
-def axis_index(id: int, extent: int) -> Affine:  # noqa: A002
+def axis_index(id: int, extent: int) -> Affine:
     """The position along an axis; 0 where there is only one."""
     return Affine(((AxisAtom(id, extent), 1),), 0) if extent > 1 else ZERO
 
@@ -77,6 +77,7 @@ def affine(terms: Iterable[tuple[Atom, int]], offset: int) -> Affine:
 
 
 def add(x: Affine, y: Affine) -> Affine:
+    """x + y."""
     if not y.terms:
         return Affine(x.terms, x.offset + y.offset)
     if not x.terms:
@@ -124,10 +125,10 @@ def divide(x: Affine, divisor: int) -> Affine:
     low, high = bounds(rest)
     if low >= 0 and high < divisor:
         return whole
-    if low >= 0 and len(rest.terms) == 1 and isinstance(rest.terms[0][0], Quotient) and rest.terms[0][1] == 1 \
-            and rest.offset == 0:
-        inner = rest.terms[0][0]
-        return add(whole, divide(inner.value, inner.divisor * divisor))
+    if low >= 0 and rest.offset == 0 and len(rest.terms) == 1:
+        inner, factor = rest.terms[0]
+        if isinstance(inner, Quotient) and factor == 1:
+            return add(whole, divide(inner.value, inner.divisor * divisor))
     if low < 0:
         return affine([(Quotient(x, divisor), 1)], 0)
     return add(whole, Affine(((Quotient(rest, divisor), 1),), 0))
@@ -174,9 +175,9 @@ def flatten(index: Index, shape: Shape) -> Affine:
     return position
 
 
-# ---- movement ops: index of a result element -> index of the source element, and where that is inside the source -------
+# ---- movement ops: index of a result element -> index of the source element --------------------------------
 def _reshape(index: Index, new: Shape, old: Shape) -> Index:
-    """Dims are matched in groups of equal size, so that untouched dims keep their index and no division appears."""
+    """Dims are matched in groups of equal size, so that untouched dims keep their index undivided."""
     result: list[Affine] = []
     i = j = 0
     while i < len(old) or j < len(new):
@@ -194,15 +195,20 @@ def _reshape(index: Index, new: Shape, old: Shape) -> Index:
         position = flatten(index[start_j:j], new[start_j:j])
         group = old[start_i:i]
         for dim, stride in zip(group, row_major(group), strict=True):
-            result.append(ZERO if dim == 1 else
-                          remainder(divide(position, stride), dim) if stride * dim < size_old else divide(position, stride))
+            if dim == 1:
+                result.append(ZERO)
+                continue
+            quotient = divide(position, stride)
+            result.append(remainder(quotient, dim) if stride * dim < size_old else quotient)
     return tuple(result)
 
 
-def source_index(name: str, arg: Any, index: Index, shape: Shape, source: Shape) -> tuple[Index, tuple[Condition, ...]]:
-    """Where a movement op (`name` in lower case) reads element `index` of its result of `shape` from its `source`.
+def source_index(name: str, arg: Any, index: Index, shape: Shape,
+                 source: Shape) -> tuple[Index, tuple[Condition, ...]]:
+    """Where the movement op `name` (in lower case) reads element `index` of its result.
 
-    The conditions say when that lies inside the source; they are empty but for `pad`.
+    `shape` and `source` are the shapes of the result and of the source. The conditions say when the element
+    lies inside the source; they are empty but for `pad`.
     """
     if name == "reshape":
         return _reshape(index, shape, source), ()
@@ -233,7 +239,10 @@ def holds(check: Condition) -> bool:
 
 
 def view_index(steps: Iterable[tuple[str, Any]], index: Index, shapes: list[Shape]) -> Index:
-    """The element of the base that element `index` of a view stands for; `shapes` are base, after step 1, ..."""
+    """The element of the base that element `index` of a view stands for.
+
+    `shapes` holds the base's shape and the shape after each step.
+    """
     steps = list(steps)
     for number in reversed(range(len(steps))):
         name, arg = steps[number]
