@@ -1,6 +1,7 @@
 """What a graph means, in NumPy: evaluates nodes one by one, slowly, by the words of graph/ops.py.
 
-Independent of every stage below the graph, so it is the oracle for them and lets Tensor be tested without any.
+Independent of every stage below the graph, so it is the oracle for them and lets Tensor be tested without
+any.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def _modulo(x, y):
 def _power(x, y):
     if x.dtype.kind == "f":
         return np.power(x, y)
-    negative = np.where(x == 1, 1, np.where(x == -1, np.where(y % 2 == 0, 1, -1), 0)) if x.dtype.kind == "i" else 0
+    negative = (
+        np.where(x == 1, 1, np.where(x == -1, np.where(y % 2 == 0, 1, -1), 0)) if x.dtype.kind == "i" else 0
+    )
     return np.where(y < 0, negative, np.power(x, np.where(y < 0, 0, y))).astype(x.dtype)
 
 
@@ -86,9 +89,22 @@ def _shift(left):
 
 
 UNARY = {
-    ops.NEG: np.negative, ops.ABS: np.abs, ops.RECIP: np.reciprocal, ops.SQRT: np.sqrt, ops.EXP: np.exp,
-    ops.EXP2: np.exp2, ops.LOG: np.log, ops.LOG2: np.log2, ops.SIN: np.sin, ops.COS: np.cos, ops.TANH: np.tanh,
-    ops.ERF: special.erf, ops.FLOOR: np.floor, ops.CEIL: np.ceil, ops.TRUNC: np.trunc, ops.ROUND: np.rint,
+    ops.NEG: np.negative,
+    ops.ABS: np.abs,
+    ops.RECIP: np.reciprocal,
+    ops.SQRT: np.sqrt,
+    ops.EXP: np.exp,
+    ops.EXP2: np.exp2,
+    ops.LOG: np.log,
+    ops.LOG2: np.log2,
+    ops.SIN: np.sin,
+    ops.COS: np.cos,
+    ops.TANH: np.tanh,
+    ops.ERF: special.erf,
+    ops.FLOOR: np.floor,
+    ops.CEIL: np.ceil,
+    ops.TRUNC: np.trunc,
+    ops.ROUND: np.rint,
     ops.NOT: np.invert,
 }
 BINARY = {
@@ -105,7 +121,9 @@ def _cast(n, s):
         low, high = int(target.min), int(target.max)
         inside = np.trunc(np.where(np.isnan(source), 0, source))
         whole = np.where((inside > float(low)) & (inside < float(high)), inside, 0).astype(target.numpy)
-        return np.where(inside >= float(high), high, np.where(inside <= float(low), low, whole)).astype(target.numpy)
+        return np.where(inside >= float(high), high, np.where(inside <= float(low), low, whole)).astype(
+            target.numpy
+        )
     if target is dtypes.bool_:
         return source != 0
     return source.astype(working_dtype(target))
@@ -161,7 +179,9 @@ def _update(n, s):
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def threefry2x32(key: tuple[int, int], first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def threefry2x32(
+    key: tuple[int, int], first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Salmon et al. 2011, 20 rounds, of a counter of two words."""
     keys = [np.uint32(key[0]), np.uint32(key[1]), np.uint32(key[0] ^ key[1] ^ 0x1BD11BDA)]
     a, b = (first + keys[0]).astype(np.uint32), (second + keys[1]).astype(np.uint32)

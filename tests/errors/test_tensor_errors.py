@@ -21,7 +21,11 @@ def device(device_name):
         (lambda: Tensor.ones(2, 3) + Tensor.ones(4), ValueError, r"add: .*\(2, 3\) and \(4,\)"),
         (lambda: Tensor.ones(2, 3) * np.ones((3, 2)), ValueError, r"mul: .*\(2, 3\) and \(3, 2\)"),
         (lambda: Tensor.ones(2, 3).maximum(Tensor.ones(2)), ValueError, r"max: .*\(2, 3\) and \(2,\)"),
-        (lambda: Tensor([True]).where(Tensor.ones(2), Tensor.ones(3)), ValueError, r"where: .*\(2,\) and \(3,\)"),
+        (
+            lambda: Tensor([True]).where(Tensor.ones(2), Tensor.ones(3)),
+            ValueError,
+            r"where: .*\(2,\) and \(3,\)",
+        ),
         (lambda: Tensor.ones(2, 3) @ Tensor.ones(2, 3), ValueError, r"matmul: .*\(2, 3\) and \(2, 3\)"),
         (lambda: Tensor([[1, 2], [3]]), ValueError, "lengths 1 and 2"),
         (lambda: Tensor.ones(2).sum(1), IndexError, r"sum: .*axis in \[-1, 0\] for 1 dimensions, got 1"),

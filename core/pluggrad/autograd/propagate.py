@@ -15,8 +15,8 @@ from pluggrad.ir.walk import toposort
 class Trace:
     """What a root depends on differentiably.
 
-    order: the nodes, sources before users. leaves: the nodes that stand for a user's tensor. detached: some path ended
-    at a DETACH. cut: some stored value had its history dropped for its depth.
+    order: the nodes, sources before users. leaves: the nodes that stand for a user's tensor. detached: some
+    path ended at a DETACH. cut: some stored value had its history dropped for its depth.
     """
 
     order: list[Node]
@@ -50,7 +50,8 @@ def trace(root: Node) -> Trace:
 
 
 def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[Node, Node]:
-    """The gradient at each of `targets`, given `seed` at the last node of `order`; targets without one are absent.
+    """The gradient at each of `targets`, given `seed` at the last node of `order`; targets without one are
+    absent.
 
     Only nodes on a path to a target are visited, so that nothing is built in vain.
     """

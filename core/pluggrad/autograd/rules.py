@@ -1,11 +1,12 @@
 """One row per primitive: how a gradient passes from a node to each of its sources.
 
-A row holds one rule for each source, `(gradient of the node, the node) -> gradient of that source`, or None where
-nothing passes (a condition, a key). Rules build ordinary graph nodes, so gradients of gradients come free. A primitive
-without a row is piecewise constant (FLOOR, comparisons) or carries no floats: its gradient is zero and nothing is built.
+A row holds one rule for each source, `(gradient of the node, the node) -> gradient of that source`, or None
+where nothing passes (a condition, a key). Rules build ordinary graph nodes, so gradients of gradients come
+free. A primitive without a row is piecewise constant (FLOOR, comparisons) or carries no floats: its gradient
+is zero and nothing is built.
 
-Conventions at kinks: |x| and sign have gradient 0 at 0; max and min, of two operands or over an axis, split evenly
-between equals; x**0 has gradient 0; 0**y has gradient 0 with respect to y for y >= 0.
+Conventions at kinks: |x| and sign have gradient 0 at 0; max and min, of two operands or over an axis, split
+evenly between equals; x**0 has gradient 0; 0**y has gradient 0 with respect to y for y >= 0.
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from pluggrad.ir.node import Node, Op
 Rule = Callable[[Node, Node], Node]
 
 
-# ---- arithmetic that leaves out what is exact without computing ------------------------------------------------------
+# ---- arithmetic that leaves out what is exact without computing --------------------------------------------
 def _number(x: Node) -> float | None:
     """The value of a float constant that no host value stands behind."""
     return float(x.arg.python) if x.op is ops.CONST and x.arg.source is None else None
@@ -61,11 +62,13 @@ def _zero_unless(condition: Node, x: Node) -> Node:
     return build.where(condition, x, _constant(0.0, x))
 
 
-# ---- elementwise -----------------------------------------------------------------------------------------------------
+# ---- elementwise -------------------------------------------------------------------------------------------
 def _abs(g: Node, n: Node) -> Node:
     x = n.src[0]
     zero = _constant(0.0, x)
-    return build.where(build.binary(ops.LT, zero, x), g, _zero_unless(build.binary(ops.LT, x, zero), _negative(g)))
+    return build.where(
+        build.binary(ops.LT, zero, x), g, _zero_unless(build.binary(ops.LT, x, zero), _negative(g))
+    )
 
 
 def _recip(g: Node, n: Node) -> Node:
@@ -107,7 +110,7 @@ def _choice(op: Op, mine: int) -> Rule:
     return rule
 
 
-# ---- reductions ------------------------------------------------------------------------------------------------------
+# ---- reductions --------------------------------------------------------------------------------------------
 def _restored(x: Node, n: Node) -> Node:
     """`x`, shaped like the reduction `n`, repeated along the axes that `n` removed."""
     source = n.src[0]
@@ -123,7 +126,9 @@ def _extreme(g: Node, n: Node) -> Node:
 
 
 def _product(g: Node, n: Node) -> Node:
-    """The product taken in pairs, halves at a time, and differentiated: right with zeros, at any order, in O(n)."""
+    """The product taken in pairs, halves at a time, and differentiated: right with zeros, at any order, in
+    O(n).
+    """
     x, axes = n.src[0], n.arg
     order = (*[axis for axis in range(len(x.shape)) if axis not in axes], *axes)
     moved = build.permute(x, order)
@@ -137,7 +142,9 @@ def _product(g: Node, n: Node) -> Node:
         half = left.shape[-1]
         paired, single = _window(gradient, 0, half), _window(gradient, half, rest.shape[-1])
         gradient = _joined(_joined(_times(paired, right), _times(paired, left)), single)
-    return build.permute(build.reshape(gradient, moved.shape), tuple([order.index(axis) for axis in range(len(order))]))
+    return build.permute(
+        build.reshape(gradient, moved.shape), tuple([order.index(axis) for axis in range(len(order))])
+    )
 
 
 def _window(x: Node, start: int, size: int) -> Node:
@@ -156,7 +163,7 @@ def _joined(x: Node, y: Node) -> Node:
     return add(build.pad(x, (*rest, (0, y.shape[-1]))), build.pad(y, (*rest, (x.shape[-1], 0))))
 
 
-# ---- movement and writing --------------------------------------------------------------------------------------------
+# ---- movement and writing ----------------------------------------------------------------------------------
 def _expand(g: Node, n: Node) -> Node:
     source = n.src[0]
     axes = tuple([axis for axis, dim in enumerate(source.shape) if dim != n.shape[axis]])
@@ -176,7 +183,9 @@ def _slice(g: Node, n: Node) -> Node:
 
 
 def _pad(g: Node, n: Node) -> Node:
-    return build.slice(g, tuple([(before, dim, 1) for dim, (before, _) in zip(n.src[0].shape, n.arg, strict=True)]))
+    return build.slice(
+        g, tuple([(before, dim, 1) for dim, (before, _) in zip(n.src[0].shape, n.arg, strict=True)])
+    )
 
 
 def _update_base(g: Node, n: Node) -> Node:
@@ -204,7 +213,10 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.SUB: (_same, lambda g, n: _negative(g)),
     ops.MUL: (lambda g, n: _times(g, n.src[1]), lambda g, n: _times(g, n.src[0])),
     ops.DIV: (lambda g, n: _over(g, n.src[1]), lambda g, n: _negative(_over(_times(g, n), n.src[1]))),
-    ops.MOD: (_same, lambda g, n: _negative(_times(g, build.unary(ops.FLOOR, build.binary(ops.DIV, *n.src))))),
+    ops.MOD: (
+        _same,
+        lambda g, n: _negative(_times(g, build.unary(ops.FLOOR, build.binary(ops.DIV, *n.src)))),
+    ),
     ops.POW: (_pow_base, _pow_exponent),
     ops.MAX: (_choice(ops.MAX, 0), _choice(ops.MAX, 1)),
     ops.MIN: (_choice(ops.MIN, 0), _choice(ops.MIN, 1)),

@@ -1,7 +1,8 @@
 """What every Tensor is: a handle to a graph node, and perhaps a view of another handle.
 
-A view is a base handle and the movement steps from it. Its node is composed from the base's present node, so a write
-to the base, or through any view of it, is seen by all; graphs built before keep the nodes, and so the values, they have.
+A view is a base handle and the movement steps from it. Its node is composed from the base's present node, so
+a write to the base, or through any view of it, is seen by all; graphs built before keep the nodes, and so the
+values, they have.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pluggrad import dtypes, runtime
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, GradientError, ValueRangeError
-from pluggrad.graph import build, ops
+from pluggrad.graph import build
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.scalar import HostRead
 from pluggrad.graph.types import Shape
@@ -31,7 +32,8 @@ _DETACH = ("detach", None)
 class TensorBase(Handle):
     """Construction, operands, views and writing: what the method families build on."""
 
-    # _node: the node, for a view as composed from _seen, the base's node then. _steps: a chain (previous, name, arg)
+    # _node: the node, for a view as composed from _seen, the base's node then. _steps: a chain (previous,
+    # name, arg)
     __slots__ = ("_node", "_base", "_steps", "_seen", "_identity", "_grad")
     _node: Any  # a Node; None only while another thread realizes it
     _base: TensorBase | None
@@ -44,7 +46,7 @@ class TensorBase(Handle):
     __array_ufunc__ = None  # `array + tensor` is the tensor's business
     __array_priority__ = 1000
 
-    # ---- making ------------------------------------------------------------------------------------------------------
+    # ---- making --------------------------------------------------------------------------------------------
     @classmethod
     def _of(cls, node: Node) -> Self:
         """A tensor of its own around a finished node."""
@@ -92,7 +94,9 @@ class TensorBase(Handle):
         self._node = node
 
     @classmethod
-    def _from_data(cls, data: Any, dtype: DType | None, device: DeviceId, requires_grad: bool | None = None) -> Self:
+    def _from_data(
+        cls, data: Any, dtype: DType | None, device: DeviceId, requires_grad: bool | None = None
+    ) -> Self:
         made = _create(cls)
         made._load(data, dtype, device, requires_grad)
         return made
@@ -111,7 +115,7 @@ class TensorBase(Handle):
         self._node = runtime.upload(array, found, device, self._identity)
         self._node.arg.owner = ref(self)  # a captured function looks the data up through their tensor
 
-    # ---- the node ----------------------------------------------------------------------------------------------------
+    # ---- the node ------------------------------------------------------------------------------------------
     @property
     def node(self) -> Node:
         """The graph node of the present value."""
@@ -173,7 +177,7 @@ class TensorBase(Handle):
         """Number of axes."""
         return len(self.node.type.shape)
 
-    # ---- operands ----------------------------------------------------------------------------------------------------
+    # ---- operands ------------------------------------------------------------------------------------------
     def _pair(self, other: object, op: str) -> tuple[Node, Node]:
         """Both operands as nodes. A Python scalar is weak and becomes a constant of this tensor's shape."""
         x = self.node
@@ -191,7 +195,9 @@ class TensorBase(Handle):
         try:
             return self._from_data(other, None, self.node.device, requires_grad=False).node
         except DTypeError as error:
-            raise DTypeError(op=op, expected="a tensor, a number or an array", got=type(other).__name__) from error
+            raise DTypeError(
+                op=op, expected="a tensor, a number or an array", got=type(other).__name__
+            ) from error
 
     def _operand(self, other: object, op: str) -> Node:
         return self._pair(other, op)[1]
@@ -207,12 +213,12 @@ class TensorBase(Handle):
             x = build.cast(x, dtypes.default_float)
         return self._new(build.unary(op, x))
 
-    # ---- writing -----------------------------------------------------------------------------------------------------
+    # ---- writing -------------------------------------------------------------------------------------------
     def _write(self, value: Node, steps: Sequence[build.Step] = (), *, as_leaf: bool = False) -> None:
         """Write `value` at `steps` of this tensor: its base, and so every view of it, takes a new version.
 
-        The gradient flows to `value` and to what was not overwritten, except where the tensor is a leaf that must
-        stay one: a marked one, one written under `no_grad`, or `as_leaf`. Then it becomes a leaf anew.
+        The gradient flows to `value` and to what was not overwritten, except where the tensor is a leaf that
+        must stay one: a marked one, one written under `no_grad`, or `as_leaf`. Then it becomes a leaf anew.
         """
         base: TensorBase = self if self._base is None else self._base
         path = (*self._path(), *steps)

@@ -13,14 +13,16 @@ from pluggrad.errors import DTypeError, ShapeError
 
 Array = npt.NDArray[Any]
 
-_PYTHON = frozenset({bool, int, float, list, tuple, range})  # NumPy's float64 is a float, but brings its own dtype
+_PYTHON = frozenset(
+    {bool, int, float, list, tuple, range}
+)  # NumPy's float64 is a float, but brings its own dtype
 
 
 def to_array(data: Any, dtype: DType | None = None) -> tuple[Array, DType]:
     """`data` as an array in the storage of `dtype`, and that dtype.
 
-    Without one, NumPy data keep their dtype, Python data take bool, the default int (int64 where a number needs it) or
-    the default float. ShapeError for ragged lists; DTypeError for what holds no numbers.
+    Without one, NumPy data keep their dtype, Python data take bool, the default int (int64 where a number
+    needs it) or the default float. ShapeError for ragged lists; DTypeError for what holds no numbers.
     """
     array = _read(data)
     found = dtypes.to_dtype(dtype) if dtype is not None else _natural(array, type(data) in _PYTHON)
@@ -41,8 +43,11 @@ def _read(data: Any) -> Array:
 
 
 def _described(data: Any, array: Array) -> str:
-    return f"{type(data).__name__} of dtype {array.dtype}" if isinstance(data, (list, tuple, np.ndarray)) else (
-        type(data).__name__)
+    return (
+        f"{type(data).__name__} of dtype {array.dtype}"
+        if isinstance(data, (list, tuple, np.ndarray))
+        else (type(data).__name__)
+    )
 
 
 def _ragged(data: Any, where: str = "") -> str:
@@ -66,7 +71,11 @@ def _natural(array: Array, python: bool) -> DType:
     if not python:
         return dtypes.to_dtype(array.dtype)
     if array.dtype.kind == "f":
-        return dtypes.default_float if array.dtype == np.float64 or array.size == 0 else dtypes.to_dtype(array.dtype)
+        return (
+            dtypes.default_float
+            if array.dtype == np.float64 or array.size == 0
+            else dtypes.to_dtype(array.dtype)
+        )
     if array.dtype == np.int64:
         default = dtypes.default_int
         fits = array.size == 0 or (default.min <= array.min() and array.max() <= default.max)

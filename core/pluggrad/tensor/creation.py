@@ -1,4 +1,6 @@
-"""Tensors from nothing. Each float one is a leaf with an identity of its own, although values of constants are shared."""
+"""Tensors from nothing. Each float one is a leaf with an identity of its own, although values of constants
+are shared.
+"""
 from __future__ import annotations
 
 import math
@@ -14,7 +16,9 @@ from pluggrad.tensor.linalg import LinearAlgebra
 
 
 class Creation(LinearAlgebra):
-    """Constant tensors and sequences. `device` None is the default device, `requires_grad` True marks a parameter."""
+    """Constant tensors and sequences. `device` None is the default device, `requires_grad` True marks a
+    parameter.
+    """
 
     __slots__ = ()
 
@@ -27,19 +31,25 @@ class Creation(LinearAlgebra):
         return cls._made(build.const(fill_value, found, place(device), sizes), requires_grad)
 
     @classmethod
-    def zeros(cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None) -> Self:
+    def zeros(
+        cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None
+    ) -> Self:
         """Zeros, of the default float unless `dtype` says otherwise: `zeros(2, 3)` or `zeros((2, 3))`."""
         found = dtypes.default_float if dtype is None else dtype
         return cls.full(flatten_shape("zeros", shape), 0, found, device, requires_grad)
 
     @classmethod
-    def ones(cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None) -> Self:
+    def ones(
+        cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None
+    ) -> Self:
         """Ones, of the default float unless `dtype` says otherwise."""
         found = dtypes.default_float if dtype is None else dtype
         return cls.full(flatten_shape("ones", shape), 1, found, device, requires_grad)
 
     @classmethod
-    def empty(cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None) -> Self:
+    def empty(
+        cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None
+    ) -> Self:
         """A tensor to be written later; it reads as zeros until then."""
         return cls.zeros(*shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
@@ -66,15 +76,28 @@ class Creation(LinearAlgebra):
         return self.full_like(0, dtype, device)
 
     @classmethod
-    def arange(cls, start: float, stop: float | None = None, step: float = 1, dtype: Any = None, device: Any = None,
-               requires_grad: bool | None = None) -> Self:
+    def arange(
+        cls,
+        start: float,
+        stop: float | None = None,
+        step: float = 1,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool | None = None,
+    ) -> Self:
         """start, start + step, ... before `stop`; of one argument: from 0. Integers give the default int."""
         if stop is None:
             start, stop = 0, start
         if step == 0:
             raise ValueRangeError(op="arange", expected="a step other than 0", got="0")
         whole = all(isinstance(number, int) for number in (start, stop, step))
-        found = dtypes.to_dtype(dtype) if dtype is not None else dtypes.default_int if whole else dtypes.default_float
+        found = (
+            dtypes.to_dtype(dtype)
+            if dtype is not None
+            else dtypes.default_int
+            if whole
+            else dtypes.default_float
+        )
         count = max(math.ceil((stop - start) / step), 0)
         return cls._sequence(count, start, step, found, device, requires_grad)
 
@@ -88,8 +111,16 @@ class Creation(LinearAlgebra):
         return cls._sequence(steps, start, (stop - start) / max(steps - 1, 1), found, device, requires_grad)
 
     @classmethod
-    def logspace(cls, start: float, stop: float, steps: int, base: float = 10.0, dtype: Any = None, device: Any = None,
-                 requires_grad: bool | None = None) -> Self:
+    def logspace(
+        cls,
+        start: float,
+        stop: float,
+        steps: int,
+        base: float = 10.0,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool | None = None,
+    ) -> Self:
         """`base` to the powers of `linspace(start, stop, steps)`."""
         exponents = cls.linspace(start, stop, steps, dtype, device).node
         found = build.const(base, exponents.dtype, exponents.device, exponents.shape)
@@ -100,10 +131,14 @@ class Creation(LinearAlgebra):
                   requires_grad: bool | None) -> Self:
         where = place(device)
         fractional = not (isinstance(start, int) and isinstance(step, int))
-        working = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32 if fractional else dtypes.int64
+        working = (
+            dtypes.float64 if dtype is dtypes.float64 else dtypes.float32 if fractional else dtypes.int64
+        )
         if not fractional and dtype.is_int and dtype.itemsize >= 4:
             working = dtype
-        node = build.cast(build.iota(count, dtypes.int64 if working is dtypes.int64 else dtypes.int32, where), working)
+        node = build.cast(
+            build.iota(count, dtypes.int64 if working is dtypes.int64 else dtypes.int32, where), working
+        )
         if step != 1:
             node = build.binary(ops.MUL, node, build.const(step, working, where, (count,)))
         if start != 0:
@@ -122,7 +157,9 @@ class Creation(LinearAlgebra):
         return cls._made(build.cast(equal, found), requires_grad)
 
     def one_hot(self, num_classes: int) -> Self:
-        """int32: a new last axis of `num_classes` with 1 at the place each integer names; zeros where out of range."""
+        """int32: a new last axis of `num_classes` with 1 at the place each integer names; zeros where out of
+        range.
+        """
         return self._one_hot(num_classes).cast(dtypes.int32)
 
     def _one_hot(self, num_classes: int) -> Self:

@@ -20,7 +20,7 @@ class Data(Losses):
 
     __slots__ = ()
 
-    # ---- reading: computes the value and never cuts history ----------------------------------------------------------
+    # ---- reading: computes the value and never cuts history ------------------------------------------------
     def numpy(self) -> npt.NDArray[Any]:
         """The values as a new NumPy array, row-major; bfloat16, which NumPy lacks, as float32."""
         return from_storage(runtime.fetch(self), self.node.dtype)
@@ -69,7 +69,7 @@ class Data(Losses):
         array = None if runtime.capturing() else self.numpy()
         return tensor_text(array, node.shape, node.dtype, device)
 
-    # ---- facts -------------------------------------------------------------------------------------------------------
+    # ---- facts ---------------------------------------------------------------------------------------------
     def numel(self) -> int:
         """Number of elements."""
         return self.node.type.size  # type: ignore[no-any-return]
@@ -90,9 +90,10 @@ class Data(Losses):
         """True for float dtypes, bfloat16 among them."""
         return self.dtype.is_float
 
-    # ---- storing and copying -----------------------------------------------------------------------------------------
+    # ---- storing and copying -------------------------------------------------------------------------------
     def realize(self, *lst: TensorBase) -> Self:
-        """Compute and store this tensor and those given, all in one; a view stores its base. Returns itself."""
+        """Compute and store this tensor and those given, all in one; a view stores its base. Returns itself.
+        """
         tensors: list[TensorBase] = [self, *lst]
         runtime.realize([t if t._base is None else t._base for t in tensors])
         for tensor in tensors:
@@ -122,7 +123,9 @@ class Data(Losses):
         return self if where == self.node.device else self._new(build.copy(self.node, where))
 
     def to_(self, device: Any) -> Self:
-        """Move this tensor itself to another device. A leaf stays a leaf, with a gradient of its own from now on."""
+        """Move this tensor itself to another device. A leaf stays a leaf, with a gradient of its own from now
+        on.
+        """
         where = place(device)
         if where != self.node.device:
             self.replace(self.to(where))
@@ -146,7 +149,7 @@ class Data(Losses):
             self._releaf(build.detach(node))
         return self
 
-    # ---- copies of the object ----------------------------------------------------------------------------------------
+    # ---- copies of the object ------------------------------------------------------------------------------
     def __reduce__(self) -> tuple[Any, ...]:
         node = self.node
         return _restored, (type(self), runtime.fetch(self), node.dtype, self.device, self._flag())
@@ -171,7 +174,9 @@ class Data(Losses):
         return cls._from_data(np.from_dlpack(x), None, place(None))
 
 
-def _restored(cls: type[Data], array: npt.NDArray[Any], dtype: dtypes.DType, device: str, flag: bool | None) -> Data:
+def _restored(
+    cls: type[Data], array: npt.NDArray[Any], dtype: dtypes.DType, device: str, flag: bool | None
+) -> Data:
     made = cls._of(build.const(0, dtype, place(device), array.shape))
     node = runtime.upload(array, dtype, place(device))
     made._become_leaf(node, flag)

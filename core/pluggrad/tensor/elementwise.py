@@ -1,8 +1,8 @@
 """Arithmetic, comparisons, bits, and the operators that spell them.
 
-A second operand is a tensor on the same device, a Python number (weak: it takes the tensor's dtype where its kind
-allows) or anything that NumPy reads as an array. Dtypes promote, shapes broadcast; ShapeError, DTypeError or MixedDevices
-say what did not fit. Methods with `reverse=True` swap the operands.
+A second operand is a tensor on the same device, a Python number (weak: it takes the tensor's dtype where its
+kind allows) or anything that NumPy reads as an array. Dtypes promote, shapes broadcast; ShapeError,
+DTypeError or MixedDevices say what did not fit. Methods with `reverse=True` swap the operands.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Elementwise(TensorBase):
 
     __slots__ = ()
 
-    # ---- arithmetic --------------------------------------------------------------------------------------------------
+    # ---- arithmetic ----------------------------------------------------------------------------------------
     def add(self, x: Any, reverse: bool = False) -> Self:
         """Elementwise sum; of bools: or."""
         return self._binary(ops.ADD, x, reverse)
@@ -50,7 +50,8 @@ class Elementwise(TensorBase):
     def div(self, x: Any, reverse: bool = False, rounding_mode: str | None = None) -> Self:
         """Elementwise quotient, a float: integers divide in the default float.
 
-        rounding_mode: "floor" or "trunc" round it and keep the promoted dtype; integers divided by 0 then give 0.
+        rounding_mode: "floor" or "trunc" round it and keep the promoted dtype; integers divided by 0 then
+        give 0.
         """
         a, b = self._pair(x, "div")
         if reverse:
@@ -58,7 +59,9 @@ class Elementwise(TensorBase):
         if rounding_mode is None:
             return self._new(build.binary(ops.DIV, *_float_pair(a, b)))
         if rounding_mode not in ("floor", "trunc"):
-            raise ValueRangeError(op="div", expected="rounding_mode None, 'floor' or 'trunc'", got=repr(rounding_mode))
+            raise ValueRangeError(
+                op="div", expected="rounding_mode None, 'floor' or 'trunc'", got=repr(rounding_mode)
+            )
         if rounding_mode == "floor":
             return self._new(_floor_divided(a, b))
         return self._new(_truncated_division(a, b))
@@ -84,7 +87,9 @@ class Elementwise(TensorBase):
         return self.mod(x)
 
     def pow(self, x: Any, reverse: bool = False) -> Self:
-        """`self ** x`. Small whole exponents multiply, 0.5 takes the square root; integers to a negative power give 0."""
+        """`self ** x`. Small whole exponents multiply, 0.5 takes the square root; integers to a negative
+        power give 0.
+        """
         if not reverse and isinstance(x, (int, float)):
             quick = _constant_power(self.node, x)
             if quick is not None:
@@ -106,7 +111,7 @@ class Elementwise(TensorBase):
         x = self.node
         return self._new(build.unary(ops.NOT if x.type.dtype.kind == "b" else ops.NEG, x))
 
-    # ---- bits --------------------------------------------------------------------------------------------------------
+    # ---- bits ----------------------------------------------------------------------------------------------
     def bitwise_and(self, x: Any, reverse: bool = False) -> Self:
         """Bitwise and of integers, logical of bools; DTypeError for floats."""
         return self._binary(ops.AND, x, reverse)
@@ -128,7 +133,8 @@ class Elementwise(TensorBase):
         return self._binary(ops.SHL, x, reverse)
 
     def rshift(self, x: Any, reverse: bool = False) -> Self:
-        """`self >> x`, integers, keeping the sign; the sign or 0 where x is negative or at least the width."""
+        """`self >> x`, integers, keeping the sign; the sign or 0 where x is negative or at least the width.
+        """
         return self._binary(ops.SHR, x, reverse)
 
     def logical_not(self) -> Self:
@@ -136,7 +142,7 @@ class Elementwise(TensorBase):
         x = self.node
         return self._new(build.binary(ops.EQ, x, build.const(0, x.dtype, x.device, x.shape)))
 
-    # ---- comparisons, all bool ---------------------------------------------------------------------------------------
+    # ---- comparisons, all bool -----------------------------------------------------------------------------
     def eq(self, x: Any) -> Self:
         """Elementwise equality, bool; false where either is NaN."""
         return self._compare(ops.EQ, x)
@@ -166,7 +172,7 @@ class Elementwise(TensorBase):
             b = self._from_data(y, None, condition.device, False).node
         return self._new(build.where(condition, a, b))
 
-    # ---- operators ---------------------------------------------------------------------------------------------------
+    # ---- operators -----------------------------------------------------------------------------------------
     def __add__(self, x: Any) -> Self:
         return self._binary(ops.ADD, x)
 
@@ -277,7 +283,7 @@ class Elementwise(TensorBase):
 
     __hash__ = object.__hash__
 
-    # ---- in place ----------------------------------------------------------------------------------------------------
+    # ---- in place ------------------------------------------------------------------------------------------
     def _replaced_by(self, result: TensorBase) -> Self:
         self._write(result.node)
         return self
@@ -293,7 +299,9 @@ class Elementwise(TensorBase):
 
     def __itruediv__(self, x: Any) -> Self:
         if not self.dtype.is_float:
-            raise DTypeError(op="/=", expected="a float tensor to hold the quotient", got=self.dtype.name, hint="use //=")
+            raise DTypeError(
+                op="/=", expected="a float tensor to hold the quotient", got=self.dtype.name, hint="use //="
+            )
         return self._replaced_by(self.div(x))
 
     def __ifloordiv__(self, x: Any) -> Self:
@@ -345,7 +353,12 @@ def _constant_power(x: Node, exponent: int | float) -> Node | None:
     if exponent == 0.5 and is_float:
         return build.unary(ops.SQRT, x)
     whole = int(exponent) if exponent == exponent and abs(exponent) <= _LARGEST_UNROLLED_POWER else None
-    if whole is None or whole != exponent or (isinstance(exponent, float) and not is_float) or x.dtype.kind == "b":
+    if (
+        whole is None
+        or whole != exponent
+        or (isinstance(exponent, float) and not is_float)
+        or x.dtype.kind == "b"
+    ):
         return None
     if whole == 0:
         return build.const(1, x.dtype, x.device, x.shape)
@@ -367,10 +380,15 @@ def _repeated_product(x: Node, count: int) -> Node:
 
 
 def _compared_with_number(op: Op, x: Node, number: int | float, number_first: bool = False) -> Node:
-    """Integers against a Python number by value: one that the dtype cannot hold has a known answer everywhere."""
+    """Integers against a Python number by value: one that the dtype cannot hold has a known answer
+    everywhere.
+    """
     dtype = x.dtype
     if isinstance(number, float):
-        x, y = build.cast(x, dtypes.default_float), build.const(number, dtypes.default_float, x.device, x.shape)
+        x, y = (
+            build.cast(x, dtypes.default_float),
+            build.const(number, dtypes.default_float, x.device, x.shape),
+        )
     elif dtype.min <= number <= dtype.max:
         y = build.const(number, dtype, x.device, x.shape)
     else:

@@ -34,7 +34,9 @@ class Functional(Random):
         return (shifted - shifted.exp().sum(axis, keepdim=True).log())._narrow(x)
 
     def _shifted(self, op: str, axis: int | Sequence[int], dtype: Any) -> tuple[Self, Self]:
-        """The input in `dtype`, and in float32 at least, less its maximum, which is a constant to the gradient."""
+        """The input in `dtype`, and in float32 at least, less its maximum, which is a constant to the
+        gradient.
+        """
         x = self if dtype is None else self.cast(dtype)
         wide = x._wide()
         return x, wide - wide.max(axis, keepdim=True)._detached() if self._count(op, axis) else wide
@@ -68,7 +70,9 @@ class Functional(Random):
         return (centered * (variance + eps).rsqrt())._narrow(self)
 
     def dropout(self, p: float = 0.5) -> Self:
-        """While `Tensor.training`: zeros with probability `p`, the rest divided by 1 - p. Else the tensor as it is."""
+        """While `Tensor.training`: zeros with probability `p`, the rest divided by 1 - p. Else the tensor as
+        it is.
+        """
         if not 0 <= p <= 1:
             raise ValueRangeError(op="dropout", expected="a probability in [0, 1]", got=str(p))
         if not type(self).training or p == 0:

@@ -18,7 +18,7 @@ class _Mode(threading.local):
 mode: Final = _Mode()
 
 
-class no_grad:  # noqa: N801 - the name everyone knows
+class no_grad:
     """Results keep no history: `with no_grad():` or `@no_grad()`. Applies to the thread that enters it."""
 
     __slots__ = ("_before",)
@@ -31,7 +31,9 @@ class no_grad:  # noqa: N801 - the name everyone knows
         mode.enabled = False
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         mode.enabled = self._before.pop()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:

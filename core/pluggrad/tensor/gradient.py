@@ -28,9 +28,12 @@ class Differentiable(Data):
         """The gradient that `backward` has added up here, or None. Assign None to reset."""
         if self._grad is _LEFT_OUT:
             self._grad = None
-            warnings.warn("this tensor got no gradient because the graph holds tensors that are marked as parameters, "
-                          "and then only those get one. Call requires_grad_() on it before, or use loss.gradient(x)",
-                          PluggradWarning, stacklevel=2)
+            warnings.warn(
+                "this tensor got no gradient because the graph holds tensors that are marked as parameters, "
+                "and then only those get one. Call requires_grad_() on it before, or use loss.gradient(x)",
+                PluggradWarning,
+                stacklevel=2,
+            )
         return self._grad  # type: ignore[no-any-return]
 
     @grad.setter
@@ -58,9 +61,11 @@ class Differentiable(Data):
         return self.requires_grad_(is_param)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Mark as a parameter, also in graphs that hold it already; False: no leaf at all any more. Returns itself.
+        """Mark as a parameter, also in graphs that hold it already; False: no leaf at all any more. Returns
+        itself.
 
-        A computed tensor becomes a leaf here, and a view a tensor of its own. GradientError unless the dtype is float.
+        A computed tensor becomes a leaf here, and a view a tensor of its own. GradientError unless the dtype
+        is float.
         """
         if not requires_grad:
             if self._identity is not None:
@@ -76,11 +81,12 @@ class Differentiable(Data):
         return self
 
     def backward(self, gradient: Any = None) -> Self:
-        """Add the gradient of this scalar to `.grad` of the tensors that it was computed from. Returns itself.
+        """Add the gradient of this scalar to `.grad` of the tensors that it was computed from. Returns
+        itself.
 
-        Those are the marked tensors (`requires_grad=True`); if the graph holds none, every float tensor that the user
-        made. gradient: the gradient at this tensor, needed unless it is one element. GradientError with the reason if
-        nothing gets a gradient.
+        Those are the marked tensors (`requires_grad=True`); if the graph holds none, every float tensor that
+        the user made. gradient: the gradient at this tensor, needed unless it is one element. GradientError
+        with the reason if nothing gets a gradient.
         """
         root = self.node
         seed = self._seed("backward", gradient)
@@ -103,10 +109,11 @@ class Differentiable(Data):
         return self
 
     def gradient(self, *targets: Self, gradient: Any = None) -> list[Self]:
-        """The gradients of this scalar with respect to `targets`, which may be any tensors it was computed from.
+        """The gradients of this scalar with respect to `targets`, which may be any tensors it was computed
+        from.
 
-        Changes no `.grad`, and can be differentiated again. gradient: as in `backward`. GradientError if this tensor
-        does not depend on a target.
+        Changes no `.grad`, and can be differentiated again. gradient: as in `backward`. GradientError if this
+        tensor does not depend on a target.
         """
         root = self.node
         seed = self._seed("gradient", gradient)
@@ -130,8 +137,12 @@ class Differentiable(Data):
             raise GradientError(op=op, expected="a float tensor", got=root.dtype.name)
         if gradient is None:
             if root.type.size != 1:
-                raise GradientError(op=op, expected="a scalar, or a gradient for every element", got=f"shape {root.shape}",
-                                    hint=f"Reduce it, as in x.sum().{op}(), or pass gradient=")
+                raise GradientError(
+                    op=op,
+                    expected="a scalar, or a gradient for every element",
+                    got=f"shape {root.shape}",
+                    hint=f"Reduce it, as in x.sum().{op}(), or pass gradient=",
+                )
             return build.const(1.0, root.dtype, root.device, root.shape)
         seed = build.cast(self._operand(gradient, op), root.dtype)
         if seed.shape != root.shape:
@@ -147,7 +158,9 @@ def _note_left_out(identities: set[Identity]) -> None:
 
 
 def _places(found: Trace, target: Differentiable) -> list[Node]:
-    """The nodes that stand for a tensor in a graph: its leaves, or the node it holds, or what that was computed from."""
+    """The nodes that stand for a tensor in a graph: its leaves, or the node it holds, or what that was
+    computed from.
+    """
     identity = target._identity
     if identity is not None:
         return [node for node, leaf in found.leaves.items() if leaf is identity]
@@ -159,8 +172,10 @@ def _places(found: Trace, target: Differentiable) -> list[Node]:
 
 def _reason(root: Node, found: Trace) -> str:
     if found.cut:
-        return ("its history was dropped because it was longer than the setting HISTORY_LIMIT allows: raise that, or "
-                "mark what you differentiate with requires_grad_()")
+        return (
+            "its history was dropped because it was longer than the setting HISTORY_LIMIT allows: raise that, or "
+            "mark what you differentiate with requires_grad_()"
+        )
     if found.detached:
         return "its history ends where no_grad() was in force or detach() was called"
     if found.leaves:
@@ -171,7 +186,9 @@ def _reason(root: Node, found: Trace) -> str:
 
 
 def _nothing_to_differentiate(op: str, root: Node, found: Trace) -> GradientError:
-    return GradientError(f"{op}: nothing to differentiate: no tensor can take a gradient, {_reason(root, found)}", op=op)
+    return GradientError(
+        f"{op}: nothing to differentiate: no tensor can take a gradient, {_reason(root, found)}", op=op
+    )
 
 
 def _independent(position: int, root: Node, found: Trace) -> GradientError:

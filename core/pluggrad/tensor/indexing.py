@@ -73,8 +73,11 @@ def _position(part: Any, axis: int, dim: int) -> int:
                                hint="Indexing by tensors, lists and masks is not supported")
     position = index(part)
     if not -dim <= position < dim:
-        raise TensorIndexError(op="index", expected=f"an index in [{-dim}, {dim - 1}] on axis {axis} of size {dim}",
-                               got=str(position))
+        raise TensorIndexError(
+            op="index",
+            expected=f"an index in [{-dim}, {dim - 1}] on axis {axis} of size {dim}",
+            got=str(position),
+        )
     return position + dim if position < 0 else position
 
 

@@ -14,7 +14,9 @@ from pluggrad.tensor.indexing import Indexing
 
 
 def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
-    """(..., m, k) @ (..., k, n): one broadcast product and one sum. One axis counts as a row of `a`, a column of `b`."""
+    """(..., m, k) @ (..., k, n): one broadcast product and one sum. One axis counts as a row of `a`, a column
+    of `b`.
+    """
     build.same_device(op, a, b)
     if not a.shape or not b.shape or a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
         raise ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{a.shape} and {b.shape}")
@@ -42,9 +44,9 @@ class LinearAlgebra(Indexing):
     def dot(self, w: Any, dtype: Any = None) -> Self:
         """The product along the last axis of `self` and the second to last (or only) axis of `w`.
 
-        Shapes (..., m, k) and (..., k, n) give (..., m, n), leading axes broadcast; a 1-d operand is a row or a column
-        that disappears. Halves add up in float32, small integers in the default int; the result has the promoted dtype,
-        or `dtype`. ShapeError names both shapes.
+        Shapes (..., m, k) and (..., k, n) give (..., m, n), leading axes broadcast; a 1-d operand is a row or
+        a column that disappears. Halves add up in float32, small integers in the default int; the result has
+        the promoted dtype, or `dtype`. ShapeError names both shapes.
         """
         return self._product("dot", w, False, dtype)
 
@@ -54,8 +56,12 @@ class LinearAlgebra(Indexing):
 
     def _product(self, op: str, x: Any, reverse: bool, dtype: Any) -> Self:
         if isinstance(x, (int, float)):
-            raise ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{self.shape} and a number",
-                             hint="use * for a number")
+            raise ShapeError(
+                op=op,
+                expected="shapes (..., m, k) and (..., k, n)",
+                got=f"{self.shape} and a number",
+                hint="use * for a number",
+            )
         a, b = self._pair(x, op)
         if reverse:
             a, b = b, a
@@ -81,7 +87,9 @@ class LinearAlgebra(Indexing):
     def _ranked(self, op: str, x: Any, rank: int) -> Self:
         a, b = self.node, self._operand(x, op)
         if len(a.shape) != rank or len(b.shape) != rank:
-            raise ShapeError(op=op, expected=f"two tensors of {rank} dimensions", got=f"{a.shape} and {b.shape}")
+            raise ShapeError(
+                op=op, expected=f"two tensors of {rank} dimensions", got=f"{a.shape} and {b.shape}"
+            )
         return self._new(matmul_node(a, b, None, op))
 
     def outer(self, x: Any) -> Self:
@@ -106,7 +114,9 @@ class LinearAlgebra(Indexing):
         return self.diagonal().sum(-1)
 
     def tensordot(self, x: Any, axes: Any = 2) -> Self:
-        """NumPy's `tensordot`: sum over the last `axes` axes of `self` and the first of `x`, or over pairs of lists."""
+        """NumPy's `tensordot`: sum over the last `axes` axes of `self` and the first of `x`, or over pairs of
+        lists.
+        """
         a, b = self.node, self._operand(x, "tensordot")
         ranks = len(a.shape), len(b.shape)
         if isinstance(axes, int):
@@ -115,7 +125,9 @@ class LinearAlgebra(Indexing):
         left, right = [i % ranks[0] for i in left], [i % ranks[1] for i in right]
         summed = [a.shape[i] for i in left]
         if summed != [b.shape[i] for i in right]:
-            raise ShapeError(op="tensordot", expected="equal sizes on the summed axes", got=f"{a.shape} and {b.shape}")
+            raise ShapeError(
+                op="tensordot", expected="equal sizes on the summed axes", got=f"{a.shape} and {b.shape}"
+            )
         free_a = [i for i in range(ranks[0]) if i not in left]
         free_b = [i for i in range(ranks[1]) if i not in right]
         inner, rows, columns = math.prod(summed), [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]

@@ -19,7 +19,9 @@ class Losses(Functional):
 
     def _reduced(self, op: str, reduction: str) -> Self:
         if reduction not in _REDUCTIONS:
-            raise ValueRangeError(op=op, expected=f"reduction {', '.join(map(repr, _REDUCTIONS))}", got=repr(reduction))
+            raise ValueRangeError(
+                op=op, expected=f"reduction {', '.join(map(repr, _REDUCTIONS))}", got=repr(reduction)
+            )
         return self.mean() if reduction == "mean" else self.sum() if reduction == "sum" else self
 
     def _same_shape(self, op: str, Y: Any) -> Self:
@@ -55,16 +57,21 @@ class Losses(Functional):
         return (-loss)._reduced("binary_crossentropy", reduction)
 
     def binary_crossentropy_logits(self, Y: Any, reduction: str = "mean", pos_weight: Any = None) -> Self:
-        """`binary_crossentropy` of sigmoid(x), without taking it; `pos_weight` multiplies the term of y = 1."""
+        """`binary_crossentropy` of sigmoid(x), without taking it; `pos_weight` multiplies the term of y = 1.
+        """
         x, y = self._wide(), self._same_shape("binary_crossentropy_logits", Y)
         positive, negative = -x.logsigmoid(), -(-x).logsigmoid()
         weighted = positive if pos_weight is None else positive * pos_weight
         return (y * weighted + (1 - y) * negative)._reduced("binary_crossentropy_logits", reduction)
 
-    def nll_loss(self, Y: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean") -> Self:
-        """Negative log likelihood: `self` holds log probabilities with classes on axis 1 (axis 0 of a vector).
+    def nll_loss(
+        self, Y: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"
+    ) -> Self:
+        """Negative log likelihood: `self` holds log probabilities with classes on axis 1 (axis 0 of a
+        vector).
 
-        Y: integers, the shape without the class axis. weight: one for each class; a mean divides by their sum.
+        Y: integers, the shape without the class axis. weight: one for each class; a mean divides by their
+        sum.
         ignore_index: a label that does not count. A label that names no class does not count either.
         """
         labels = self._target("nll_loss", Y)
@@ -75,11 +82,15 @@ class Losses(Functional):
                       weight: Any = None, ignore_index: int | None = None) -> Self:
         """-sum(y log softmax(x)) over the classes, which are axis 1 (axis 0 of a vector).
 
-        Y: class numbers (integers, the shape without the class axis), or probabilities (floats of the same shape).
-        label_smoothing: this share of each target is spread over all classes. weight and ignore_index as in `nll_loss`.
+        Y: class numbers (integers, the shape without the class axis), or probabilities (floats of the same
+        shape).
+        label_smoothing: this share of each target is spread over all classes. weight and ignore_index as in
+        `nll_loss`.
         """
         if not 0 <= label_smoothing <= 1:
-            raise ValueRangeError(op="cross_entropy", expected="label_smoothing in [0, 1]", got=str(label_smoothing))
+            raise ValueRangeError(
+                op="cross_entropy", expected="label_smoothing in [0, 1]", got=str(label_smoothing)
+            )
         y, axis = self._target("cross_entropy", Y), min(1, self.ndim - 1)
         if y.shape == self.shape and y.dtype.is_float:
             return self._soft_cross_entropy(y, axis, reduction, label_smoothing, weight, ignore_index)
@@ -87,7 +98,9 @@ class Losses(Functional):
         chosen, weights = log._picked("cross_entropy", y, weight, ignore_index)
         loss = -chosen * weights
         if label_smoothing:
-            spread = log if weight is None else log * log._target("cross_entropy", weight)._along(axis, log.ndim)
+            spread = (
+                log if weight is None else log * log._target("cross_entropy", weight)._along(axis, log.ndim)
+            )
             counts = 1.0 if ignore_index is None else y.ne(ignore_index).cast(log.dtype)
             loss = loss * (1 - label_smoothing) - spread.mean(axis) * label_smoothing * counts
         return loss._weighted_mean("cross_entropy", weights, reduction)
@@ -106,7 +119,9 @@ class Losses(Functional):
 
     def sparse_categorical_crossentropy(self, Y: Any, ignore_index: int = -1, label_smoothing: float = 0.0,
                                         reduction: str = "mean") -> Self:
-        """`cross_entropy` of integer labels with the classes on the last axis; labels of `ignore_index` do not count."""
+        """`cross_entropy` of integer labels with the classes on the last axis; labels of `ignore_index` do
+        not count.
+        """
         y = self._target("sparse_categorical_crossentropy", Y)
         flat = self.reshape(-1, self.shape[-1]) if self.ndim > 2 else self
         loss = flat.cross_entropy(y.flatten() if self.ndim > 2 else y, reduction, label_smoothing,
@@ -120,8 +135,12 @@ class Losses(Functional):
         axis = min(1, self.ndim - 1)
         classes = self.shape[axis]
         if labels.shape != self.shape[:axis] + self.shape[axis + 1 :]:
-            raise ShapeError(op=op, expected=f"labels of shape {self.shape[:axis] + self.shape[axis + 1:]}, or "
-                             f"probabilities of shape {self.shape}", got=str(labels.shape))
+            raise ShapeError(
+                op=op,
+                expected=f"labels of shape {self.shape[:axis] + self.shape[axis + 1 :]}, or "
+                f"probabilities of shape {self.shape}",
+                got=str(labels.shape),
+            )
         if not labels.dtype.is_int:
             raise DTypeError(op=op, expected="integer labels", got=labels.dtype.name)
         hot = labels._one_hot(classes).movedim(-1, axis)

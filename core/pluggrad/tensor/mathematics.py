@@ -1,7 +1,7 @@
 """Elementwise functions of one tensor, and a few of two, as compositions of primitives.
 
-Unless said otherwise a float tensor keeps its dtype, and integers and bool give the default float; the shape stays.
-NaN stays NaN.
+Unless said otherwise a float tensor keeps its dtype, and integers and bool give the default float; the shape
+stays. NaN stays NaN.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Mathematics(Elementwise):
     def _detached(self) -> Self:
         return self._new(build.detach(self.node))
 
-    # ---- powers, exponentials, logarithms ----------------------------------------------------------------------------
+    # ---- powers, exponentials, logarithms ------------------------------------------------------------------
     def reciprocal(self) -> Self:
         """1 / x; of 0 an infinity with its sign."""
         return self._unary(ops.RECIP)
@@ -64,7 +64,9 @@ class Mathematics(Elementwise):
         # Kahan's correction; its gradient is zero, so `rough` alone carries the exact one
         usual = (rough.eq(0) | grown.eq(math.inf) | rough.eq(-1)).logical_not()
         exact = rough * x / usual.where(grown, math.e).log()
-        return rough + usual.where(exact, rough.eq(0).where(x, rough)).sub(rough)._finite_or_zero()._detached()
+        return (
+            rough + usual.where(exact, rough.eq(0).where(x, rough)).sub(rough)._finite_or_zero()._detached()
+        )
 
     def log(self) -> Self:
         """Natural logarithm; -inf at 0, NaN below."""
@@ -97,7 +99,7 @@ class Mathematics(Elementwise):
         shift = largest._finite_or_zero()._detached()
         return (x - shift).exp().add((y - shift).exp()).log() + shift
 
-    # ---- trigonometry ------------------------------------------------------------------------------------------------
+    # ---- trigonometry --------------------------------------------------------------------------------------
     def sin(self) -> Self:
         """Sine of radians; NaN at infinity."""
         return self._unary(ops.SIN)
@@ -113,8 +115,8 @@ class Mathematics(Elementwise):
     def atan(self) -> Self:
         """Arc tangent, in radians.
 
-        One Newton step from a rough value y: atan(x) = y + atan((x - tan y) / (1 + x tan y)), the last one by its series.
-        The rough value is a constant to the gradient, which the step gets exactly.
+        One Newton step from a rough value y: atan(x) = y + atan((x - tan y) / (1 + x tan y)), the last one by
+        its series. The rough value is a constant to the gradient, which the step gets exactly.
         """
         x = self._as_float().clip(-1e18, 1e18) if self.dtype is not dtypes.float16 else self
         size = x.abs()
@@ -190,7 +192,7 @@ class Mathematics(Elementwise):
         safe = scale.eq(0).where(1.0, scale)
         return ((x / safe).square() + (y / safe).square()).sqrt() * safe
 
-    # ---- rounding and signs; integers and bool stay as they are ------------------------------------------------------
+    # ---- rounding and signs; integers and bool stay as they are --------------------------------------------
     def abs(self) -> Self:
         """Absolute value, in the same dtype; gradient 0 at 0."""
         x = self.node
@@ -242,10 +244,10 @@ class Mathematics(Elementwise):
         negative = (y < 0) | (y.eq(0) & (y.reciprocal() < 0))
         return negative.where(-x.abs(), x.abs())
 
-    # ---- classification: bool ----------------------------------------------------------------------------------------
+    # ---- classification: bool ------------------------------------------------------------------------------
     def isnan(self) -> Self:
         """True where NaN."""
-        return self != self  # noqa: PLR0124 - only NaN differs from itself
+        return self != self
 
     def isinf(self, detect_positive: bool = True, detect_negative: bool = True) -> Self:
         """True where infinite."""
@@ -254,23 +256,35 @@ class Mathematics(Elementwise):
 
     def isfinite(self) -> Self:
         """True where neither infinite nor NaN."""
-        return self.abs() < math.inf if self.dtype.is_float else self == self  # noqa: PLR0124
+        return self.abs() < math.inf if self.dtype.is_float else self == self
 
     def isclose(self, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Self:
-        """True where |self - other| <= atol + rtol * |other|; equal infinities are close, NaN only with `equal_nan`."""
+        """True where |self - other| <= atol + rtol * |other|; equal infinities are close, NaN only with
+        `equal_nan`.
+        """
         x, y = (self._new(n) for n in self._pair(other, "isclose"))
         x, y = x._as_float(), y._as_float()
         close = (x.isfinite() & y.isfinite() & ((x - y).abs() <= y.abs() * rtol + atol)) | (x == y)
         return close | (x.isnan() & y.isnan()) if equal_nan else close
 
-    # ---- bounds and choices ------------------------------------------------------------------------------------------
+    # ---- bounds and choices --------------------------------------------------------------------------------
     def clamp(self, min_: Any = None, max_: Any = None) -> Self:
-        """Limit to [min_, max_], either may be None; `max_` wins where they cross. Gradient 1 at a numeric bound."""
+        """Limit to [min_, max_], either may be None; `max_` wins where they cross. Gradient 1 at a numeric
+        bound.
+        """
         result = self
         if min_ is not None:
-            result = (result < min_).where(min_, result) if isinstance(min_, (int, float)) else result.maximum(min_)
+            result = (
+                (result < min_).where(min_, result)
+                if isinstance(min_, (int, float))
+                else result.maximum(min_)
+            )
         if max_ is not None:
-            result = (result > max_).where(max_, result) if isinstance(max_, (int, float)) else result.minimum(max_)
+            result = (
+                (result > max_).where(max_, result)
+                if isinstance(max_, (int, float))
+                else result.minimum(max_)
+            )
         return result
 
     def clip(self, min_: Any = None, max_: Any = None) -> Self:
@@ -286,9 +300,10 @@ class Mathematics(Elementwise):
         """self + (end - self) * weight."""
         return self + (self._new(self._operand(end, "lerp")) - self) * weight
 
-    # ---- dtype -------------------------------------------------------------------------------------------------------
+    # ---- dtype ---------------------------------------------------------------------------------------------
     def cast(self, dtype: Any) -> Self:
-        """The values in another dtype: float to int saturates, NaN to 0; int to int wraps; to bool is `!= 0`."""
+        """The values in another dtype: float to int saturates, NaN to 0; int to int wraps; to bool is `!= 0`.
+        """
         return self._new(build.cast(self.node, dtypes.to_dtype(dtype)))
 
     def bitcast(self, dtype: Any) -> Self:

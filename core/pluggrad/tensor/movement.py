@@ -1,5 +1,5 @@
-"""Methods that rearrange elements. Those that are pure index functions give views: they share the elements of their
-base, and writing through them writes the base.
+"""Methods that rearrange elements. Those that are pure index functions give views: they share the elements of
+their base, and writing through them writes the base.
 """
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ class Movement(Activation):
     __slots__ = ()
 
     def reshape(self, *shape: Any) -> Self:
-        """A view with the same elements in row-major order; one size may be -1, None keeps the size at its place.
+        """A view with the same elements in row-major order; one size may be -1, None keeps the size at its
+        place.
 
         ShapeError if the number of elements differs.
         """
         x = self.node
         wanted = flatten_shape("reshape", shape)
         if None in wanted:
-            wanted = tuple([x.shape[i] if dim is None and i < len(x.shape) else dim for i, dim in enumerate(wanted)])
+            wanted = tuple(
+                [x.shape[i] if dim is None and i < len(x.shape) else dim for i, dim in enumerate(wanted)]
+            )
         new = resolve_reshape("reshape", x.shape, wanted)
         return self._view(build.reshape(x, new), ("reshape", new))
 
@@ -94,7 +97,9 @@ class Movement(Activation):
         froms = [source] if isinstance(source, int) else list(source)
         tos = [destination] if isinstance(destination, int) else list(destination)
         if len(froms) != len(tos):
-            raise ShapeError(op="movedim", expected="as many destinations as sources", got=f"{len(froms)} and {len(tos)}")
+            raise ShapeError(
+                op="movedim", expected="as many destinations as sources", got=f"{len(froms)} and {len(tos)}"
+            )
         check_axes("movedim", froms, rank)
         check_axes("movedim", tos, rank)
         froms, tos = [axis % max(rank, 1) for axis in froms], [axis % max(rank, 1) for axis in tos]
@@ -110,13 +115,16 @@ class Movement(Activation):
         return self._view(build.flip(x, axes), ("flip", axes))
 
     def shrink(self, arg: Sequence[tuple[int, int] | None]) -> Self:
-        """A view of the elements from start to end on each axis, given as (start, end); None keeps an axis."""
+        """A view of the elements from start to end on each axis, given as (start, end); None keeps an axis.
+        """
         x = self.node
         if len(arg) != len(x.shape):
             raise ShapeError(op="shrink", expected=f"{len(x.shape)} ranges", got=str(tuple(arg)))
         ranges = [(0, dim) if part is None else part for dim, part in zip(x.shape, arg, strict=True)]
         if any(not 0 <= start <= end <= dim for dim, (start, end) in zip(x.shape, ranges, strict=True)):
-            raise ShapeError(op="shrink", expected=f"ranges (start, end) within {x.shape}", got=str(tuple(arg)))
+            raise ShapeError(
+                op="shrink", expected=f"ranges (start, end) within {x.shape}", got=str(tuple(arg))
+            )
         parts = tuple([(start, end - start, 1) for start, end in ranges])
         return self._view(build.slice(x, parts), ("slice", parts))
 
@@ -152,7 +160,9 @@ class Movement(Activation):
         shape = self.shape
         first, last = (check_axis("flatten", axis, len(shape)) for axis in (start_dim, end_dim))
         if first > last:
-            raise ShapeError(op="flatten", expected="start_dim not after end_dim", got=f"{start_dim} and {end_dim}")
+            raise ShapeError(
+                op="flatten", expected="start_dim not after end_dim", got=f"{start_dim} and {end_dim}"
+            )
         return self.reshape([*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]])
 
     def ravel(self) -> Self:
@@ -167,10 +177,14 @@ class Movement(Activation):
         return self.reshape([*shape[:axis], *inner, *shape[axis + 1 :]])
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
-        """A view of the diagonal of the axes dim1 and dim2, as a new last axis; `offset` > 0 is above the main one."""
+        """A view of the diagonal of the axes dim1 and dim2, as a new last axis; `offset` > 0 is above the
+        main one.
+        """
         first, second = (check_axis("diagonal", dim, self.ndim) for dim in (dim1, dim2))
         if self.ndim < 2 or first == second:
-            raise ShapeError(op="diagonal", expected="two different axes", got=f"{dim1} and {dim2} of {self.shape}")
+            raise ShapeError(
+                op="diagonal", expected="two different axes", got=f"{dim1} and {dim2} of {self.shape}"
+            )
         moved = self.movedim((first, second), (-2, -1))
         *outer, rows, columns = moved.shape
         size = max(min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns), 0)
@@ -179,9 +193,11 @@ class Movement(Activation):
         parts = (*[(0, dim, 1) for dim in outer], (start if size else 0, size, columns + 1))
         return flat._view(build.slice(flat.node, parts), ("slice", parts))
 
-    # ---- splitting ---------------------------------------------------------------------------------------------------
+    # ---- splitting -----------------------------------------------------------------------------------------
     def split(self, sizes: int | Sequence[int], dim: int = 0) -> tuple[Self, ...]:
-        """Views of consecutive parts: `sizes` long each, the last may be shorter, or as long as the list says."""
+        """Views of consecutive parts: `sizes` long each, the last may be shorter, or as long as the list
+        says.
+        """
         axis = check_axis("split", dim, self.ndim)
         total = self.shape[axis]
         if isinstance(sizes, int):
@@ -205,12 +221,14 @@ class Movement(Activation):
         axis = check_axis("unbind", dim, self.ndim)
         return tuple([self.select(axis, i) for i in range(self.shape[axis])])
 
-    # ---- repeating: `repeat` and friends are expansions, read in row-major order ------------------------------------
+    # ---- repeating: `repeat` and friends are expansions, read in row-major order ---------------------------
     def repeat(self, *repeats: Any) -> Self:
         """The tensor repeated whole along each axis; more numbers than axes add axes in front."""
         counts = flatten_shape("repeat", repeats)
         if len(counts) < self.ndim or any(count < 0 for count in counts):
-            raise ShapeError(op="repeat", expected=f"at least {self.ndim} counts of at least 0", got=str(counts))
+            raise ShapeError(
+                op="repeat", expected=f"at least {self.ndim} counts of at least 0", got=str(counts)
+            )
         shape = (1,) * (len(counts) - self.ndim) + self.shape
         paired = [size for dim in shape for size in (1, dim)]
         spread = [size for count, dim in zip(counts, shape, strict=True) for size in (count, dim)]
@@ -232,7 +250,7 @@ class Movement(Activation):
         spread = x.unsqueeze(axis + 1).expand(*shape[: axis + 1], repeats, *shape[axis + 1 :])
         return self._new(spread.reshape(*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]).node)
 
-    # ---- padding -----------------------------------------------------------------------------------------------------
+    # ---- padding -------------------------------------------------------------------------------------------
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: float = 0.0) -> Self:
         """Elements added around (or, where negative, taken away).
 
@@ -241,11 +259,19 @@ class Movement(Activation):
         """
         widths = self._pad_widths(padding)
         if mode not in ("constant", "reflect", "replicate", "circular"):
-            raise ShapeError(op="pad", expected="mode constant, reflect, replicate or circular", got=repr(mode))
+            raise ShapeError(
+                op="pad", expected="mode constant, reflect, replicate or circular", got=repr(mode)
+            )
         shape = self.shape
         if any(before < 0 or after < 0 for before, after in widths):
-            kept = [(max(-before, 0), dim - max(-after, 0)) for dim, (before, after) in zip(shape, widths, strict=True)]
-            x, widths = self.shrink(kept), tuple([(max(before, 0), max(after, 0)) for before, after in widths])
+            kept = [
+                (max(-before, 0), dim - max(-after, 0))
+                for dim, (before, after) in zip(shape, widths, strict=True)
+            ]
+            x, widths = (
+                self.shrink(kept),
+                tuple([(max(before, 0), max(after, 0)) for before, after in widths]),
+            )
         else:
             x = self
         if mode != "constant":
@@ -268,7 +294,9 @@ class Movement(Activation):
             pairs = [(padding[i], padding[i + 1]) for i in range(0, len(padding), 2)]
             return ((0, 0),) * (rank - len(pairs)) + tuple(reversed(pairs))
         if len(padding) != rank:
-            raise ShapeError(op="pad", expected=f"(before, after) for each of {rank} axes", got=str(tuple(padding)))
+            raise ShapeError(
+                op="pad", expected=f"(before, after) for each of {rank} axes", got=str(tuple(padding))
+            )
         return tuple([(0, 0) if pair is None else (pair[0], pair[1]) for pair in padding])
 
     def _extended(self, axis: int, before: int, after: int, mode: str) -> Self:
@@ -286,7 +314,10 @@ class Movement(Activation):
         elif mode == "circular":
             parts = (self.narrow(axis, size - before, before), self.narrow(axis, 0, after))
         else:
-            parts = (self.narrow(axis, 1, before).flip(axis), self.narrow(axis, size - 1 - after, after).flip(axis))
+            parts = (
+                self.narrow(axis, 1, before).flip(axis),
+                self.narrow(axis, size - 1 - after, after).flip(axis),
+            )
         return parts[0].cat(self, parts[1], dim=axis)
 
     def pad_to(self, *shape: Any, value: float = 0) -> Self:
@@ -294,12 +325,16 @@ class Movement(Activation):
         sizes = flatten_shape("pad_to", shape)
         if len(sizes) != self.ndim:
             raise ShapeError(op="pad_to", expected=f"{self.ndim} sizes", got=str(sizes))
-        return self.pad([(0, 0 if dim is None else dim - old) for old, dim in zip(self.shape, sizes, strict=True)],
-                        value=value)
+        return self.pad(
+            [(0, 0 if dim is None else dim - old) for old, dim in zip(self.shape, sizes, strict=True)],
+            value=value,
+        )
 
-    # ---- joining -----------------------------------------------------------------------------------------------------
+    # ---- joining -------------------------------------------------------------------------------------------
     def cat(self, *args: Self, dim: int = 0) -> Self:
-        """Tensors, or one list of them, one after another along an axis; dtypes promote, other sizes must agree."""
+        """Tensors, or one list of them, one after another along an axis; dtypes promote, other sizes must
+        agree.
+        """
         tensors = _tensors("cat", (self, *args))
         nodes = [t.node for t in tensors]
         axis = check_axis("cat", dim, len(nodes[0].shape))
@@ -319,7 +354,11 @@ class Movement(Activation):
         for n, size in zip(nodes, sizes, strict=True):
             parts = tuple([(start, size, 1) if i == axis else (0, dim, 1) for i, dim in enumerate(shape)])
             if size:
-                whole = build.update(whole, n, (("slice", parts),)) if size < shape[axis] else build.cast(n, dtype)
+                whole = (
+                    build.update(whole, n, (("slice", parts),))
+                    if size < shape[axis]
+                    else build.cast(n, dtype)
+                )
             start += size
         return tensors[0]._new(whole)
 
@@ -327,7 +366,9 @@ class Movement(Activation):
         """Tensors of one shape along a new axis."""
         tensors = _tensors("stack", (self, *args))
         if any(t.shape != tensors[0].shape for t in tensors):
-            raise ShapeError(op="stack", expected="tensors of one shape", got=" and ".join(str(t.shape) for t in tensors))
+            raise ShapeError(
+                op="stack", expected="tensors of one shape", got=" and ".join(str(t.shape) for t in tensors)
+            )
         first, *rest = [t.unsqueeze(dim) for t in tensors]
         return first.cat(*rest, dim=check_axis("stack", dim, tensors[0].ndim + 1))
 
@@ -342,7 +383,8 @@ class Movement(Activation):
         return first.cat(*rest)
 
     def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Self:
-        """Elements shifted along axes, coming back in at the other end; `dims` None: of the flattened tensor."""
+        """Elements shifted along axes, coming back in at the other end; `dims` None: of the flattened tensor.
+        """
         if dims is None:
             return self.flatten().roll(shifts, 0).reshape(self.shape)
         amounts = [shifts] if isinstance(shifts, int) else list(shifts)
@@ -358,7 +400,7 @@ class Movement(Activation):
                 x = x.narrow(axis, start, size - start).cat(x.narrow(axis, 0, start), dim=axis)
         return x
 
-    # ---- triangles and diagonals -------------------------------------------------------------------------------------
+    # ---- triangles and diagonals ---------------------------------------------------------------------------
     def _band(self, op: str, diagonal: int) -> Self:
         """bool: true where column - row <= diagonal."""
         x = self.node
@@ -379,7 +421,9 @@ class Movement(Activation):
     def diag(self) -> Self:
         """A square matrix with this vector as its diagonal."""
         if self.ndim != 1:
-            raise ShapeError(op="diag", expected="1 dimension", got=str(self.shape), hint="diagonal() reads one")
+            raise ShapeError(
+                op="diag", expected="1 dimension", got=str(self.shape), hint="diagonal() reads one"
+            )
         size = self.shape[0]
         square = self.unsqueeze(-1).expand(size, size)
         return square.tril().triu()
@@ -392,11 +436,16 @@ class Movement(Activation):
         groups, targets = _grouped(left), _grouped(right)
         names, wanted = [n for g in groups for n in g], [n for g in targets for n in g]
         if sorted(names) != sorted(wanted) or len(set(names)) != len(names) or len(groups) != self.ndim:
-            raise ShapeError(op="rearrange", expected=f"{self.ndim} axes on the left, each name once on both sides",
-                             got=repr(formula))
+            raise ShapeError(
+                op="rearrange",
+                expected=f"{self.ndim} axes on the left, each name once on both sides",
+                got=repr(formula),
+            )
         split: list[int] = []
         for dim, group in zip(self.shape, groups, strict=True):
-            split += resolve_reshape("rearrange", (dim,), [1] if not group else [sizes.get(n, -1) for n in group])
+            split += resolve_reshape(
+                "rearrange", (dim,), [1] if not group else [sizes.get(n, -1) for n in group]
+            )
         known = dict(zip(names, _sizes_of(groups, split), strict=True))
         moved = self.reshape([known[n] for n in names]).permute([names.index(n) for n in wanted])
         return moved.reshape([math.prod(known[n] for n in g) for g in targets])

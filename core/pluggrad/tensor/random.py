@@ -49,7 +49,10 @@ def normal_node(shape: Shape, dtype: DType, device: DeviceId) -> Node:
     """Standard normal, by Box and Muller's transform of two uniforms."""
     working = dtypes.accumulator_dtype(dtype)
     both = uniform_node((2, *shape), working, device)
-    u, v = (build.reshape(build.slice(both, ((row, 1, 1), *[(0, dim, 1) for dim in shape])), shape) for row in (0, 1))
+    u, v = (
+        build.reshape(build.slice(both, ((row, 1, 1), *[(0, dim, 1) for dim in shape])), shape)
+        for row in (0, 1)
+    )
 
     def constant(value: float) -> Node:
         return build.const(value, working, device, shape)
@@ -79,7 +82,9 @@ class Random(Creation):
         manual_seed(seed)
 
     @classmethod
-    def rand(cls, *shape: Any, device: Any = None, dtype: Any = None, requires_grad: bool | None = None) -> Self:
+    def rand(
+        cls, *shape: Any, device: Any = None, dtype: Any = None, requires_grad: bool | None = None
+    ) -> Self:
         """Uniform in [0, 1), of a float dtype."""
         return cls.uniform(*shape, device=device, dtype=dtype, requires_grad=requires_grad)
 
@@ -96,7 +101,9 @@ class Random(Creation):
         return cls._made(node, requires_grad)
 
     @classmethod
-    def randn(cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None) -> Self:
+    def randn(
+        cls, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool | None = None
+    ) -> Self:
         """Normal with mean 0 and standard deviation 1, of a float dtype."""
         return cls.normal(*shape, dtype=dtype, device=device, requires_grad=requires_grad)
 
@@ -113,20 +120,27 @@ class Random(Creation):
         return cls._made(node, requires_grad)
 
     @classmethod
-    def randint(cls, *shape: Any, low: int = 0, high: int = 10, dtype: Any = None, device: Any = None) -> Self:
+    def randint(
+        cls, *shape: Any, low: int = 0, high: int = 10, dtype: Any = None, device: Any = None
+    ) -> Self:
         """Integers in [low, high), int32 unless `dtype` says otherwise; at most 2**32 different ones."""
         found = dtypes.int32 if dtype is None else dtypes.to_dtype(dtype)
         if not found.is_int:
             raise DTypeError(op="randint", expected="an integer dtype", got=found.name)
         if not 0 < high - low <= 1 << 32 or low < found.min or high - 1 > found.max:
-            raise ValueRangeError(op="randint", expected=f"low < high within {found.name}, at most 2**32 apart",
-                                  got=f"{low} and {high}")
+            raise ValueRangeError(
+                op="randint",
+                expected=f"low < high within {found.name}, at most 2**32 apart",
+                got=f"{low} and {high}",
+            )
         sizes, where = check_shape("randint", flatten_shape("randint", shape)), place(device)
         # the high word of bits * count: no division, a bias of at most count / 2**32
         bits = build.cast(random_bits(sizes, where), dtypes.uint64)
         scaled = build.binary(ops.MUL, bits, build.const(high - low, dtypes.uint64, where, sizes))
         scaled = build.binary(ops.SHR, scaled, build.const(32, dtypes.uint64, where, sizes))
-        node = build.binary(ops.ADD, build.cast(scaled, dtypes.int64), build.const(low, dtypes.int64, where, sizes))
+        node = build.binary(
+            ops.ADD, build.cast(scaled, dtypes.int64), build.const(low, dtypes.int64, where, sizes)
+        )
         return cls._made(build.cast(node, found))
 
     @classmethod
@@ -148,7 +162,9 @@ class Random(Creation):
 
     @classmethod
     def glorot_uniform(cls, *shape: Any, **kwargs: Any) -> Self:
-        """Glorot and Bengio's uniform start: bound sqrt(6 / (fan in + fan out)), the first axis being the outputs."""
+        """Glorot and Bengio's uniform start: bound sqrt(6 / (fan in + fan out)), the first axis being the
+        outputs.
+        """
         sizes = check_shape("glorot_uniform", flatten_shape("glorot_uniform", shape))
         fans = (sizes[0] if sizes else 1) + math.prod(sizes[1:])
         bound = math.sqrt(6 / max(fans, 1))
@@ -171,7 +187,9 @@ class Random(Creation):
 
     def randn_like(self, dtype: Any = None, **kwargs: Any) -> Self:
         """`randn` of this tensor's shape, and its dtype and device unless given."""
-        return self.randn(*self.shape, **self._like({**kwargs, **({} if dtype is None else {"dtype": dtype})}))
+        return self.randn(
+            *self.shape, **self._like({**kwargs, **({} if dtype is None else {"dtype": dtype})})
+        )
 
 
 def _kaiming(op: str, shape: tuple[Any, ...], slope: float) -> float:

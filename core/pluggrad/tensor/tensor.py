@@ -14,16 +14,20 @@ from pluggrad.tensor.gradient import Differentiable
 class Tensor(Differentiable, Casts):
     """An n-dimensional array of one dtype on one device, computed when its value is asked for.
 
-    data: a number, nested lists, bytes (as uint8), a NumPy array, anything with `__array__` or the buffer protocol, or
-    a tensor (its values). Python floats take the default float, integers the default int, NumPy data keep their dtype.
-    device: where it lives, default `Device.DEFAULT`. dtype: cast to it. requires_grad: True marks a parameter, None
-    makes a float tensor a leaf that gets a gradient while nothing is marked, False makes it no leaf.
-    ShapeError for ragged lists, DTypeError for what holds no numbers, UnknownDevice or DeviceUnavailable for the device.
+    data: a number, nested lists, bytes (as uint8), a NumPy array, anything with `__array__` or the buffer
+    protocol, or a tensor (its values). Python floats take the default float, integers the default int, NumPy
+    data keep their dtype.
+    device: where it lives, default `Device.DEFAULT`. dtype: cast to it. requires_grad: True marks a
+    parameter, None makes a float tensor a leaf that gets a gradient while nothing is marked, False makes it
+    no leaf. ShapeError for ragged lists, DTypeError for what holds no numbers, UnknownDevice or
+    DeviceUnavailable for the device.
     """
 
     __slots__ = ()
 
-    def __init__(self, data: Any, device: Any = None, dtype: Any = None, requires_grad: bool | None = None) -> None:
+    def __init__(
+        self, data: Any, device: Any = None, dtype: Any = None, requires_grad: bool | None = None
+    ) -> None:
         target = None if dtype is None else dtypes.to_dtype(dtype)
         if not isinstance(data, TensorBase):
             self._load(data, target, place(device), requires_grad)
@@ -34,7 +38,7 @@ class Tensor(Differentiable, Casts):
             node = build.copy(node, place(device))
         self._become_leaf(node if target is None else build.cast(node, target), requires_grad)
 
-    class train:  # noqa: N801 - used as `with Tensor.train():`
+    class train:
         """`Tensor.training` set to `mode` for a block."""
 
         __slots__ = ("_mode", "_before")

@@ -1,4 +1,6 @@
-"""Every gradient rule against finite differences in float64, first and second order, through the graph evaluator."""
+"""Every gradient rule against finite differences in float64, first and second order, through the graph
+evaluator.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +133,11 @@ CASES = {
     "reflect": (lambda x: x.pad((2, 1), "reflect") ** 2, [X], set()),
     "repeat": (lambda x: x.repeat(2, 1) ** 2 * x.repeat_interleave(2, 0), [X], set()),
 }
-NOT_DIFFERENTIATED_HERE = {ops.LEAF, ops.COPY, ops.CAST}  # identity, between devices, between float dtypes: below
+NOT_DIFFERENTIATED_HERE = {
+    ops.LEAF,
+    ops.COPY,
+    ops.CAST,
+}  # identity, between devices, between float dtypes: below
 
 
 def value(node):
@@ -185,10 +191,14 @@ def test_second_order(name):
     tensors = [Tensor(a) for a in arguments]
     total = weighted(tensors, weights)
     for position, tensor in enumerate(tensors):
-        numeric = slope(lambda a: value(weighted([Tensor(x) for x in a], weights).node), arguments, position, 1.0)
+        numeric = slope(
+            lambda a: value(weighted([Tensor(x) for x in a], weights).node), arguments, position, 1.0
+        )
         try:
             (gradient,) = total.gradient(tensor)
-        except pluggrad.errors.GradientError:  # linear in this argument: the first gradient does not depend on it
+        except (
+            pluggrad.errors.GradientError
+        ):  # linear in this argument: the first gradient does not depend on it
             exact = np.zeros_like(numeric)
         else:
             exact = value(gradient.node)
@@ -212,9 +222,16 @@ def test_third_order():
 def test_conventions_at_kinks():
     zero = np.zeros(3)
     for function, expected in (
-        (lambda x: x.abs(), 0), (lambda x: x.relu(), 0), (lambda x: x.sign(), 0), (lambda x: x.maximum(0.0), 0.5),
-        (lambda x: x.minimum(x * 2), 1.5), (lambda x: x.clamp(0, 1), 1), (lambda x: x ** Tensor(zero), 0),
-        (lambda x: x.max().expand(3), 1), (lambda x: x.leaky_relu(), 1), (lambda x: x.elu(), 1),
+        (lambda x: x.abs(), 0),
+        (lambda x: x.relu(), 0),
+        (lambda x: x.sign(), 0),
+        (lambda x: x.maximum(0.0), 0.5),
+        (lambda x: x.minimum(x * 2), 1.5),
+        (lambda x: x.clamp(0, 1), 1),
+        (lambda x: x ** Tensor(zero), 0),
+        (lambda x: x.max().expand(3), 1),
+        (lambda x: x.leaky_relu(), 1),
+        (lambda x: x.elu(), 1),
     ):
         x = Tensor(zero)
         result = function(x).sum()
@@ -236,7 +253,15 @@ def test_max_over_an_axis_splits_between_equals():
 
 def test_gradients_stay_finite_where_the_function_is_flat():
     x = Tensor(np.array([-1000.0, -90.0, 0.0, 90.0, 1000.0], np.float32))
-    for function in (Tensor.sigmoid, Tensor.softplus, Tensor.silu, Tensor.tanh, Tensor.gelu, Tensor.elu, Tensor.softmax):
+    for function in (
+        Tensor.sigmoid,
+        Tensor.softplus,
+        Tensor.silu,
+        Tensor.tanh,
+        Tensor.gelu,
+        Tensor.elu,
+        Tensor.softmax,
+    ):
         (gradient,) = function(x).sum().gradient(x)
         assert np.isfinite(value(gradient.node)).all(), function.__name__
 

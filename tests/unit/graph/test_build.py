@@ -123,7 +123,11 @@ def test_update_checks_and_casts():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: build.unary(ops.EXP, opaque(2, dtype=dtypes.int32)), DTypeError, "exp: expected a float dtype"),
+        (
+            lambda: build.unary(ops.EXP, opaque(2, dtype=dtypes.int32)),
+            DTypeError,
+            "exp: expected a float dtype",
+        ),
         (lambda: build.binary(ops.SHL, opaque(2), opaque(2)), DTypeError, "shl: expected an integer dtype"),
         (lambda: build.binary(ops.AND, opaque(2), opaque(2)), DTypeError, "and"),
         (lambda: build.unary(ops.NEG, opaque(2, dtype=dtypes.bool_)), DTypeError, "neg"),
@@ -134,8 +138,11 @@ def test_update_checks_and_casts():
         (lambda: build.pad(opaque(3), ((-1, 0),)), ShapeError, "pad"),
         (lambda: build.permute(opaque(2, 3), (0, 0)), ShapeError, "permute"),
         (lambda: build.reduce(ops.RMAX, opaque(0, 3), 0), ShapeError, "max"),
-        (lambda: build.binary(ops.ADD, opaque(2), build.const(1, dtypes.float32, THERE, (2,))), MixedDevices,
-         "add: .*here and there"),
+        (
+            lambda: build.binary(ops.ADD, opaque(2), build.const(1, dtypes.float32, THERE, (2,))),
+            MixedDevices,
+            "add: .*here and there",
+        ),
     ],
 )
 def test_what_is_refused(call, error, text):

@@ -15,12 +15,23 @@ pytestmark = pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(
     ("data", "dtype", "values"),
     [
-        (3, "int32", 3), (2.5, "float32", 2.5), (True, "bool", True), ([1, 2], "int32", [1, 2]),
-        ([1, 2.5], "float32", [1, 2.5]), ([[True], [False]], "bool", [[True], [False]]), ([], "float32", []),
-        ([[], []], "float32", [[], []]), ((1, 2), "int32", [1, 2]), (range(3), "int32", [0, 1, 2]),
-        ([2**40], "int64", [2**40]), (b"\x01\xff", "uint8", [1, 255]), (array.array("f", [1, 2]), "float32", [1, 2]),
-        (np.float64(2), "float64", 2), (np.arange(3, dtype=np.int16), "int16", [0, 1, 2]),
-        (np.array([1.5, 2]), "float64", [1.5, 2]), ([np.float32(1), np.float32(2)], "float32", [1, 2]),
+        (3, "int32", 3),
+        (2.5, "float32", 2.5),
+        (True, "bool", True),
+        ([1, 2], "int32", [1, 2]),
+        ([1, 2.5], "float32", [1, 2.5]),
+        ([[True], [False]], "bool", [[True], [False]]),
+        ([], "float32", []),
+        ([[], []], "float32", [[], []]),
+        ((1, 2), "int32", [1, 2]),
+        (range(3), "int32", [0, 1, 2]),
+        ([2**40], "int64", [2**40]),
+        (b"\x01\xff", "uint8", [1, 255]),
+        (array.array("f", [1, 2]), "float32", [1, 2]),
+        (np.float64(2), "float64", 2),
+        (np.arange(3, dtype=np.int16), "int16", [0, 1, 2]),
+        (np.array([1.5, 2]), "float64", [1.5, 2]),
+        ([np.float32(1), np.float32(2)], "float32", [1, 2]),
         (memoryview(b"ab"), "uint8", [97, 98]),
     ],
     ids=lambda value: type(value).__name__,
@@ -56,7 +67,11 @@ def test_a_tensor_of_a_tensor():
 @pytest.mark.parametrize(
     ("data", "error", "text"),
     [
-        ([[1, 2], [3]], ValueError, "Tensor: expected nested lists of equal lengths, got rows of lengths 1 and 2"),
+        (
+            [[1, 2], [3]],
+            ValueError,
+            "Tensor: expected nested lists of equal lengths, got rows of lengths 1 and 2",
+        ),
         ([1, [2]], ValueError, "numbers and lists side by side"),
         ([[[1], [2]], [[3], [4, 5]]], ValueError, r"rows of lengths 1 and 2 in data\[1\]"),
         ("text", TypeError, "Tensor: expected numbers or booleans, got str"),
@@ -89,7 +104,19 @@ def test_constants():
 
 
 @pytest.mark.parametrize(
-    "bounds", [(5,), (2, 7), (0, 10, 3), (10, 0, -3), (0, 1, 0.25), (1.0, 2.0, 0.1), (5, 0), (0.0, -1.0, -0.5), (-3, 3)])
+    "bounds",
+    [
+        (5,),
+        (2, 7),
+        (0, 10, 3),
+        (10, 0, -3),
+        (0, 1, 0.25),
+        (1.0, 2.0, 0.1),
+        (5, 0),
+        (0.0, -1.0, -0.5),
+        (-3, 3),
+    ],
+)
 def test_arange(bounds):
     expected = np.arange(*bounds)
     result = Tensor.arange(*bounds)

@@ -34,7 +34,9 @@ def test_softmax_does_not_overflow():
 
 def test_linear_and_sequential():
     weight, bias = RNG.normal(size=(7, 3)).astype(np.float32), RNG.normal(size=3).astype(np.float32)
-    np.testing.assert_allclose(Tensor(X).linear(Tensor(weight), Tensor(bias)).numpy(), X @ weight + bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        Tensor(X).linear(Tensor(weight), Tensor(bias)).numpy(), X @ weight + bias, rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(Tensor(X).linear(Tensor(weight[:, 0])).numpy(), X * weight[:, 0], rtol=1e-6)
     assert Tensor([-1.0, 4.0]).sequential([Tensor.relu, lambda t: t.sqrt()]).tolist() == [0, 2]
 
@@ -75,7 +77,9 @@ def test_binary_cross_entropy_at_the_ends():
     loss = Tensor([0.0, 1.0]).binary_crossentropy(Tensor([1.0, 0.0]), "none")
     assert loss.tolist() == [100, 100]
     logits = Tensor([1000.0, -1000.0])
-    np.testing.assert_allclose(logits.binary_crossentropy_logits(Tensor([0.0, 1.0]), "none").numpy(), [1000, 1000])
+    np.testing.assert_allclose(
+        logits.binary_crossentropy_logits(Tensor([0.0, 1.0]), "none").numpy(), [1000, 1000]
+    )
     weighted = Tensor([0.0]).binary_crossentropy_logits(Tensor([1.0]), pos_weight=3.0)
     np.testing.assert_allclose(weighted.item(), 3 * np.log(2), rtol=1e-6)
 
@@ -96,7 +100,10 @@ def test_cross_entropy(reduction):
         (t.cross_entropy(y, reduction), PICKED),
         (t.cross_entropy(y, reduction, label_smoothing=0.1), smoothed(0.1)),
         (t.cross_entropy(Tensor(np.eye(7, dtype=np.float32)[LABELS]), reduction), PICKED),
-        (t.cross_entropy(Tensor(np.eye(7, dtype=np.float32)[LABELS]), reduction, label_smoothing=0.1), smoothed(0.1)),
+        (
+            t.cross_entropy(Tensor(np.eye(7, dtype=np.float32)[LABELS]), reduction, label_smoothing=0.1),
+            smoothed(0.1),
+        ),
         (t.sparse_categorical_crossentropy(y, reduction=reduction), PICKED),
         (t.log_softmax().nll_loss(y, reduction=reduction), PICKED),
     ):
@@ -106,10 +113,14 @@ def test_cross_entropy(reduction):
 def test_class_weights_and_ignored_labels():
     t, y = Tensor(X), Tensor(LABELS)
     weights = W[LABELS]
-    np.testing.assert_allclose(t.cross_entropy(y, weight=Tensor(W)).item(), (PICKED * weights).sum() / weights.sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        t.cross_entropy(y, weight=Tensor(W)).item(), (PICKED * weights).sum() / weights.sum(), rtol=1e-5
+    )
     kept = LABELS != 3
     np.testing.assert_allclose(t.cross_entropy(y, ignore_index=3).item(), PICKED[kept].mean(), rtol=1e-5)
-    np.testing.assert_allclose(t.sparse_categorical_crossentropy(y, ignore_index=3).item(), PICKED[kept].mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        t.sparse_categorical_crossentropy(y, ignore_index=3).item(), PICKED[kept].mean(), rtol=1e-5
+    )
     smooth = t.cross_entropy(y, "none", 0.2, ignore_index=3).numpy()
     np.testing.assert_allclose(smooth, np.where(kept, smoothed(0.2), 0), rtol=1e-5)
 
@@ -122,13 +133,19 @@ def test_class_axis():
     np.testing.assert_allclose(Tensor(x).cross_entropy(Tensor(y), "none").numpy(), picked, rtol=1e-5)
     last = Tensor(np.moveaxis(x, 1, -1)).sparse_categorical_crossentropy(Tensor(y), reduction="none")
     np.testing.assert_allclose(last.numpy(), picked, rtol=1e-5)
-    np.testing.assert_allclose(Tensor(x[0, :, 0]).cross_entropy(Tensor(int(y[0, 0]))).item(), picked[0, 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        Tensor(x[0, :, 0]).cross_entropy(Tensor(int(y[0, 0]))).item(), picked[0, 0], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda t: t.cross_entropy(Tensor([1, 2])), ValueError, r"cross_entropy: expected labels of shape \(5,\)"),
+        (
+            lambda t: t.cross_entropy(Tensor([1, 2])),
+            ValueError,
+            r"cross_entropy: expected labels of shape \(5,\)",
+        ),
         (lambda t: t.cross_entropy(Tensor(np.zeros(5, np.float32))), TypeError, "integer labels"),
         (lambda t: t.cross_entropy(Tensor(LABELS), "average"), ValueError, "reduction"),
         (lambda t: t.cross_entropy(Tensor(LABELS), label_smoothing=2), ValueError, "label_smoothing"),

@@ -11,9 +11,28 @@ pytestmark = pytest.mark.usefixtures("device")
 
 X = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
 KEYS = [
-    np.s_[1], np.s_[-1], np.s_[1:3], np.s_[::2], np.s_[::-1], np.s_[3:0:-2], np.s_[:, 2], np.s_[..., 1], np.s_[None],
-    np.s_[1, ..., None], np.s_[0, 1, 2], np.s_[:, None, 1:], np.s_[10:], np.s_[2:2], np.s_[-3:-1, ::-2, 1::3], np.s_[...],
-    np.s_[:, :, ::-1], np.s_[5:0:-1], np.s_[-100:100], np.s_[np.int64(2)], np.s_[(1, slice(None), slice(4, None, -3))], (),
+    np.s_[1],
+    np.s_[-1],
+    np.s_[1:3],
+    np.s_[::2],
+    np.s_[::-1],
+    np.s_[3:0:-2],
+    np.s_[:, 2],
+    np.s_[..., 1],
+    np.s_[None],
+    np.s_[1, ..., None],
+    np.s_[0, 1, 2],
+    np.s_[:, None, 1:],
+    np.s_[10:],
+    np.s_[2:2],
+    np.s_[-3:-1, ::-2, 1::3],
+    np.s_[...],
+    np.s_[:, :, ::-1],
+    np.s_[5:0:-1],
+    np.s_[-100:100],
+    np.s_[np.int64(2)],
+    np.s_[(1, slice(None), slice(4, None, -3))],
+    (),
 ]
 
 

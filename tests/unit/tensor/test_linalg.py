@@ -11,9 +11,21 @@ pytestmark = pytest.mark.usefixtures("device")
 
 RNG = np.random.default_rng(5)
 SHAPES = [
-    ((3,), (3,)), ((3, 4), (4,)), ((4,), (4, 5)), ((3, 4), (4, 5)), ((1, 1), (1, 1)), ((7, 13), (13, 11)),
-    ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((5, 1, 3, 4), (2, 4, 2)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,)),
-    ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((33, 65), (65, 17)), ((1, 97), (97, 1)),
+    ((3,), (3,)),
+    ((3, 4), (4,)),
+    ((4,), (4, 5)),
+    ((3, 4), (4, 5)),
+    ((1, 1), (1, 1)),
+    ((7, 13), (13, 11)),
+    ((2, 3, 4), (4, 5)),
+    ((2, 3, 4), (2, 4, 5)),
+    ((5, 1, 3, 4), (2, 4, 2)),
+    ((4,), (2, 4, 3)),
+    ((2, 3, 4), (4,)),
+    ((0, 3), (3, 2)),
+    ((2, 0), (0, 3)),
+    ((33, 65), (65, 17)),
+    ((1, 97), (97, 1)),
 ]
 
 
@@ -38,7 +50,15 @@ def test_views_multiply():
 def test_names_of_the_product():
     a, b = normal((3, 4)), normal((4, 5))
     t, u = Tensor(a), Tensor(b)
-    for result in (t.dot(u), t.matmul(u), u.matmul(t, reverse=True), t.mm(u), t @ b, a @ u, t.dot(u, dtype="float64")):
+    for result in (
+        t.dot(u),
+        t.matmul(u),
+        u.matmul(t, reverse=True),
+        t.mm(u),
+        t @ b,
+        a @ u,
+        t.dot(u, dtype="float64"),
+    ):
         np.testing.assert_allclose(result.numpy(), a @ b, rtol=1e-5, atol=1e-6)
     x, y = normal((2, 3, 4)), normal((2, 4, 5))
     np.testing.assert_allclose(Tensor(x).bmm(Tensor(y)).numpy(), x @ y, rtol=1e-5, atol=1e-6)
@@ -66,9 +86,15 @@ def test_halves_add_up_in_float32(dtype):
 
 def test_other_products():
     a, b = normal((3, 4, 5)), normal((4, 5, 2))
-    np.testing.assert_allclose(Tensor(a).tensordot(Tensor(b)).numpy(), np.tensordot(a, b), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
-        Tensor(a).tensordot(Tensor(b), ([1], [0])).numpy(), np.tensordot(a, b, ([1], [0])), rtol=1e-5, atol=1e-5)
+        Tensor(a).tensordot(Tensor(b)).numpy(), np.tensordot(a, b), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        Tensor(a).tensordot(Tensor(b), ([1], [0])).numpy(),
+        np.tensordot(a, b, ([1], [0])),
+        rtol=1e-5,
+        atol=1e-5,
+    )
     x, y = normal(3), normal(5)
     np.testing.assert_allclose(Tensor(x).outer(Tensor(y)).numpy(), np.outer(x, y), rtol=1e-6)
     np.testing.assert_allclose(Tensor(a[0]).kron(Tensor(b[0])).numpy(), np.kron(a[0], b[0]), rtol=1e-6)
@@ -76,7 +102,10 @@ def test_other_products():
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [((2, 3), (4, 5)), ((3,), (4,)), ((2, 3, 4), (3, 4, 5)), ((), (3,)), ((3, 4), (3,))], ids=str)
+    ("left", "right"),
+    [((2, 3), (4, 5)), ((3,), (4,)), ((2, 3, 4), (3, 4, 5)), ((), (3,)), ((3, 4), (3,))],
+    ids=str,
+)
 def test_shapes_that_do_not_multiply(left, right):
     with pytest.raises(ValueError, match=r"matmul: ") as caught:
         Tensor(normal(left)) @ Tensor(normal(right))

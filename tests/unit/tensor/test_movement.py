@@ -18,7 +18,10 @@ CASES = {
     "reshape tuple": (lambda t: t.reshape((6, 4)), lambda a: a.reshape(6, 4)),
     "reshape None": (lambda t: t.reshape(None, 12), lambda a: a.reshape(2, 12)),
     "view": (lambda t: t.view(24), lambda a: a.reshape(24)),
-    "expand": (lambda t: t.reshape(2, 3, 1, 4).expand(-1, 3, 5, 4), lambda a: np.broadcast_to(a[:, :, None], (2, 3, 5, 4))),
+    "expand": (
+        lambda t: t.reshape(2, 3, 1, 4).expand(-1, 3, 5, 4),
+        lambda a: np.broadcast_to(a[:, :, None], (2, 3, 5, 4)),
+    ),
     "broadcast_to": (lambda t: t.broadcast_to((3, 2, 3, 4)), lambda a: np.broadcast_to(a, (3, 2, 3, 4))),
     "permute": (lambda t: t.permute(2, 0, 1), lambda a: a.transpose(2, 0, 1)),
     "transpose": (lambda t: t.transpose(), lambda a: a.swapaxes(0, 1)),
@@ -49,11 +52,17 @@ CASES = {
     "repeat_interleave": (lambda t: t.repeat_interleave(2, 1), lambda a: a.repeat(2, 1)),
     "repeat_interleave flat": (lambda t: t.repeat_interleave(3), lambda a: a.repeat(3)),
     "pad": (lambda t: t.pad((None, (1, 2), (0, 3))), lambda a: np.pad(a, ((0, 0), (1, 2), (0, 3)))),
-    "pad flat": (lambda t: t.pad((1, 0, 2, 0), value=-5.0), lambda a: np.pad(a, ((0, 0), (2, 0), (1, 0)), constant_values=-5)),
+    "pad flat": (
+        lambda t: t.pad((1, 0, 2, 0), value=-5.0),
+        lambda a: np.pad(a, ((0, 0), (2, 0), (1, 0)), constant_values=-5),
+    ),
     "pad negative": (lambda t: t.pad((-1, 2)), lambda a: np.pad(a[..., 1:], ((0, 0), (0, 0), (0, 2)))),
     "pad_to": (lambda t: t.pad_to(3, None, 6), lambda a: np.pad(a, ((0, 1), (0, 0), (0, 2)))),
     "reflect": (lambda t: t.pad((2, 3), "reflect"), lambda a: np.pad(a, ((0, 0), (0, 0), (2, 3)), "reflect")),
-    "replicate": (lambda t: t.pad((2, 0, 1, 5), "replicate"), lambda a: np.pad(a, ((0, 0), (1, 5), (2, 0)), "edge")),
+    "replicate": (
+        lambda t: t.pad((2, 0, 1, 5), "replicate"),
+        lambda a: np.pad(a, ((0, 0), (1, 5), (2, 0)), "edge"),
+    ),
     "circular": (lambda t: t.pad((4, 1), "circular"), lambda a: np.pad(a, ((0, 0), (0, 0), (4, 1)), "wrap")),
     "roll": (lambda t: t.roll(1, 0), lambda a: np.roll(a, 1, 0)),
     "roll two": (lambda t: t.roll((-1, 6), (1, 2)), lambda a: np.roll(a, (-1, 6), (1, 2))),
@@ -67,10 +76,14 @@ CASES = {
     "tril": (lambda t: t.tril(-1), lambda a: np.tril(a, -1)),
     "triu": (lambda t: t.triu(1), lambda a: np.triu(a, 1)),
     "diag": (lambda t: t[0, 0].diag(), lambda a: np.diag(a[0, 0])),
-    "rearrange": (lambda t: t.rearrange("a b (c d) -> (a d) c b", c=2),
-                  lambda a: a.reshape(2, 3, 2, 2).transpose(0, 3, 2, 1).reshape(4, 2, 3)),
-    "chain": (lambda t: t.permute(2, 1, 0).flip(1).reshape(6, 4)[::2].T,
-              lambda a: np.flip(a.transpose(2, 1, 0), 1).reshape(6, 4)[::2].T),
+    "rearrange": (
+        lambda t: t.rearrange("a b (c d) -> (a d) c b", c=2),
+        lambda a: a.reshape(2, 3, 2, 2).transpose(0, 3, 2, 1).reshape(4, 2, 3),
+    ),
+    "chain": (
+        lambda t: t.permute(2, 1, 0).flip(1).reshape(6, 4)[::2].T,
+        lambda a: np.flip(a.transpose(2, 1, 0), 1).reshape(6, 4)[::2].T,
+    ),
 }
 
 

@@ -15,7 +15,13 @@ X = RNG.normal(size=(3, 5, 7)).astype(np.float32)
 AXES = [None, 0, 1, -1, (0, 2), (1,), (0, 1, 2), ()]
 
 REDUCTIONS = {
-    "sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min, "mean": np.mean, "any": np.any, "all": np.all,
+    "sum": np.sum,
+    "prod": np.prod,
+    "max": np.max,
+    "min": np.min,
+    "mean": np.mean,
+    "any": np.any,
+    "all": np.all,
     "logsumexp": special.logsumexp,
     "var": lambda a, axis, keepdims: np.var(a, axis, ddof=1, keepdims=keepdims),
     "std": lambda a, axis, keepdims: np.std(a, axis, ddof=1, keepdims=keepdims),
@@ -24,7 +30,9 @@ REDUCTIONS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*egrees of freedom:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*egrees of freedom:RuntimeWarning", "ignore:invalid value:RuntimeWarning"
+)
 @pytest.mark.parametrize("axis", AXES, ids=str)
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_reduces_as_numpy_does(name, axis):
@@ -119,7 +127,8 @@ def test_norms():
 
 
 @pytest.mark.parametrize(
-    ("axis", "error"), [(3, IndexError), (-4, ValueError), ((0, 0), ValueError), ((0, -3), ValueError), (1.5, TypeError)]
+    ("axis", "error"),
+    [(3, IndexError), (-4, ValueError), ((0, 0), ValueError), ((0, -3), ValueError), (1.5, TypeError)],
 )
 def test_wrong_or_repeated_axes(axis, error):
     for name in ("sum", "max", "mean", "var", "any", "logsumexp", "softmax"):
