@@ -73,6 +73,10 @@ class FileFormatError(UserError, ValueError):
     """A file that is truncated, damaged, or not of the format that was expected."""
 
 
+class MissingLibrary(UserError, ImportError):
+    """An optional library that this needs cannot be imported; the hint installs it."""
+
+
 class JitError(UserError, RuntimeError):
     """A value was read, or something else happened, that a captured function cannot replay."""
 

@@ -31,6 +31,7 @@ EVERYWHERE = {"numpy", "pluggy"}
 OPTIONAL = {
     "cli": {"tqdm"},
     "data": {"tqdm"},
+    "io": {"safetensors"},
     "testing": {"pytest", "hypothesis"},
 }
 # Libraries of the operating system itself; anything else is a driver.
