@@ -137,18 +137,17 @@ CACHE_DIR: Final = Setting(
 CACHE_SIZE_MB: Final = Setting(
     "CACHE_SIZE_MB", int, 1024, "size of the disk cache, in MiB", scoped=False, minimum=0)
 DEBUG: Final = Setting(
-    "DEBUG", int, 0, "1: plans, 2: kernels as they run, 3: their source, 4: every stage", minimum=0)
+    "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time as it runs, one by one; 3: also the source of "
+    "kernels as they are compiled", minimum=0)
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
 VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
 VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar between passes")
-FAST_MATH: Final = Setting(
-    "FAST_MATH", bool, False, "allow rewrites that change NaN, infinity or rounding", keyed=True)
 HISTORY_LIMIT: Final = Setting(
     "HISTORY_LIMIT", int, 64, "realized generations kept for gradients of unmarked leaves", minimum=0)
 
 
 class Context(ContextDecorator):
-    """`with Context(DEBUG=2, FAST_MATH=1):` sets settings for a block, or as a decorator for a function."""
+    """`with Context(DEBUG=2, SYNC=1):` sets settings for a block, or as a decorator for a function."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = {name: _scoped(name).check(value) for name, value in settings.items()}

@@ -37,7 +37,7 @@ def declare():
 
 
 @pytest.mark.parametrize(("name", "text", "value"), [
-    ("DEBUG", "3", 3), ("FAST_MATH", "1", True), ("FAST_MATH", "off", False), ("FAST_MATH", "", False),
+    ("DEBUG", "3", 3), ("SYNC", "1", True), ("SYNC", "off", False), ("SYNC", "", False),
     ("CACHE_DIR", "/x y", "/x y"), ("DEVICE", "a, b ,,c", ("a", "b", "c")), ("DEVICE", "", ()),
 ])
 def test_the_environment_is_read_in_the_settings_type(environment, name, text, value):
@@ -69,12 +69,12 @@ def test_the_environment_is_read_once(environment, monkeypatch):
 
 def test_a_block_changes_settings_and_gives_them_back(environment):
     environment(DEBUG="1")
-    with Context(DEBUG=2, FAST_MATH=1):
-        assert (config.DEBUG.value, config.DEBUG.source, config.FAST_MATH.value) == (2, "context", True)
+    with Context(DEBUG=2, SYNC=1):
+        assert (config.DEBUG.value, config.DEBUG.source, config.SYNC.value) == (2, "context", True)
         with Context(DEBUG=3):
-            assert (config.DEBUG.value, config.FAST_MATH.value) == (3, True)
+            assert (config.DEBUG.value, config.SYNC.value) == (3, True)
         assert config.DEBUG.value == 2
-    assert (config.DEBUG.value, config.FAST_MATH.value) == (1, False)
+    assert (config.DEBUG.value, config.SYNC.value) == (1, False)
 
 
 def test_a_block_gives_settings_back_after_an_exception_and_may_be_entered_again():
@@ -113,11 +113,12 @@ def test_a_block_refuses_what_it_cannot_set(settings, message):
     assert message in str(caught.value)
 
 
-def test_only_settings_that_change_code_are_part_of_keys():
+def test_only_settings_that_change_code_are_part_of_keys(declare):
+    declare("ACME_UNROLL", bool, False, "unroll loops", keyed=True)
     plain = config.key()
     with Context(DEBUG=3, SYNC=1, VALIDATE=1, VERIFY=1):
         assert config.key() == plain
-    with Context(FAST_MATH=1):
+    with Context(ACME_UNROLL=1):
         assert config.key() != plain
 
 
