@@ -137,8 +137,8 @@ CACHE_DIR: Final = Setting(
 CACHE_SIZE_MB: Final = Setting(
     "CACHE_SIZE_MB", int, 1024, "size of the disk cache, in MiB", scoped=False, minimum=0)
 DEBUG: Final = Setting(
-    "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time as it runs, one by one; 3: also the source of "
-    "kernels as they are compiled", minimum=0)
+    "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time as it runs, one by one; 3: also the source "
+    "of kernels as they are compiled", minimum=0)
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
 VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
 VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar between passes")
