@@ -50,14 +50,13 @@ def trace(root: Node) -> Trace:
 
 
 def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[Node, Node]:
-    """The gradient at each of `targets`, given `seed` at the last node of `order`; targets without one are
-    absent.
+    """The gradient at each of `targets` that has one, given `seed` at the last node of `order`.
 
     Only nodes on a path to a target are visited, so that nothing is built in vain.
     """
     leading = set(targets)
     for n in order:
-        if n not in leading and any(source in leading for source in sources(n)):
+        if not leading.isdisjoint(sources(n)):
             leading.add(n)
     gradients: dict[Node, Node] = {order[-1]: seed}
     for n in reversed(order):

@@ -126,9 +126,7 @@ def _extreme(g: Node, n: Node) -> Node:
 
 
 def _product(g: Node, n: Node) -> Node:
-    """The product taken in pairs, halves at a time, and differentiated: right with zeros, at any order, in
-    O(n).
-    """
+    """The product in pairs, halves at a time, and its gradient: right with zeros, at any order, in O(n)."""
     x, axes = n.src[0], n.arg
     order = (*[axis for axis in range(len(x.shape)) if axis not in axes], *axes)
     moved = build.permute(x, order)

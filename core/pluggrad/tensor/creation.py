@@ -1,6 +1,4 @@
-"""Tensors from nothing. Each float one is a leaf with an identity of its own, although values of constants
-are shared.
-"""
+"""Tensors from nothing. Each float one is a leaf with an identity of its own."""
 from __future__ import annotations
 
 import math
@@ -16,9 +14,7 @@ from pluggrad.tensor.linalg import LinearAlgebra
 
 
 class Creation(LinearAlgebra):
-    """Constant tensors and sequences. `device` None is the default device, `requires_grad` True marks a
-    parameter.
-    """
+    """Constants and sequences. `device` None: the default one. `requires_grad=True` marks a parameter."""
 
     __slots__ = ()
 
@@ -157,9 +153,7 @@ class Creation(LinearAlgebra):
         return cls._made(build.cast(equal, found), requires_grad)
 
     def one_hot(self, num_classes: int) -> Self:
-        """int32: a new last axis of `num_classes` with 1 at the place each integer names; zeros where out of
-        range.
-        """
+        """int32: a new last axis with 1 at the place each integer names; zeros for one out of range."""
         return self._one_hot(num_classes).cast(dtypes.int32)
 
     def _one_hot(self, num_classes: int) -> Self:

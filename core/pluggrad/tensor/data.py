@@ -123,9 +123,7 @@ class Data(Losses):
         return self if where == self.node.device else self._new(build.copy(self.node, where))
 
     def to_(self, device: Any) -> Self:
-        """Move this tensor itself to another device. A leaf stays a leaf, with a gradient of its own from now
-        on.
-        """
+        """Move this tensor itself to another device; a leaf becomes a leaf anew. Returns itself."""
         where = place(device)
         if where != self.node.device:
             self.replace(self.to(where))

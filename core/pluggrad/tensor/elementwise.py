@@ -87,8 +87,10 @@ class Elementwise(TensorBase):
         return self.mod(x)
 
     def pow(self, x: Any, reverse: bool = False) -> Self:
-        """`self ** x`. Small whole exponents multiply, 0.5 takes the square root; integers to a negative
-        power give 0.
+        """`self ** x`, in the promoted dtype.
+
+        Small whole exponents multiply, 0.5 takes the square root; integers to a negative power give 0 unless
+        they are 1 or -1.
         """
         if not reverse and isinstance(x, (int, float)):
             quick = _constant_power(self.node, x)
@@ -380,9 +382,7 @@ def _repeated_product(x: Node, count: int) -> Node:
 
 
 def _compared_with_number(op: Op, x: Node, number: int | float, number_first: bool = False) -> Node:
-    """Integers against a Python number by value: one that the dtype cannot hold has a known answer
-    everywhere.
-    """
+    """Integers against a Python number; one beyond the dtype has the same answer everywhere."""
     dtype = x.dtype
     if isinstance(number, float):
         x, y = (

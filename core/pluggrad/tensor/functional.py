@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from pluggrad import dtypes
-from pluggrad.errors import ValueRangeError
+from pluggrad.errors import ShapeError, ValueRangeError
 from pluggrad.graph import build, ops
+from pluggrad.shape.broadcast import check_axis
 from pluggrad.tensor.random import Random, uniform_node
 
 
@@ -34,12 +35,18 @@ class Functional(Random):
         return (shifted - shifted.exp().sum(axis, keepdim=True).log())._narrow(x)
 
     def _shifted(self, op: str, axis: int | Sequence[int], dtype: Any) -> tuple[Self, Self]:
-        """The input in `dtype`, and in float32 at least, less its maximum, which is a constant to the
-        gradient.
-        """
+        """The input in `dtype`; and in float32 at least, less its maximum, which is held constant."""
         x = self if dtype is None else self.cast(dtype)
         wide = x._wide()
         return x, wide - wide.max(axis, keepdim=True)._detached() if self._count(op, axis) else wide
+
+    def glu(self, dim: int = -1) -> Self:
+        """Gated linear unit: the first half of an axis times the sigmoid of the second; its size must be even."""
+        size = self.shape[check_axis("glu", dim, self.ndim)]
+        if size % 2:
+            raise ShapeError(op="glu", expected="an axis of even size", got=f"{size} in shape {self.shape}")
+        values, gates = self.split(size // 2, dim) if size else (self, self)
+        return values * gates.sigmoid()
 
     def linear(self, weight: Any, bias: Any = None, dtype: Any = None) -> Self:
         """x @ weight + bias, with `weight` (inputs, outputs), or (inputs,) which multiplies elementwise.
@@ -70,9 +77,7 @@ class Functional(Random):
         return (centered * (variance + eps).rsqrt())._narrow(self)
 
     def dropout(self, p: float = 0.5) -> Self:
-        """While `Tensor.training`: zeros with probability `p`, the rest divided by 1 - p. Else the tensor as
-        it is.
-        """
+        """While `Tensor.training`: zeros with probability `p`, the rest divided by 1 - p. Else itself."""
         if not 0 <= p <= 1:
             raise ValueRangeError(op="dropout", expected="a probability in [0, 1]", got=str(p))
         if not type(self).training or p == 0:

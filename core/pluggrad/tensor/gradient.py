@@ -61,8 +61,7 @@ class Differentiable(Data):
         return self.requires_grad_(is_param)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Mark as a parameter, also in graphs that hold it already; False: no leaf at all any more. Returns
-        itself.
+        """Mark as a parameter, also in graphs that hold it already; False: no leaf any more. Returns itself.
 
         A computed tensor becomes a leaf here, and a view a tensor of its own. GradientError unless the dtype
         is float.
@@ -81,8 +80,7 @@ class Differentiable(Data):
         return self
 
     def backward(self, gradient: Any = None) -> Self:
-        """Add the gradient of this scalar to `.grad` of the tensors that it was computed from. Returns
-        itself.
+        """Add the gradient of this scalar to `.grad` of what it was computed from. Returns itself.
 
         Those are the marked tensors (`requires_grad=True`); if the graph holds none, every float tensor that
         the user made. gradient: the gradient at this tensor, needed unless it is one element. GradientError
@@ -109,8 +107,7 @@ class Differentiable(Data):
         return self
 
     def gradient(self, *targets: Self, gradient: Any = None) -> list[Self]:
-        """The gradients of this scalar with respect to `targets`, which may be any tensors it was computed
-        from.
+        """The gradients of this scalar with respect to any tensors that it was computed from.
 
         Changes no `.grad`, and can be differentiated again. gradient: as in `backward`. GradientError if this
         tensor does not depend on a target.
@@ -158,9 +155,7 @@ def _note_left_out(identities: set[Identity]) -> None:
 
 
 def _places(found: Trace, target: Differentiable) -> list[Node]:
-    """The nodes that stand for a tensor in a graph: its leaves, or the node it holds, or what that was
-    computed from.
-    """
+    """The nodes that stand for a tensor in a graph: leaves, its node, or what that was computed from."""
     identity = target._identity
     if identity is not None:
         return [node for node, leaf in found.leaves.items() if leaf is identity]
@@ -173,8 +168,8 @@ def _places(found: Trace, target: Differentiable) -> list[Node]:
 def _reason(root: Node, found: Trace) -> str:
     if found.cut:
         return (
-            "its history was dropped because it was longer than the setting HISTORY_LIMIT allows: raise that, or "
-            "mark what you differentiate with requires_grad_()"
+            "its history was dropped because it was longer than the setting HISTORY_LIMIT allows: raise "
+            "that, or mark what you differentiate with requires_grad_()"
         )
     if found.detached:
         return "its history ends where no_grad() was in force or detach() was called"

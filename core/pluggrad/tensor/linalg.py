@@ -14,8 +14,9 @@ from pluggrad.tensor.indexing import Indexing
 
 
 def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
-    """(..., m, k) @ (..., k, n): one broadcast product and one sum. One axis counts as a row of `a`, a column
-    of `b`.
+    """(..., m, k) @ (..., k, n) as a broadcast product and a sum.
+
+    A single axis counts as a row of `a`, a column of `b`, and disappears.
     """
     build.same_device(op, a, b)
     if not a.shape or not b.shape or a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
@@ -114,9 +115,7 @@ class LinearAlgebra(Indexing):
         return self.diagonal().sum(-1)
 
     def tensordot(self, x: Any, axes: Any = 2) -> Self:
-        """NumPy's `tensordot`: sum over the last `axes` axes of `self` and the first of `x`, or over pairs of
-        lists.
-        """
+        """NumPy's `tensordot`: sums over the last `axes` axes and the first of `x`, or two lists."""
         a, b = self.node, self._operand(x, "tensordot")
         ranks = len(a.shape), len(b.shape)
         if isinstance(axes, int):

@@ -67,8 +67,7 @@ class Losses(Functional):
     def nll_loss(
         self, Y: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"
     ) -> Self:
-        """Negative log likelihood: `self` holds log probabilities with classes on axis 1 (axis 0 of a
-        vector).
+        """Negative log likelihood: of log probabilities with classes on axis 1 (axis 0 of a vector).
 
         Y: integers, the shape without the class axis. weight: one for each class; a mean divides by their
         sum.
@@ -119,9 +118,7 @@ class Losses(Functional):
 
     def sparse_categorical_crossentropy(self, Y: Any, ignore_index: int = -1, label_smoothing: float = 0.0,
                                         reduction: str = "mean") -> Self:
-        """`cross_entropy` of integer labels with the classes on the last axis; labels of `ignore_index` do
-        not count.
-        """
+        """`cross_entropy` of integer labels, classes on the last axis; `ignore_index` does not count."""
         y = self._target("sparse_categorical_crossentropy", Y)
         flat = self.reshape(-1, self.shape[-1]) if self.ndim > 2 else self
         loss = flat.cross_entropy(y.flatten() if self.ndim > 2 else y, reduction, label_smoothing,

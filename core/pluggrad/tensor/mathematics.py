@@ -259,9 +259,7 @@ class Mathematics(Elementwise):
         return self.abs() < math.inf if self.dtype.is_float else self == self
 
     def isclose(self, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Self:
-        """True where |self - other| <= atol + rtol * |other|; equal infinities are close, NaN only with
-        `equal_nan`.
-        """
+        """True where |self - other| <= atol + rtol * |other|; also for equal infinities, or NaN if asked."""
         x, y = (self._new(n) for n in self._pair(other, "isclose"))
         x, y = x._as_float(), y._as_float()
         close = (x.isfinite() & y.isfinite() & ((x - y).abs() <= y.abs() * rtol + atol)) | (x == y)
@@ -269,9 +267,7 @@ class Mathematics(Elementwise):
 
     # ---- bounds and choices --------------------------------------------------------------------------------
     def clamp(self, min_: Any = None, max_: Any = None) -> Self:
-        """Limit to [min_, max_], either may be None; `max_` wins where they cross. Gradient 1 at a numeric
-        bound.
-        """
+        """Limit to [min_, max_], of which either may be None; `max_` wins. Gradient 1 at a numeric bound."""
         result = self
         if min_ is not None:
             result = (
@@ -298,7 +294,7 @@ class Mathematics(Elementwise):
 
     def lerp(self, end: Any, weight: Any) -> Self:
         """self + (end - self) * weight."""
-        return self + (self._new(self._operand(end, "lerp")) - self) * weight
+        return self + (self._new(self._operand(end, "lerp")) - self).mul(weight)
 
     # ---- dtype ---------------------------------------------------------------------------------------------
     def cast(self, dtype: Any) -> Self:

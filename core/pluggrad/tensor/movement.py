@@ -1,5 +1,7 @@
-"""Methods that rearrange elements. Those that are pure index functions give views: they share the elements of
-their base, and writing through them writes the base.
+"""Methods that rearrange elements.
+
+Those that are pure index functions give views: they share the elements of their base, and writing through
+them writes the base.
 """
 from __future__ import annotations
 
@@ -23,8 +25,7 @@ class Movement(Activation):
     __slots__ = ()
 
     def reshape(self, *shape: Any) -> Self:
-        """A view with the same elements in row-major order; one size may be -1, None keeps the size at its
-        place.
+        """A view with the same elements in row-major order; one size may be -1, None keeps the old one.
 
         ShapeError if the number of elements differs.
         """
@@ -115,8 +116,7 @@ class Movement(Activation):
         return self._view(build.flip(x, axes), ("flip", axes))
 
     def shrink(self, arg: Sequence[tuple[int, int] | None]) -> Self:
-        """A view of the elements from start to end on each axis, given as (start, end); None keeps an axis.
-        """
+        """A view of the elements from start to end on each axis: (start, end), or None to keep all."""
         x = self.node
         if len(arg) != len(x.shape):
             raise ShapeError(op="shrink", expected=f"{len(x.shape)} ranges", got=str(tuple(arg)))
@@ -177,9 +177,7 @@ class Movement(Activation):
         return self.reshape([*shape[:axis], *inner, *shape[axis + 1 :]])
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
-        """A view of the diagonal of the axes dim1 and dim2, as a new last axis; `offset` > 0 is above the
-        main one.
-        """
+        """A view of a diagonal of two axes, as a new last axis; `offset` > 0 is above the main one."""
         first, second = (check_axis("diagonal", dim, self.ndim) for dim in (dim1, dim2))
         if self.ndim < 2 or first == second:
             raise ShapeError(
@@ -195,9 +193,7 @@ class Movement(Activation):
 
     # ---- splitting -----------------------------------------------------------------------------------------
     def split(self, sizes: int | Sequence[int], dim: int = 0) -> tuple[Self, ...]:
-        """Views of consecutive parts: `sizes` long each, the last may be shorter, or as long as the list
-        says.
-        """
+        """Views of consecutive parts: all `sizes` long but perhaps the last, or as long as the list says."""
         axis = check_axis("split", dim, self.ndim)
         total = self.shape[axis]
         if isinstance(sizes, int):
@@ -332,9 +328,7 @@ class Movement(Activation):
 
     # ---- joining -------------------------------------------------------------------------------------------
     def cat(self, *args: Self, dim: int = 0) -> Self:
-        """Tensors, or one list of them, one after another along an axis; dtypes promote, other sizes must
-        agree.
-        """
+        """Tensors, or one list of them, joined along an axis; dtypes promote, other sizes must agree."""
         tensors = _tensors("cat", (self, *args))
         nodes = [t.node for t in tensors]
         axis = check_axis("cat", dim, len(nodes[0].shape))

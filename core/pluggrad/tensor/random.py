@@ -162,9 +162,7 @@ class Random(Creation):
 
     @classmethod
     def glorot_uniform(cls, *shape: Any, **kwargs: Any) -> Self:
-        """Glorot and Bengio's uniform start: bound sqrt(6 / (fan in + fan out)), the first axis being the
-        outputs.
-        """
+        """Glorot and Bengio's uniform start: bound sqrt(6 / (fan in + fan out)); axis 0 is the outputs."""
         sizes = check_shape("glorot_uniform", flatten_shape("glorot_uniform", shape))
         fans = (sizes[0] if sizes else 1) + math.prod(sizes[1:])
         bound = math.sqrt(6 / max(fans, 1))

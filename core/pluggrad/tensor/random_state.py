@@ -19,9 +19,7 @@ _lock: Final = threading.Lock()
 
 
 def manual_seed(seed: int = 0) -> None:
-    """Start the random stream anew: the draws after it depend on `seed` (its low 64 bits) and their order
-    alone.
-    """
+    """Start the random stream anew: later draws depend on `seed` (its low 64 bits) and their order alone."""
     with _lock:
         rng_key[0].value, rng_key[1].value = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
         rng_counter.value = 0

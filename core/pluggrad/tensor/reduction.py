@@ -36,8 +36,7 @@ class Reduction(Movement):
         return math.prod(shape[i] for i in check_axes(op, axis, len(shape)))
 
     def sum(self, axis: Axis = None, keepdim: bool = False, dtype: Any = None) -> Self:
-        """Sum; 0 of nothing. Bool and small integers add up in the default int, halves in float32 and round
-        once.
+        """Sum; 0 of nothing. Bool and small integers add up in the default int, halves in float32.
 
         dtype: cast to it first.
         """
@@ -52,15 +51,11 @@ class Reduction(Movement):
         return self._new(_reduce(ops.PROD, "prod", build.cast(x, target), axis, keepdim))
 
     def max(self, axis: Axis = None, keepdim: bool = False) -> Self:
-        """Largest element; NaN if any is NaN. ShapeError of nothing. The gradient splits evenly between
-        equals.
-        """
+        """Largest element; NaN if any is. ShapeError of nothing. Equals share the gradient evenly."""
         return self._new(_reduce(ops.RMAX, "max", self.node, axis, keepdim))
 
     def min(self, axis: Axis = None, keepdim: bool = False) -> Self:
-        """Smallest element; NaN if any is NaN. ShapeError of nothing. The gradient splits evenly between
-        equals.
-        """
+        """Smallest element; NaN if any is. ShapeError of nothing. Equals share the gradient evenly."""
         return self._new(_reduce(ops.RMIN, "min", self.node, axis, keepdim))
 
     def mean(self, axis: Axis = None, keepdim: bool = False) -> Self:
@@ -154,9 +149,7 @@ class Reduction(Movement):
         return result._narrow(self)
 
     def norm(self, p: float = 2.0, axis: Axis = None, keepdim: bool = False) -> Self:
-        """Vector norm of order `p` (inf and -inf too) over the axes; a float. ShapeError for p = inf of
-        nothing.
-        """
+        """Vector norm of order `p` (inf and -inf too) over the axes, a float."""
         size = self._as_float().abs()
         if p == math.inf:
             return size.max(axis, keepdim)

@@ -14,6 +14,7 @@ import pytest
 import pluggrad
 from pluggrad import Context, Tensor, no_grad
 from pluggrad.errors import GradientError, PluggradWarning
+from pluggrad.ir.node import interned_count
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -171,17 +172,16 @@ def test_backward_needs_a_scalar():
 def test_nothing_to_differentiate():
     with pytest.raises(GradientError, match=r"nothing to differentiate.*not computed from float tensors"):
         Tensor([1, 2]).float().sum().backward()
+    x, y = Tensor([1.0]), Tensor([1.0])
+    with Tensor.no_grad():
+        frozen = (x * 2).sum()
     with pytest.raises(GradientError, match=r"nothing to differentiate.*no_grad"):
-        x = Tensor([1.0])
-        with Tensor.no_grad():
-            loss = (x * 2).sum()
-        loss.backward()
+        frozen.backward()
+    orphan = (Tensor([1.0]) * 2).sum()
+    gc.collect()
     with pytest.raises(GradientError, match="exist no longer"):
-        loss = (Tensor([1.0]) * 2).sum()
-        gc.collect()
-        loss.backward()
+        orphan.backward()
     with pytest.raises(GradientError, match="does not depend on target 1"):
-        x, y = Tensor([1.0]), Tensor([1.0])
         x.sum().gradient(x, y)
 
 
@@ -281,3 +281,23 @@ def test_a_loop_that_realizes_keeps_one_buffer():
     gc.collect()
     assert [device["used"] for device in pluggrad.memory_stats().values()] == used
     assert x.item() == 3300
+
+
+def test_training_with_an_input_that_lives_on_does_not_grow():
+    x, w = Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor([[0.5], [0.5]], requires_grad=True)
+
+    def step():
+        w.grad = None
+        (x @ w).square().mean().backward()
+        w.assign(w - 0.01 * w.grad).realize()
+
+    def measures():
+        gc.collect()
+        return interned_count(), [device["used"] for device in pluggrad.memory_stats().values()]
+
+    for _ in range(20):
+        step()
+    before = measures()
+    for _ in range(500):
+        step()
+    assert measures() == before

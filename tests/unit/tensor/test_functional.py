@@ -41,6 +41,12 @@ def test_linear_and_sequential():
     assert Tensor([-1.0, 4.0]).sequential([Tensor.relu, lambda t: t.sqrt()]).tolist() == [0, 2]
 
 
+def test_glu():
+    np.testing.assert_allclose(Tensor(X[:, :6]).glu().numpy(), X[:, :3] * special.expit(X[:, 3:6]), rtol=1e-5)
+    with pytest.raises(ValueError, match="glu: expected an axis of even size, got 7"):
+        Tensor(X).glu(1)
+
+
 def test_layernorm():
     expected = (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(Tensor(X).layernorm().numpy(), expected, rtol=1e-4, atol=1e-5)
