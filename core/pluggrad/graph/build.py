@@ -27,9 +27,11 @@ _INT_OR_BOOL = frozenset({ops.AND, ops.OR, ops.XOR, ops.NOT})
 _NOT_BOOL = frozenset({ops.NEG, ops.SUB, ops.ABS, ops.MOD, ops.POW})
 
 
-def const(value: dtypes.Scalar | HostRead, dtype: DType, device: DeviceId, shape: Shape = ()) -> Node:
-    """`value` everywhere in `shape`."""
-    return node(ops.CONST, (), scalar(value, dtype), tensor_type(shape, dtype, device))
+def const(value: dtypes.Scalar | HostRead, dtype: DType, device: DeviceId, shape: Shape = (), *,
+          fixed: bool = False) -> Node:
+    """`value` everywhere in `shape`. `fixed` makes it part of the code instead of a run-time value."""
+    made = scalar(value, dtype)
+    return node(ops.CONST, (), made._replace(fixed=True) if fixed else made, tensor_type(shape, dtype, device))
 
 
 def iota(n: int, dtype: DType, device: DeviceId) -> Node:
@@ -109,11 +111,15 @@ def broadcast_to(x: Node, shape: Shape, op: str = "expand") -> Node:
         if broadcast_shapes(op, x.shape, shape) != shape:
             raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
         return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
-    if len(x.shape) > len(shape):
+    if len(x.shape) > len(shape) or broadcast_shapes(op, x.shape, shape) != shape:
         raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
     if len(x.shape) < len(shape):
-        x = reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
-    return expand(x, shape, op)
+        padded = (1,) * (len(shape) - len(x.shape)) + x.shape
+        x = x.src[0] if x.op is ops.RESHAPE else x
+        x = x if x.shape == padded else _moved(ops.RESHAPE, x, padded, padded)
+    if x.shape == shape:
+        return x
+    return _moved(ops.EXPAND, x.src[0] if x.op is ops.EXPAND else x, shape, shape)
 
 
 def unary(op: Op, x: Node) -> Node:

@@ -49,11 +49,15 @@ class HostRead(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A value as it stands in a CONST node; `negative_zero` tells -0.0 from 0.0, which compare equal."""
+    """A value as it stands in a CONST node; `negative_zero` tells -0.0 from 0.0, which compare equal.
+
+    `fixed`: part of the code, never a run-time value (a shift count, say, that pluggrad itself put there).
+    """
 
     value: PythonScalar
     negative_zero: bool = False
     source: HostRead | None = None
+    fixed: bool = False
 
     @property
     def python(self) -> PythonScalar:

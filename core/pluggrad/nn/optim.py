@@ -88,7 +88,9 @@ class Optimizer(ABC):
         for state, new in zip(states, new_states, strict=True):
             state._write(build.detach(new))
             yield state
-        yield grad  # stored too: its graph would keep the old values alive, and compute them again when read
+        # stored too: its graph would keep the old values alive, and compute them again when read
+        grad.rebind(build.detach(grad.node))
+        yield grad
 
     def _states(self, index: int) -> tuple[Tensor, ...]:
         """What is kept beside tensor `index` from step to step."""

@@ -78,7 +78,7 @@ def normalize(roots: Sequence[Node]) -> Normalized:
                 inputs.append(n.arg)
                 input_types.append(n.type)
         elif op is ops.CONST:
-            if arg.source is not None or not (arg.value in _SPECIAL or arg.value != arg.value):
+            if arg.source is not None or not (arg.fixed or arg.value in _SPECIAL or arg.value != arg.value):
                 scalars.append(arg)
                 scalar_dtypes.append(n.type.dtype)
                 arg = ValueSlot(len(scalars) - 1)

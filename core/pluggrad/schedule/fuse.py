@@ -77,13 +77,13 @@ def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft], co
 
 
 def _siblings(stage: Stage, drafts: list[_Draft]) -> dict[int, _Draft]:
-    """Regions over the same elements that read the same inputs: one pass over them can serve both."""
+    """Regions that read the same inputs in the same order: one pass over them can serve both."""
     if stage.contraction or not stage.reads:
         return {}
-    inputs = {n for n in stage.reads if n.op is ops.INPUT and n.type.size == stage.work}
+    inputs = [(n, at) for n, at in stage.reads.items() if n.op is ops.INPUT and n.type.size == stage.work]
     return {d.number: d for d in drafts if not d.contraction and any(
         s.root.op is not ops.UPDATE and s.work == stage.work and domain(s.root) == domain(stage.root)
-        and inputs & set(s.reads) for s in d.stages)}
+        and any(s.reads.get(n) == at for n, at in inputs) for s in d.stages)}
 
 
 def _placement(stage: Stage, draft: _Draft, home: dict[Node, _Draft]) -> Placement | None:

@@ -152,17 +152,15 @@ def body(root: Node) -> tuple[Node, Index]:
 
 
 def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Stage]:
-    """Visit every stage, users first, since a visit may decide to store more nodes."""
-    stages: dict[Node, Stage] = {}
-    position = {n: i for i, n in enumerate(order)}
-    waiting = set(stored)
-    for n in reversed(order):
-        if n in waiting:
-            stages[n] = _visit(n, stored, waiting, cost)
-    return [stages[n] for n in sorted(stages, key=position.__getitem__)]
+    """Visit every stage, users first, since a visit may decide to store more nodes; again until none does."""
+    while True:
+        before = len(stored)
+        stages = [_visit(n, stored, cost) for n in reversed(order) if n in stored]
+        if len(stored) == before:
+            return stages[::-1]
 
 
-def _visit(root: Node, stored: set[Node], waiting: set[Node], cost: dict[Node, float]) -> Stage:
+def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Stage:
     stage = Stage(root)
     start, index = body(root)
     extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
@@ -180,7 +178,6 @@ def _visit(root: Node, stored: set[Node], waiting: set[Node], cost: dict[Node, f
         if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body \
                 and _too_redundant(n, at, stage, extents, cost[n]):
             stored.add(n)
-            waiting.add(n)
         if n.op is ops.INPUT or (n in stored and n is not root):
             stage.reads[n].add(at)
             operand_axes.append(_axes(at))
