@@ -41,7 +41,7 @@ class Functional(Random):
         return x, wide - wide.max(axis, keepdim=True)._detached() if self._count(op, axis) else wide
 
     def glu(self, dim: int = -1) -> Self:
-        """Gated linear unit: the first half of an axis times the sigmoid of the second; its size must be even."""
+        """Gated linear unit: the first half of an axis, of even size, times the sigmoid of the second."""
         size = self.shape[check_axis("glu", dim, self.ndim)]
         if size % 2:
             raise ShapeError(op="glu", expected="an axis of even size", got=f"{size} in shape {self.shape}")
