@@ -10,8 +10,8 @@ from pluggrad.kernel.kernel import Kernel, axis, const
 
 
 def split_addresses(kernel: Kernel) -> tuple[Node, ...]:
-    """LOAD's arg becomes (buffer, strides) and STORE's (buffer, strides, axes); strides are None where the index does
-    not vary by a constant along some register axis."""
+    """LOAD's arg becomes (buffer, strides) and STORE's (buffer, strides, axes); strides are None where the
+    index does not vary by a constant along some register axis."""
     registers = {a.id for a in kernel.axes if a.kind in ("TILE", "VECTOR")}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:

@@ -1,7 +1,8 @@
-"""Rewrites of arithmetic that give every op the meaning that graph/ops.py words, on hardware that lacks it."""
+"""Rewrites that give every op the meaning that graph/ops.py words, on hardware that lacks it."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType, Scalar
@@ -36,10 +37,14 @@ def _apply(stores: Stores, rule: Callable[[Node, tuple[Node, ...]], Node]) -> St
     return tuple([replaced[s] for s in stores])
 
 
-# ---- integers --------------------------------------------------------------------------------------------------------
+# ---- integers ----------------------------------------------------------------------------------------------
 def safe_integers(stores: Stores, capabilities: Capabilities) -> Stores:
-    """IDIV, MOD and shifts get defined results for every operand; floats' MOD and every POW become arithmetic."""
-    return _apply(stores, lambda n, src: _SAFE[n.op](*src) if n.op in _SAFE else node(n.op, src, n.arg, n.type))
+    """IDIV, MOD and shifts get results for every operand; float MOD and every POW become arithmetic."""
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        return _SAFE[n.op](*src) if n.op in _SAFE else node(n.op, src, n.arg, n.type)
+
+    return _apply(stores, rule)
 
 
 def _divisor(x: Node, y: Node) -> tuple[Node, Node]:
@@ -52,28 +57,32 @@ def _divisor(x: Node, y: Node) -> tuple[Node, Node]:
     return zero, _where(trap, _like(y, 1), y)
 
 
+def _signs_differ(x: Node, y: Node) -> Node:
+    """Whether x is not 0 and of another sign than y; of a rest and its divisor: C rounded the quotient up."""
+    negative = [_make(g.LT, v, _like(v, 0)) for v in (x, y)]
+    return _make(g.AND, _make(g.NE, x, _like(x, 0)), _make(g.NE, *negative))
+
+
 def _floor_divide(x: Node, y: Node) -> Node:
     zero, divisor = _divisor(x, y)
     quotient = node(ops.CDIV, (x, divisor), None, x.type)
     if x.type.kind == "i":
         rest = node(ops.CMOD, (x, divisor), None, x.type)
-        lower = _make(g.AND, _make(g.NE, rest, _like(x, 0)), _make(g.NE, *[_make(g.LT, v, _like(v, 0)) for v in (rest, divisor)]))
-        quotient = _make(g.SUB, quotient, _cast(lower, x.type))
+        quotient = _make(g.SUB, quotient, _cast(_signs_differ(rest, divisor), x.type))
     return _where(zero, _like(x, 0), quotient)
 
 
 def _modulo(x: Node, y: Node) -> Node:
     if x.type.is_float:
         rest = _make(g.SUB, x, _make(g.MUL, _make(g.FLOOR, _make(g.DIV, x, y)), y))
-        infinite = _make(g.EQ, _make(g.ABS, y), _like(y, float("inf")))  # x % inf is x, or inf where signs differ
-        differ = _make(g.AND, _make(g.NE, x, _like(x, 0)), _make(g.NE, *[_make(g.LT, v, _like(v, 0)) for v in (x, y)]))
+        # x % inf is x, or inf where the signs differ
+        infinite = _make(g.EQ, _make(g.ABS, y), _like(y, float("inf")))
         finite = _make(g.LT, _make(g.ABS, x), _like(x, float("inf")))
-        return _where(_make(g.AND, infinite, finite), _where(differ, y, x), rest)
+        return _where(_make(g.AND, infinite, finite), _where(_signs_differ(x, y), y, x), rest)
     zero, divisor = _divisor(x, y)
     rest = node(ops.CMOD, (x, divisor), None, x.type)
     if x.type.kind == "i":
-        lower = _make(g.AND, _make(g.NE, rest, _like(x, 0)), _make(g.NE, *[_make(g.LT, v, _like(v, 0)) for v in (rest, divisor)]))
-        rest = _make(g.ADD, rest, _where(lower, divisor, _like(x, 0)))
+        rest = _make(g.ADD, rest, _where(_signs_differ(rest, divisor), divisor, _like(x, 0)))
     return _where(zero, _like(x, 0), rest)
 
 
@@ -101,12 +110,12 @@ def _shift_right(x: Node, y: Node) -> Node:
     return _where(inside, _make(g.SHR, x, count), beyond)
 
 
-# ---- powers ----------------------------------------------------------------------------------------------------------
+# ---- powers ------------------------------------------------------------------------------------------------
 def _power(x: Node, y: Node) -> Node:
-    if x.type.is_float:
-        wide = dtypes.float64  # exp(y * log(x)) loses as many bits as the exponent has: float32 is right to an ulp this way
-        return _cast(_float_power(_cast(x, wide), _cast(y, wide)), x.type)
-    return _int_power(x, y)
+    if not x.type.is_float:
+        return _int_power(x, y)
+    # exp(y * log(x)) loses as many bits as the exponent has: in float64, float32 is right to an ulp
+    return _cast(_float_power(_cast(x, dtypes.float64), _cast(y, dtypes.float64)), x.type)
 
 
 def _float_power(x: Node, y: Node) -> Node:
@@ -136,21 +145,26 @@ def _int_power(x: Node, y: Node) -> Node:
         base = _make(g.MUL, base, base)
     if y.type.kind != "i":
         return result
+    zero, one = _like(x, 0), _like(x, 1)
     odd = _make(g.NE, _make(g.AND, y, _like(y, 1)), _like(y, 0))
-    unit = _where(_make(g.EQ, x, _like(x, 1)), x, _where(_make(g.EQ, x, _like(x, -1)), _where(odd, x, _like(x, 1)), _like(x, 0)))
-    return _where(_make(g.LT, y, _like(y, 0)), unit, result)
+    sign = _where(_make(g.EQ, x, _like(x, -1)), _where(odd, x, one), zero)
+    inverse = _where(_make(g.EQ, x, one), x, sign)
+    return _where(_make(g.LT, y, _like(y, 0)), inverse, result)
 
 
-_SAFE: dict[Op, Callable[..., Node]] = {g.IDIV: _floor_divide, g.MOD: _modulo, g.SHL: _shift_left, g.SHR: _shift_right,
-                                        g.POW: _power}
+_SAFE: Final[dict[Op, Callable[..., Node]]] = {
+    g.IDIV: _floor_divide, g.MOD: _modulo, g.SHL: _shift_left, g.SHR: _shift_right, g.POW: _power}
 
 
-# ---- dtypes and ops that a target lacks ------------------------------------------------------------------------------
+# ---- dtypes and ops that a target lacks --------------------------------------------------------------------
 def widen(stores: Stores, capabilities: Capabilities) -> Stores:
-    """Floats that the target stores but does not compute in are computed in float32 and rounded after each op."""
+    """Floats that the target only stores are computed in float32 and rounded after each op."""
+
+    def stored_only(dtype: DType) -> bool:
+        return dtype.is_float and dtype.name not in capabilities.arithmetic
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
-        narrow = next((s.type for s in (n, *n.src) if s.type.is_float and s.type.name not in capabilities.arithmetic), None)
+        narrow = next((s.type for s in (n, *n.src) if stored_only(s.type)), None)
         if narrow is None or n.op not in g.ELEMENTWISE | {ops.REDUCE} or n.op.kind == "cast":
             return node(n.op, src, n.arg, n.type)
         wide = tuple([_cast(s, dtypes.float32) if s.type is narrow else s for s in src])
@@ -166,7 +180,7 @@ def _tanh(x: Node) -> Node:
     return _make(g.SUB, _like(x, 1), _make(g.DIV, _like(x, 2), _make(g.ADD, doubled, _like(x, 1))))
 
 
-_DECOMPOSED: dict[Op, Callable[..., Node]] = {
+_DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
     g.EXP: lambda x: _make(g.EXP2, _make(g.MUL, x, _like(x, 1.4426950408889634))),
     g.LOG: lambda x: _make(g.MUL, _make(g.LOG2, x), _like(x, 0.6931471805599453)),
     g.COS: lambda x: _make(g.SIN, _make(g.ADD, x, _like(x, 1.5707963267948966))),

@@ -1,8 +1,8 @@
 """Kernel -> instructions: derives the loop nest.
 
-A node is placed in the outermost block where all loop axes it depends on are bound, so loop-invariant code leaves
-loops by construction. A reduction opens its loops in the block where its own free axes are bound. Loops whose last
-step is partial (TAIL) run their full steps without gates, then the last one with them.
+A node is placed in the outermost block where all loop axes it depends on are bound, so loop-invariant code
+leaves loops by construction. A reduction opens its loops in the block where its own free axes are bound.
+Loops whose last step is partial (TAIL) run their full steps without gates, then the last one with them.
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
+from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
@@ -40,7 +41,7 @@ class _Item:
 
 @dataclass(slots=True)
 class _Block:
-    """An open block: loop axes bound here and further out, what was computed in it, the tails known to be full."""
+    """An open block: loop axes bound here and further out, its items, and which nodes they compute."""
 
     bound: frozenset[int]
     items: list[_Item] = field(default_factory=list)
@@ -70,8 +71,10 @@ class _Linearizer:
     def _dependencies(self, n: Node) -> None:
         loops = frozenset().union(*[self.loops[s] for s in n.src])
         registers = set().union(*[self.registers[s] for s in n.src])
-        if n.op is ops.AXIS:
-            loops, registers = (frozenset(), {n.arg}) if self._is_register(n.arg) else (frozenset({n.arg}), set())
+        if n.op is ops.AXIS and self._is_register(n.arg):
+            registers = {n.arg}
+        elif n.op is ops.AXIS:
+            loops = frozenset({n.arg})
         elif n.op is ops.TAIL:
             loops = loops | {n.arg[0]}
             self.tails.setdefault(n.arg[0], []).append(n)
@@ -82,10 +85,10 @@ class _Linearizer:
             self.groups.setdefault((n.arg[1], loops), []).append(n)
         self.loops[n], self.registers[n] = loops, tuple(sorted(registers))
 
-    def _is_register(self, id: int) -> bool:  # noqa: A002
+    def _is_register(self, id: int) -> bool:
         return self.axes[id].kind in ("TILE", "VECTOR")
 
-    # ---- blocks ------------------------------------------------------------------------------------------------------
+    # ---- blocks --------------------------------------------------------------------------------------------
     def _bound(self) -> frozenset[int]:
         return self.blocks[-1].bound if self.blocks else frozenset()
 
@@ -97,7 +100,7 @@ class _Linearizer:
         for level in range(self.floor, len(self.blocks)):
             if loops <= self.blocks[level].bound:
                 return level
-        raise AssertionError(f"{self.kernel.name}: loop axes {set(loops)} are not open")
+        raise InternalError(f"kernel {self.kernel.name}: loop axes {sorted(loops)} are not open")
 
     def _found(self, n: Node) -> _Item | None:
         for block in self.blocks:
@@ -120,7 +123,9 @@ class _Linearizer:
             index = root.memo[axis(tail[0])]
             limit = self._append(0, _Item("CONST", INDEX, arg=tail[1]))
             test = self._append(0, _Item("LT", dtypes.bool_, (index, limit)))
-            fullness = test if fullness is None else self._append(0, _Item("AND", dtypes.bool_, (fullness, test)))
+            if fullness is not None:
+                test = self._append(0, _Item("AND", dtypes.bool_, (fullness, test)))
+            fullness = test
         assert fullness is not None
         self.floor = 1
         self.full = set(tails)
@@ -187,13 +192,11 @@ class _Linearizer:
         """Stores over the same loops share them; each group after the one before."""
         groups: dict[tuple[int, ...], list[Node]] = {}
         for store in self.kernel.stores:
-            loops = self._ordered(id for id in self._store_axes(store) if self.axes[id].kind == "LOOP")
+            _, _, axes = store.arg
+            loops = self._ordered(id for id in axes if self.axes[id].kind == "LOOP")
             groups.setdefault(tuple(loops), []).append(store)
-        for loops, stores in groups.items():
-            self._loop_nest(list(loops), partial(self._store_all, stores))
-
-    def _store_axes(self, store: Node) -> tuple[int, ...]:
-        return store.arg[2]  # type: ignore[no-any-return]
+        for nest, stores in groups.items():
+            self._loop_nest(list(nest), partial(self._store_all, stores))
 
     def _store_all(self, stores: list[Node]) -> None:
         """Every value is computed before the first is written: a kernel may overwrite what it reads."""
@@ -205,20 +208,23 @@ class _Linearizer:
         buffer, strides, _ = store.arg
         if len(items) == 3 and _is_true(items[2]):
             items.pop()
-        self._append(len(self.blocks) - 1, _Item("STORE", None, tuple(items), (buffer, strides), self.registers[store]))
+        made = _Item("STORE", None, tuple(items), (buffer, strides), self.registers[store])
+        self._append(len(self.blocks) - 1, made)
 
-    # ---- expressions -------------------------------------------------------------------------------------------------
+    # ---- expressions ---------------------------------------------------------------------------------------
     def _emit(self, goal: Node) -> _Item:
-        """Emit what `goal` needs and is not computed yet; reductions are units here, their bodies are emitted inside."""
+        """Emit what `goal` needs and is not computed yet; the body of a reduction is emitted with it."""
         found = self._found(goal)
         if found is not None:
             return found
-        for n in toposort([goal], lambda n: () if n.op is ops.REDUCE or self._found(n) is not None else n.src):
+
+        def missing(n: Node) -> tuple[Node, ...]:
+            return () if n.op is ops.REDUCE or self._found(n) is not None else n.src
+
+        for n in toposort([goal], missing):
             if self._found(n) is None:
                 self._emit_one(n)
-        item = self._found(goal)
-        assert item is not None
-        return item
+        return self._operand(goal)
 
     def _emit_one(self, n: Node) -> None:
         if n.op is ops.REDUCE:
@@ -259,9 +265,11 @@ class _Linearizer:
         deeper, self.blocks = self.blocks[level + 1:], self.blocks[:level + 1]
         accumulators = []
         for n in group:
-            start = self._append(level, _Item("CONST", n.type, arg=identity_of(n.arg[0], n.type).arg.of(n.type)))
-            registers = set(self.registers[n.src[0]]) | {id for id in axes if self._is_register(id)}
-            accumulators.append(self._append(level, _Item("ACC", n.type, (start,), axes=tuple(sorted(registers)))))
+            identity = identity_of(n.arg[0], n.type).arg.of(n.type)
+            start = self._append(level, _Item("CONST", n.type, arg=identity))
+            registers = {*self.registers[n.src[0]], *[id for id in axes if self._is_register(id)]}
+            acc = _Item("ACC", n.type, (start,), axes=tuple(sorted(registers)))
+            accumulators.append(self._append(level, acc))
 
         def accumulate() -> None:
             for n, acc in zip(group, accumulators, strict=True):
@@ -272,9 +280,9 @@ class _Linearizer:
 
         self._loop_nest(self._ordered(id for id in axes if not self._is_register(id)), accumulate)
         for n, acc in zip(group, accumulators, strict=True):
-            reduced = tuple([id for id in acc.axes if id in axes])
-            result = _Item("HREDUCE", n.type, (acc,), (n.arg[0], reduced), self.registers[n]) if reduced else acc
+            result, reduced = acc, tuple([id for id in acc.axes if id in axes])
             if reduced:
+                result = _Item("HREDUCE", n.type, (acc,), (n.arg[0], reduced), self.registers[n])
                 self._append(level, result)
             self.blocks[level].memo[n] = result
         self.blocks += deeper

@@ -1,9 +1,10 @@
 """Program: what a renderer receives. A linear list of instructions with structured blocks.
 
-Every instruction has an id (its position), a dtype and the register axes it varies over. Register axes are TILE and
-VECTOR axes, listed in `Program.axes`; an instruction over axes (t of 8, v of 16) stands for 8 registers of 16 lanes,
-and it is the renderer that spreads it out. An operand may vary over fewer axes than its user: it is then the same for
-all positions of the missing axes (a renderer splats lanes). An instruction varies over at most one VECTOR axis.
+Every instruction has an id (its position), a dtype and the register axes it varies over. Register axes are
+TILE and VECTOR axes, listed in `Program.axes`; an instruction over axes (t of 8, v of 16) stands for 8
+registers of 16 lanes, and it is the renderer that spreads it out. An operand may vary over fewer axes than
+its user: it is then the same for all positions of the missing axes (a renderer splats lanes). An instruction
+varies over at most one VECTOR axis.
 
 Instructions (`src` are ids of earlier instructions in an enclosing block):
 
@@ -12,14 +13,16 @@ Instructions (`src` are ids of earlier instructions in an enclosing block):
     LOOP    arg: (start, stop) ints; its value is the int64 counter; closed by END
     IF      src: condition (bool, no axes); optional ELSE; closed by END
     LANE    arg: register axis; int64 position along it (varies over that axis)
-    LOAD    arg: (buffer, strides or None), src: (index[, gate]). With strides ((axis, elements), ...) the element
-            for a position p is index + sum(p[axis] * elements) and index has no axes; axes not named have stride 0.
-            With None the index itself varies. Where the gate (bool) is false nothing is read and the value is 0
-    STORE   arg: (buffer, strides or None), src: (index, value[, gate]); nothing is written where the gate is false
+    LOAD    arg: (buffer, strides or None), src: (index[, gate]). With strides ((axis, elements), ...) the
+            element for a position p is index + sum(p[axis] * elements) and index has no axes; axes not named
+            have stride 0. With None the index itself varies. Where the gate (bool) is false nothing is read
+            and the value is 0
+    STORE   arg: (buffer, strides or None), src: (index, value[, gate]); nothing is written where the gate is
+            false
     ACC     a mutable register, src: (initial value,); naming its id as a source reads the present value
     SET     src: (ACC, value): gives the ACC its new value
     HREDUCE arg: (ADD | MUL | MAX | MIN, register axes removed), src: (value,)
-    every elementwise row of graph/ops.py but IDIV, MOD, POW and those that `Capabilities.ops` leaves out; CDIV, CMOD
+    CDIV, CMOD, and every elementwise row of graph/ops.py but IDIV, MOD, POW and what `Capabilities.ops` lacks
 """
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ from pluggrad.kernel.kernel import BufferParam, Kernel
 
 @dataclass(frozen=True, slots=True)
 class Instr:
-    """`op src arg -> dtype` over register `axes` (ids, sorted). dtype is None for LOOP/IF/ELSE/END/STORE/SET."""
+    """`op src arg -> dtype` over register `axes` (ids, sorted); no dtype for LOOP/IF/ELSE/END/STORE/SET."""
 
     op: str
     dtype: DType | None
@@ -52,7 +55,7 @@ class RegisterAxis:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`name` is a C identifier, unique to the code. `tasks` is the launch size. `kernel` is what it was made from."""
+    """`name` is a C identifier, unique to the code; `tasks` is the launch size; `kernel` the origin."""
 
     name: str
     buffers: tuple[BufferParam, ...]

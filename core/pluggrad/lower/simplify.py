@@ -1,8 +1,10 @@
-"""Exact simplification of kernel expressions: integer constants are folded, casts to the same dtype and neutral
-operands vanish. Floats are left as they are, save for what changes no bit."""
+"""Exact simplification of kernel expressions: integer constants are folded, casts to the same dtype and
+neutral operands vanish. Floats are left as they are, save for what changes no bit."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from typing import Final
 
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
@@ -12,9 +14,10 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import const
 from pluggrad.target import Capabilities
 
-_FOLDS: dict[Op, Callable[[int, int], int]] = {
-    g.ADD: lambda x, y: x + y, g.SUB: lambda x, y: x - y, g.MUL: lambda x, y: x * y, ops.CDIV: lambda x, y: x // y,
-    ops.CMOD: lambda x, y: x % y}
+_FOLDS: Final[dict[Op, Callable[[int, int], int]]] = {
+    g.ADD: operator.add, g.SUB: operator.sub, g.MUL: operator.mul,
+    ops.CDIV: operator.floordiv, ops.CMOD: operator.mod,  # of what is never negative: see _fold_index
+}
 
 
 def simplify(stores: tuple[Node, ...], capabilities: Capabilities) -> tuple[Node, ...]:
@@ -36,7 +39,8 @@ def _fold(n: Node, src: tuple[Node, ...]) -> Node:
 
 
 def _fold_index(n: Node, x: Node, y: Node) -> Node:
-    if x.op is ops.CONST and y.op is ops.CONST and (n.op not in (ops.CDIV, ops.CMOD) or x.arg.bits >= 0 < y.arg.bits):
+    divides = n.op in (ops.CDIV, ops.CMOD)
+    if x.op is ops.CONST and y.op is ops.CONST and (not divides or x.arg.bits >= 0 < y.arg.bits):
         return const(_FOLDS[n.op](x.arg.bits, y.arg.bits))
     if y.op is ops.CONST and y.arg.bits == (1 if n.op in (g.MUL, ops.CDIV) else 0) and n.op is not ops.CMOD:
         return x
