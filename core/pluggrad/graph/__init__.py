@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""Stage 1, what the user asked: primitives, a row each, and the checked constructors that make nodes of them."""

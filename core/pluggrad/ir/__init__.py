@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""The machinery of every stage, which knows no op: interned nodes, walks, grammars, text, passes."""

@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""Shapes and index functions: broadcasting, symbolic index arithmetic, movement ops as maps of indices."""

@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""What ships for tests of programs that use pluggrad, and of devices: gradcheck."""
