@@ -1,26 +1,30 @@
 """Schedule actions: each is a small pure function Kernel -> Kernel that checks that it is legal.
 
-They rewrite axes only; what a kernel computes stays the same, save for the order in which a reduction adds up.
+They rewrite axes only; a kernel computes what it did, save for the order in which a reduction adds up.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+from typing import Final
 
 from pluggrad import dtypes
-from pluggrad.dtypes import DType
+from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.index_nodes import linear
+from pluggrad.kernel.index_nodes import INDEX, linear
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
 
-_IDENTITY = {"ADD": lambda d: 0, "MUL": lambda d: 1, "MAX": lambda d: d.min, "MIN": lambda d: d.max}
+_IDENTITY: Final[dict[str, Callable[[DType], Scalar]]] = {
+    "ADD": lambda d: 0, "MUL": lambda d: 1, "MAX": lambda d: d.min, "MIN": lambda d: d.max}
 
 
-def axis_of(kernel: Kernel, id: int) -> Axis:  # noqa: A002
+def axis_of(kernel: Kernel, id: int) -> Axis:
     """The axis called `id`."""
     for found in kernel.axes:
         if found.id == id:
@@ -37,7 +41,7 @@ def _fresh(kernel: Kernel) -> int:
     return max([a.id for a in kernel.axes], default=-1) + 1
 
 
-def bind(kernel: Kernel, id: int, kind: AxisKind) -> Kernel:  # noqa: A002
+def bind(kernel: Kernel, id: int, kind: AxisKind) -> Kernel:
     """Give an axis another kind."""
     axis_of(kernel, id)
     return replace(kernel, axes=tuple([replace(a, kind=kind) if a.id == id else a for a in kernel.axes]))
@@ -46,18 +50,23 @@ def bind(kernel: Kernel, id: int, kind: AxisKind) -> Kernel:  # noqa: A002
 def reorder(kernel: Kernel, ids: list[int]) -> Kernel:
     """Put the named axes first, in this order; the others follow as they stood."""
     first = [axis_of(kernel, id) for id in ids]
-    return replace(kernel, axes=tuple([*first, *[a for a in kernel.axes if a.id not in ids]]))
+    return replace(kernel, axes=(*first, *[a for a in kernel.axes if a.id not in ids]))
 
 
-def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:  # noqa: A002
-    """axis -> outer * factor + inner. Where `factor` does not divide the extent, loads and stores are gated and
-    reductions take their identity beyond it. Returns the kernel and the ids of both axes."""
+def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:
+    """axis -> outer * factor + inner; returns the kernel and the ids of both axes.
+
+    Where `factor` does not divide the extent, loads and stores are gated and reductions take their identity
+    beyond it.
+    """
     old = axis_of(kernel, id)
     new_outer, new_inner = _fresh(kernel), _fresh(kernel) + 1
     extent = -(-old.extent // factor)
-    position = node(g.ADD, (node(g.MUL, (axis(new_outer), const(factor)), None, dtypes.int64), axis(new_inner)), None,
-                    dtypes.int64)
-    gate = None if old.extent % factor == 0 else node(ops.TAIL, (position,), (new_outer, factor, old.extent), dtypes.bool_)
+    start = node(g.MUL, (axis(new_outer), const(factor)), None, INDEX)
+    position = node(g.ADD, (start, axis(new_inner)), None, INDEX)
+    gate = None
+    if old.extent % factor:
+        gate = node(ops.TAIL, (position,), (new_outer, factor, old.extent), dtypes.bool_)
     stores = _substitute(kernel.stores, id, position, (new_outer, new_inner), gate)
     axes: list[Axis] = []
     for a in kernel.axes:
@@ -73,23 +82,26 @@ def _both(gate: Node, others: tuple[Node, ...]) -> Node:
     return node(g.AND, (others[0], gate), None, dtypes.bool_) if others else gate
 
 
-def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[int, ...], gate: Node | None) -> tuple[Node, ...]:
+def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[int, ...],
+                gate: Node | None) -> tuple[Node, ...]:
     """Replace AXIS(old) by `position`, and gate what depends on it."""
-    depends: dict[Node, bool] = {}
+    dependent = {position}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
-        made = _rule(n, src)
-        depends[made] = depends.get(made, False) or made is position or any([depends.get(s, False) for s in src]) or (
-            n.op is ops.STORE and old in n.arg[1])
+        made = replacement(n, src)
+        if not dependent.isdisjoint(src):
+            dependent.add(made)
         return made
 
-    def _rule(n: Node, src: tuple[Node, ...]) -> Node:
+    def replacement(n: Node, src: tuple[Node, ...]) -> Node:
         if n.op is ops.AXIS:
             return position if n.arg == old else n
         if n.op is ops.TAIL and n.arg[0] == old:  # its outer axis is no single axis any more
             return node(g.LT, (src[0], const(n.arg[2])), None, dtypes.bool_)
         if n.op is ops.LOAD:
-            guard = (_both(gate, src[1:]),) if gate is not None and any([depends.get(s, False) for s in src]) else src[1:]
+            guard = src[1:]
+            if gate is not None and not dependent.isdisjoint(src):
+                guard = (_both(gate, guard),)
             return node(ops.LOAD, (src[0], *guard), n.arg, n.type)
         if n.op is ops.REDUCE:
             name, axes = n.arg
@@ -99,7 +111,9 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
             return node(ops.REDUCE, (value,), (name, _replaced(axes, old, new)), n.type)
         if n.op is ops.STORE:
             buffer, axes = n.arg
-            guard = (_both(gate, src[2:]),) if gate is not None and old in axes else src[2:]
+            guard = src[2:]
+            if gate is not None and old in axes:
+                guard = (_both(gate, guard),)
             return node(ops.STORE, (*src[:2], *guard), (buffer, _replaced(axes, old, new)), n.type)
         return node(n.op, src, n.arg, n.type)
 
@@ -110,7 +124,7 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
 def merge_adjacent(kernel: Kernel) -> Kernel:
     """Merge neighboring PARALLEL or LOOP axes that every access walks as if they were one."""
     while True:
-        pair = next(((a, b) for a, b in zip(kernel.axes, kernel.axes[1:], strict=False) if _mergeable(kernel, a, b)), None)
+        pair = next(((a, b) for a, b in pairwise(kernel.axes) if _mergeable(kernel, a, b)), None)
         if pair is None:
             return kernel
         kernel = _merge(kernel, *pair)
@@ -136,7 +150,7 @@ def _reaches(nodes: list[Node], ids: tuple[int, ...]) -> bool:
 
 
 def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
-    """One axis of a.extent * b.extent; in every address a's coefficient is b's times b.extent, so a drops out."""
+    """One axis of a.extent * b.extent; addresses walk `a` in steps of all of `b`, so that `a` drops out."""
     merged = Axis(_fresh(kernel), a.extent * b.extent, b.kind)
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
@@ -152,10 +166,12 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
     return replace(kernel, axes=axes, stores=tuple([replaced[s] for s in kernel.stores]))
 
 
-def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, tuple[BufferParam, ...]]:  # noqa: A002
-    """Reduce in two phases: partial results of `chunk` elements each, then those. Every reduction must bind axis `id`, and none
-    may depend on another. Returns both kernels and the temporaries between them, which both number after the kernel's
-    own buffers."""
+def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, tuple[BufferParam, ...]]:
+    """Reduce in two phases: partial results of `chunk` elements each, then those.
+
+    Every reduction must bind axis `id`, and none may depend on another. Returns both kernels and the
+    temporaries between them, which both number after the kernel's own buffers.
+    """
     parts = -(-axis_of(kernel, id).extent // chunk)
     whole, outer, _ = split(kernel, id, chunk, "PARALLEL", "REDUCE")
     reductions = [n for n in toposort(whole.stores) if n.op is ops.REDUCE]
@@ -171,8 +187,8 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, t
         partial = node(ops.REDUCE, n.src, (name, tuple([a for a in axes if a != outer])), n.type)
         ids = (*[a.id for a in rows], outer)
         partial_stores.append(node(ops.STORE, (position, partial), (first_number + number, ids), n.type))
-        where = _row_major([*rows, second])
-        final[n] = node(ops.REDUCE, (node(ops.LOAD, (where,), first_number + number, n.type),), (name, (second.id,)), n.type)
+        loaded = node(ops.LOAD, (_row_major([*rows, second]),), first_number + number, n.type)
+        final[n] = node(ops.REDUCE, (loaded,), (name, (second.id,)), n.type)
     replaced = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
     buffers_in = tuple([replace(b, role="in") for b in temporaries])
     kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
@@ -185,17 +201,20 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, t
 
 
 def _row_major(axes: list[Axis]) -> Node:
-    position: Node = const(0)
+    position: Node | None = None
     for a in axes:
-        scaled = position if position.op is ops.CONST else node(g.MUL, (position, const(a.extent)), None, dtypes.int64)
-        position = axis(a.id) if scaled.op is ops.CONST else node(g.ADD, (scaled, axis(a.id)), None, dtypes.int64)
-    return position
+        here = axis(a.id)
+        if position is not None:
+            start = node(g.MUL, (position, const(a.extent)), None, INDEX)
+            here = node(g.ADD, (start, here), None, INDEX)
+        position = here
+    return const(0) if position is None else position
 
 
 def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     """Drop buffers that nothing touches; returns the kernel and the old numbers of those that stay."""
-    touched = {n.arg if n.op is ops.LOAD else n.arg[0] for n in toposort(kernel.stores) if n.op in (ops.LOAD, ops.STORE)}
-    kept = tuple(sorted(touched))
+    accesses = [n for n in toposort(kernel.stores) if n.op in (ops.LOAD, ops.STORE)]
+    kept = tuple(sorted({n.arg if n.op is ops.LOAD else n.arg[0] for n in accesses}))
     number = {old: new for new, old in enumerate(kept)}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:

@@ -1,7 +1,7 @@
 """Which actions a kernel gets, from its accesses and the target's Capabilities. No timing, no device name.
 
-Three shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along memory), and
-contractions (reductions whose operands are shared between outputs).
+Three shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
+memory), and contractions (reductions whose operands are shared between outputs).
 """
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One LOAD or STORE: the buffer's element size and the address's coefficient of each axis (None: not affine)."""
+    """One LOAD or STORE: its element size in bytes, and its address's stride along each axis in elements.
+
+    A stride of None means that the address does not grow by a constant along that axis.
+    """
 
     node: Node
     itemsize: int
     strides: dict[int, int | None]
 
-    def stride(self, id: int) -> int | None:  # noqa: A002
+    def stride(self, id: int) -> int | None:
+        """The stride along axis `id`; 0 where the address does not depend on it."""
         return self.strides.get(id, 0)
 
 
@@ -50,7 +54,7 @@ def accesses(kernel: Kernel) -> list[Access]:
 
 
 def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
-    """The kernel with its axes split and bound for this target; two kernels where a reduction has two phases."""
+    """The kernel with its axes split and bound for this target; two where a reduction has two phases."""
     kernel = merge_adjacent(kernel)
     if capabilities.interprets_kernels:
         return (kernel,)
@@ -71,9 +75,11 @@ def _split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[K
         return (kernel,)
     longest = max([axis_of(kernel, id) for id in ids], key=lambda a: a.extent)
     length = math.prod([axis_of(kernel, id).extent for id in ids])
-    if outputs * length < _SMALLEST_SPLIT or _parallel_tasks(kernel, outputs, capabilities) >= capabilities.cores:
+    if outputs * length < _SMALLEST_SPLIT:
         return (kernel,)
-    # the number of parts depends on the shape and on a fixed share of work, never on cores or load: same sums everywhere
+    if _parallel_tasks(kernel, outputs, capabilities) >= capabilities.cores:
+        return (kernel,)
+    # by the shape and a fixed share of work, never by cores or load: two phases add up in one order everywhere
     parts = min(longest.extent // 64, max(64 // max(outputs, 1), 8), max(outputs * length >> 13, 1))
     if parts < 2:
         return (kernel,)
@@ -131,7 +137,7 @@ def _best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOO
     return best
 
 
-# ---- elementwise -----------------------------------------------------------------------------------------------------
+# ---- elementwise -------------------------------------------------------------------------------------------
 def _tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     """Vectors along memory; a long axis is first cut into chunks, whole numbers of vectors, one a task."""
     vector = _best_vector_axis(kernel)
@@ -139,16 +145,16 @@ def _tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
         return kernel
     lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
     chunk = _chunk(kernel, vector, lanes, capabilities)
-    id = vector.id  # noqa: A001
+    id = vector.id
     if chunk < vector.extent:
-        kernel, _, id = split(kernel, id, chunk, "PARALLEL", "LOOP")  # noqa: A001
+        kernel, _, id = split(kernel, id, chunk, "PARALLEL", "LOOP")
     if lanes == 1:
         return kernel
     return split(kernel, id, lanes, "LOOP", "VECTOR")[0]
 
 
 def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities) -> int:
-    """Elements of one task along the vector axis: whole vectors, the axis itself where its rows are tasks enough."""
+    """Elements of one task along the vector axis: whole vectors, or all where the rows are tasks enough."""
     rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL" and a.id != vector.id])
     one_core = estimate_us(cost(kernel), capabilities, 1)
     wanted = int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
@@ -168,9 +174,9 @@ def _dividing(extent: int, about: int) -> int:
     return min(candidates, key=lambda d: abs(d - about), default=about)
 
 
-# ---- rows ------------------------------------------------------------------------------------------------------------
+# ---- rows --------------------------------------------------------------------------------------------------
 def _tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
-    """Reductions along memory take vectors of the row; across memory, vectors of outputs. Inner loops likewise."""
+    """Reductions along memory, and inner loops, take vectors of the row; across memory, of the outputs."""
     vector = _best_vector_axis(kernel)
     lanes = _lanes(kernel, capabilities, 4)
     if vector is None:
@@ -188,15 +194,12 @@ def _tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
 
 
 def _last_in_reductions(kernel: Kernel, a: Axis) -> bool:
-    """One vector axis a reduction and a store: an axis takes lanes where no other of the same loop nest does."""
-    for n in toposort(kernel.stores):
-        if n.op in (ops.REDUCE, ops.STORE) and a.id in n.arg[1]:
-            if any(axis_of(kernel, id).kind == "VECTOR" for id in n.arg[1]):
-                return False
-    return True
+    """One vector axis a loop nest: an axis takes lanes where no other of its reduction or store does."""
+    nests = [n.arg[1] for n in toposort(kernel.stores) if n.op in (ops.REDUCE, ops.STORE)]
+    return not any(axis_of(kernel, id).kind == "VECTOR" for nest in nests if a.id in nest for id in nest)
 
 
-# ---- contractions ----------------------------------------------------------------------------------------------------
+# ---- contractions ------------------------------------------------------------------------------------------
 def _is_contraction(kernel: Kernel, reductions: list[Node]) -> bool:
     """One reduction whose loads each miss some axis of the outputs."""
     if len(reductions) != 1 or any(a.kind == "LOOP" for a in kernel.axes):
@@ -221,17 +224,23 @@ def _tune_outer(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> Ker
     lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
     kernel, columns, _ = split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")
     per_row = max(lanes // _lanes(kernel, capabilities, 1), 1)
-    room = (capabilities.vector_registers - per_row - 2) // per_row
+    room = max((capabilities.vector_registers - per_row - 2) // per_row, 1)
     rows = _tile_axis(kernel, {columns})
     if rows is None:
         return kernel
     kernel, tasks, _ = split(kernel, rows.id, best_tile(rows.extent, room), "PARALLEL", "TILE")
     # consecutive tasks share the panel of columns, which then stays in cache
-    return reorder(kernel, [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in (columns, tasks)] + [columns, tasks])
+    return _fastest_tasks(kernel, columns, tasks)
+
+
+def _fastest_tasks(kernel: Kernel, *ids: int) -> Kernel:
+    """The PARALLEL axes `ids` last of their kind: they change fastest from one task to the next."""
+    others = [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in ids]
+    return reorder(kernel, [*others, *ids])
 
 
 def _tune_dot(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> Kernel:
-    """Vectors along the reduction: a square tile of outputs, each operand's vector used once per row or column."""
+    """Vectors along the reduction: a square tile of outputs, each vector used for a whole row or column."""
     lanes = _fit_lanes(_lanes(kernel, capabilities, 1), vector.extent)
     kernel, _, _ = split(kernel, vector.id, lanes, "REDUCE", "VECTOR")
     first = _tile_axis(kernel, set())
@@ -243,7 +252,7 @@ def _tune_dot(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> Kerne
     if second is None:
         return kernel
     kernel, b, _ = split(kernel, second.id, best_tile(second.extent, side), "PARALLEL", "TILE")
-    return reorder(kernel, [x.id for x in kernel.axes if x.kind == "PARALLEL" and x.id not in (a, b)] + [a, b])
+    return _fastest_tasks(kernel, a, b)
 
 
 def _tile_axis(kernel: Kernel, taken: set[int]) -> Axis | None:
