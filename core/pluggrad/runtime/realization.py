@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
@@ -46,12 +46,17 @@ class Run:
     kinds: list[TensorType]
 
 
-recorder: Callable[[Run], None] | None = None  # the capture in progress, if any
+class Recorder(Protocol):
+    """A capture in progress: told of everything that runs."""
+
+    def record(self, run: Run) -> None:
+        """A command list ran."""
+
+    def transfer(self, source: BufferVersion, result: BufferVersion, kind: TensorType) -> None:
+        """`source`, of type `kind`, was copied to another device."""
 
 
-def capturing() -> bool:
-    """Whether a captured function is being recorded: values are not to be read now."""
-    return recorder is not None
+recorder: Recorder | None = None  # set under `lock`, so other threads wait until the capture is over
 
 
 @dataclass(slots=True)
@@ -69,6 +74,11 @@ class _Job:
 def add_pending(handle: Handle) -> None:
     """Include a handle in the next realization on its device (as long as somebody holds it)."""
     _pending[id(handle)] = handle
+
+
+def capturing() -> bool:
+    """Whether a function is being captured: values cannot be read then."""
+    return recorder is not None
 
 
 def realize_pending() -> None:
@@ -101,6 +111,22 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             _pending.pop(id(handle), None)
 
 
+def own(handle: Handle) -> None:
+    """Where another handle holds the same version, give this one a version of its own of the same memory."""
+    n = handle.node
+    detached = n.op is ops.DETACH
+    stored = resolve(n) if detached else n
+    if stored.op is not ops.BUFFER:
+        return
+    version = stored.arg
+    if detached or version.owner is None or version.owner() is not handle:
+        made = shared(version, None if detached else version.identity)
+        if not detached:
+            made.history, made.depth, made.cut = version.history, version.depth, version.cut
+        made.owner = ref(handle)
+        handle.rebind(buffer(made, n.shape, n.dtype))
+
+
 def _settled(handle: Handle) -> bool:
     """Whether the value is stored already; the handle is rebound where another realization stored it."""
     n = handle.node
@@ -122,7 +148,11 @@ def _on_one_device(nodes: list[Node]) -> Normalized:
     normalized = normalize(nodes)
     while normalized.copies:
         n = normalized.copies[0]
-        leaf = _upload(read(n.src[0]), n.dtype, n.device, None)
+        source = _stored(n.src[0])
+        result = transfer(source, n.src[0].type, n.device)
+        if recorder is not None:
+            recorder.transfer(source, result, n.src[0].type)
+        leaf = buffer(result, n.shape, n.dtype)
         n.realized = ref(leaf)
         _copied[n] = leaf
         normalized = normalize(nodes)
@@ -158,11 +188,11 @@ def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> No
     jobs = [_job(handle, keep_history) for handle in handles]
     normalized = _on_one_device([h.node for h in handles])
     donors = _donors(jobs, normalized)
-    for job in jobs:
-        if not job.history.keep and job.handle is not None:
-            job.handle.rebind(None)  # type: ignore[arg-type]
-            job.node = None
     try:
+        for job in jobs:
+            if not job.history.keep and job.handle is not None:
+                job.node = None
+                job.handle.rebind(None)  # type: ignore[arg-type]
         donated = tuple([None if d is None or d[1]() is not None else d[0] for d in donors])
         donated = tuple([slot if slot is not None and donated.index(slot) == i and not normalized.inputs[slot].storage.exported
                          else None for i, slot in enumerate(donated)])
@@ -176,11 +206,15 @@ def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> No
 
 def _put_back(jobs: list[_Job], normalized: Normalized) -> None:
     """Give emptied handles their graphs again."""
-    from pluggrad.graph.build import leaf
+    from pluggrad.graph.build import detach, leaf
 
     for job, n in zip(jobs, denormalize(normalized), strict=True):
         if job.node is None and job.handle is not None:
-            job.handle.rebind(n if job.identity is None else leaf(n, job.identity))
+            if job.identity is not None:
+                n = leaf(n, job.identity)
+            elif not job.history.cut:  # no gradient went through it, perhaps for a DETACH that is not in the rows
+                n = detach(n)
+            job.handle.rebind(n)
 
 
 def _finish(job: _Job, version: BufferVersion) -> None:
@@ -204,16 +238,16 @@ def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
     results = []
     for root, identity in zip(loaded.plan.roots, identities, strict=True):
         if root.place == "input":
-            results.append(_shared(normalized.inputs[root.number], identity))
+            results.append(shared(normalized.inputs[root.number], identity))
             continue
         version = BufferVersion(versions[root.number], identity)
         results.append(version)
     if recorder is not None:
-        recorder(Run(place, normalized, donated, results, kinds))
+        recorder.record(Run(place, normalized, donated, results, kinds))
     return results
 
 
-def _shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
+def shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
     """An unchanged input as a result: the same storage and version under another identity."""
     made = BufferVersion(version.storage, identity)
     made.version = version.version
@@ -266,23 +300,35 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
     return buffer(BufferVersion(storage, identity), np.shape(array), dtype)
 
 
+def transfer(version: BufferVersion, kind: TensorType, device: DeviceId) -> BufferVersion:
+    """A copy on another device, through the host."""
+    made: BufferVersion = _upload(_downloaded(version, kind), kind.dtype, device, None).arg
+    return made
+
+
+def _stored(n: Node) -> BufferVersion:
+    """The version that holds the value; computed where there is none yet."""
+    stored = resolve(n)
+    if stored.op is ops.BUFFER:
+        return stored.arg  # type: ignore[no-any-return]
+    return run(session(n.device), _on_one_device([n]), (None,), [None], [n.type])[0]
+
+
+def _downloaded(version: BufferVersion, kind: TensorType) -> Any:
+    if version.storage.fault is not None:
+        raise KernelFault(str(version.storage.fault)) from version.storage.fault
+    data = np.empty(kind.shape, kind.dtype.numpy)
+    if data.nbytes:
+        place = session(version.storage.device)
+        place.device.allocator.copyout(memoryview(data).cast("B"), version.storage.block.allocation, 0)
+    return data
+
+
 def read(n: Node) -> Any:
-    """The value as a fresh row-major NumPy array in the dtype's storage type; computes it where it is not stored."""
+    """The value as a fresh row-major NumPy array in the dtype's storage type; computes it where it is not
+    stored."""
     with lock:
-        stored = resolve(n)
-        if stored.op is not ops.BUFFER:
-            place = session(n.device)
-            normalized = _on_one_device([n])
-            version = run(place, normalized, (None,), [None], [n.type])[0]
-        else:
-            version = stored.arg
-        if version.storage.fault is not None:
-            raise KernelFault(str(version.storage.fault)) from version.storage.fault
-        data = np.empty(n.shape, n.dtype.numpy)
-        if data.nbytes:
-            place = session(version.storage.device)
-            place.device.allocator.copyout(memoryview(data).cast("B"), version.storage.block.allocation, 0)
-        return data
+        return _downloaded(_stored(n), n.type)
 
 
 def fetch(handle: Handle) -> Any:
