@@ -8,6 +8,7 @@ import ctypes
 import mmap
 import os
 import platform
+import statistics
 import subprocess
 import threading
 import time
@@ -18,11 +19,15 @@ from typing import Any, Final
 
 import llvmlite.binding as llvm
 
+LARGEST_MOVE: Final = 0.15
+# Thread pools that split work evenly wait for their slowest thread: on a busy machine they lose far more than
+# their share of it, and a comparison says nothing.
+LEAST_GRANTED: Final = 0.75
 _ACCUMULATORS: Final = 12  # two units, a latency of 4: at least 8 in flight
 _FMA_TRIPS: Final = 500_000  # of a task
 _FMA_TASKS: Final = 8  # a core
 _STREAM_TASK: Final = 1 << 20  # elements
-_REPEATS: Final = 3
+_REPEATS: Final = 5
 _DEFAULT_CACHE: Final = 32 << 20
 _LARGEST_ARRAY: Final = 1 << 30
 _PAGE: Final = 2 << 20  # a huge page
@@ -73,14 +78,23 @@ done:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """fma: GFLOP/s. stream: GB/s, without the write-allocate traffic that streaming stores avoid."""
+    """fma: GFLOP/s. stream: GB/s, without the write-allocate traffic that streaming stores avoid.
+
+    granted: CPU seconds per second and core that the probe was given; less than 1 where others compute too.
+    """
 
     fma: float
     stream: float
+    granted: float
 
     def moved(self, later: Limits) -> float:
-        """The larger relative change of the two."""
+        """The larger relative change of the two limits."""
         return max(abs(later.fma / self.fma - 1), abs(later.stream / self.stream - 1))
+
+    def mean(self, later: Limits) -> Limits:
+        """Half way between the limits; the smaller grant."""
+        granted = min(self.granted, later.granted)
+        return Limits((self.fma + later.fma) / 2, (self.stream + later.stream) / 2, granted)
 
 
 def last_level_cache() -> int:
@@ -101,9 +115,13 @@ def cores() -> int:
 
 
 class Probe:
-    """Measures the limits. Holds three arrays, each at least four times the last-level cache."""
+    """Measures the limits. Holds three arrays, each at least four times the last-level cache.
 
-    def __init__(self) -> None:
+    any_load: measure on a busy machine too.
+    """
+
+    def __init__(self, any_load: bool = False) -> None:
+        self.least_granted = 0.0 if any_load else LEAST_GRANTED
         self.cores, self.lanes = cores(), _lanes()
         self._engine = _compiled(_source(self.lanes), ("fma", "triad"))
         nbytes = min(max(4 * last_level_cache(), 4 * _DEFAULT_CACHE), _LARGEST_ARRAY)
@@ -113,13 +131,21 @@ class Probe:
 
     def measure(self) -> Limits:
         """Both limits, the best of a few tries: what slows a try down is not a limit."""
-        return Limits(max(self._fma() for _ in range(_REPEATS)), max(self._stream() for _ in range(_REPEATS)))
+        fma, granted = zip(*[self._fma() for _ in range(_REPEATS)], strict=True)
+        return Limits(max(fma), max(self._stream() for _ in range(_REPEATS)), statistics.median(granted))
 
-    def _fma(self) -> float:
+    def quiet(self, before: Limits, after: Limits) -> bool:
+        """Whether what was measured in between counts: no limit moved much, and the cores were ours."""
+        granted = min(before.granted, after.granted)
+        return before.moved(after) <= LARGEST_MOVE and granted >= self.least_granted
+
+    def _fma(self) -> tuple[float, float]:
         function = self._engine.function("fma", ctypes.c_int64, ctypes.c_void_p)
         outputs = [(ctypes.c_float * (self.lanes * _ACCUMULATORS))() for _ in range(_FMA_TASKS * self.cores)]
+        busy = time.process_time()
         seconds = self._shared([(function, (_FMA_TRIPS, out)) for out in outputs])
-        return 2 * self.lanes * _ACCUMULATORS * _FMA_TRIPS * len(outputs) / seconds / 1e9
+        granted = (time.process_time() - busy) / seconds / self.cores
+        return 2 * self.lanes * _ACCUMULATORS * _FMA_TRIPS * len(outputs) / seconds / 1e9, granted
 
     def _stream(self) -> float:
         function = self._engine.function("triad", ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 3)

@@ -197,7 +197,7 @@ def jax() -> tuple[str, Maker]:
 # ---- tinygrad ------------------------------------------------------------------------------------
 def tinygrad() -> tuple[str, Maker]:
     """tinygrad under TinyJit, on the CPU (it needs clang for that)."""
-    os.environ.setdefault("CPU", "1")
+    os.environ.setdefault("DEV", "CPU")
     os.environ.setdefault("TRAINING", "1")  # its optimizers refuse to step otherwise
     tinygrad: Any = import_module("tinygrad")
     nn: Any = import_module("tinygrad.nn")

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from turns import Absent, child_environment
+from limits import Probe
+from turns import Absent, child_environment, quiet_rounds
 
 _IMPORT: Final = "import time; begin = time.perf_counter(); {}; print(time.perf_counter() - begin)"
 # name -> what a program imports. Our names resolve on first access: `import pluggrad` alone says little.
@@ -35,23 +35,23 @@ def _run(arguments: list[str], **variables: str) -> str:
     return done.stdout
 
 
-def import_times(rounds: int, advance: Callable[[], None]) -> tuple[dict[str, list[float]], dict[str, str]]:
+def import_times(probe: Probe, rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Seconds of each import in fresh processes, a list in the order of rounds; and why some are absent."""
-    times: dict[str, list[float]] = {}
     absent: dict[str, str] = {}
-    for number in range(-1, rounds):  # the first round leaves byte code and a warm file cache
+
+    def each() -> dict[str, float]:
+        found = {}
         for name, statement in IMPORTS.items():
-            if name in absent:
-                continue
             try:
-                seconds = float(_run(["-c", _IMPORT.format(statement)]))
+                found[name] = float(_run(["-c", _IMPORT.format(statement)]))
             except Absent as reason:
                 absent[name] = str(reason)
-                continue
-            if number >= 0:
-                times.setdefault(name, []).append(seconds)
-        advance()
-    return times, absent
+        return found
+
+    each()  # leaves byte code and a warm file cache
+    kept, _ = quiet_rounds(probe, rounds, each)
+    present = [name for name in IMPORTS if kept and name not in absent]
+    return {name: [found[name] for found, _ in kept] for name in present}, absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,15 @@ class FirstStep:
     counters: dict[str, int]
 
 
-def first_steps(rounds: int, advance: Callable[[], None]) -> tuple[list[FirstStep], list[FirstStep]]:
+def first_steps(probe: Probe, rounds: int) -> tuple[list[FirstStep], list[FirstStep]]:
     """The demo's first step with an empty cache folder, and in a second process with that folder."""
-    cold, second = [], []
-    for number in range(-1, rounds):
+    def both() -> list[FirstStep]:
         with tempfile.TemporaryDirectory() as folder:
-            pair = [_first_step(folder) for _ in range(2)]
-        if number >= 0:
-            cold.append(pair[0])
-            second.append(pair[1])
-        advance()
-    return cold, second
+            return [_first_step(folder) for _ in range(2)]
+
+    both()  # leaves byte code and a warm file cache
+    kept, _ = quiet_rounds(probe, rounds, both)
+    return [pair[0] for pair, _ in kept], [pair[1] for pair, _ in kept]
 
 
 def _first_step(cache: str) -> FirstStep:

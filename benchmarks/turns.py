@@ -7,17 +7,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from limits import Limits, Probe
 from workloads import Workload
 
-LARGEST_MOVE: Final = 0.15  # a round in which a limit moved by more is thrown away
-_TRIES: Final = 3  # rounds begun for each that is wanted, before giving up on a quiet machine
+_PATIENCE: Final = 4  # rounds thrown away for each that is wanted, before giving up
 _PAUSE_S: Final = 0.02  # the threads of the last library go to sleep
+T = TypeVar("T")
 _FOLDER: Final = Path(__file__).parent
 
 
@@ -115,8 +115,28 @@ class Row:
         return statistics.median(t.busy for t in turns) if turns else None
 
 
+def quiet_rounds(probe: Probe, wanted: int, run: Callable[[], T]) -> tuple[list[tuple[T, Limits]], int]:
+    """Run rounds until `wanted` were quiet or patience ends.
+
+    Returns what they gave with the limits of each, and how many rounds were thrown away.
+    """
+    kept: list[tuple[T, Limits]] = []
+    discarded = 0
+    before = probe.measure()
+    while len(kept) < wanted and discarded < _PATIENCE * wanted:
+        result = run()
+        time.sleep(_PAUSE_S)
+        after = probe.measure()
+        if probe.quiet(before, after):
+            kept.append((result, before.mean(after)))
+        else:
+            discarded += 1
+        before = after
+    return kept, discarded
+
+
 def measure(workload: Workload, children: Sequence[Child], probe: Probe, rounds: int) -> Row:
-    """Rounds of one workload, until `rounds` were quiet or patience ends."""
+    """Rounds of one workload."""
     row = Row(workload)
     present = []
     for child in children:
@@ -125,25 +145,18 @@ def measure(workload: Workload, children: Sequence[Child], probe: Probe, rounds:
                 present.append(child)
         except Absent as reason:
             row.absent[child.name] = str(reason)
-    row.turns = {child.name: [] for child in present}
-    before = probe.measure()
-    for _ in range(_TRIES * rounds):
-        turns = []
+
+    def turns() -> list[Turn]:
+        taken = []
         for child in present:
             time.sleep(_PAUSE_S)
             answer = child.ask("time", seconds=workload.seconds)
-            turns.append(Turn(answer["seconds"], answer["busy"]))
-        time.sleep(_PAUSE_S)
-        after = probe.measure()
-        if before.moved(after) > LARGEST_MOVE:
-            row.discarded += 1
-        else:
-            row.limits.append(Limits((before.fma + after.fma) / 2, (before.stream + after.stream) / 2))
-            for child, turn in zip(present, turns, strict=True):
-                row.turns[child.name].append(turn)
-        before = after
-        if len(row.limits) == rounds:
-            break
+            taken.append(Turn(answer["seconds"], answer["busy"]))
+        return taken
+
+    kept, row.discarded = quiet_rounds(probe, rounds, turns)
+    row.limits = [limits for _, limits in kept]
+    row.turns = {child.name: [taken[i] for taken, _ in kept] for i, child in enumerate(present)}
     for child in present:
         child.ask("drop")
     return row
