@@ -19,6 +19,7 @@ import pytest
 DEVICE_GROUP = "pluggrad.devices.v1"
 GOLDEN_ROOT = Path(__file__).parent / "golden"
 CACHE_VARIABLE = "PLUGGRAD_CACHE_DIR"
+DATA_VARIABLE = "PLUGGRAD_TEST_DATA"
 
 cache_folder = pytest.StashKey[str]()
 golden_written = pytest.StashKey[set[Path]]()
@@ -159,4 +160,16 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def mnist_10k() -> Path:
+    """The folder mnist-10k of PLUGGRAD_TEST_DATA: 10,000 images and labels of MNIST as one pair of files."""
+    place = os.environ.get(DATA_VARIABLE)
+    if not place:
+        pytest.skip(f"needs data: {DATA_VARIABLE} names a folder that holds mnist-10k")
+    folder = Path(place).resolve() / "mnist-10k"
+    if not folder.is_dir():
+        pytest.fail(f"{DATA_VARIABLE}={place} holds no folder mnist-10k", pytrace=False)
     return folder

@@ -82,3 +82,14 @@ def test_without_a_folder_the_files_are_downloaded(tmp_path, monkeypatch, fresh_
         assert sorted(path.name for path in (fresh_cache / "datasets" / "mnist").iterdir()) == sorted(sums)
     finally:
         config.reload()
+
+
+def test_the_real_files(mnist_10k):
+    split = mnist(mnist_10k)
+    labels = np.concatenate([split.Y_train.numpy(), split.Y_test.numpy()])
+    assert (split.X_train.shape, split.X_test.shape) == ((8000, 1, 28, 28), (2000, 1, 28, 28))
+    assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert labels[:5].tolist() == [7, 2, 1, 0, 4]
+    images = np.concatenate([split.X_train.numpy(), split.X_test.numpy()])
+    assert (images.min(), images.max()) == (0, 1)
+    assert images.mean(dtype=np.float64) == pytest.approx(0.13251, abs=1e-5)
