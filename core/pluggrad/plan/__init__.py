@@ -2,4 +2,5 @@
 from pluggrad.plan.build import build_plan
 from pluggrad.plan.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 
-__all__ = ["BufferRef", "Plan", "PlannedCommand", "PlannedCopy", "PlannedLaunch", "PlannedOutput", "build_plan"]
+__all__ = [
+    "BufferRef", "Plan", "PlannedCommand", "PlannedCopy", "PlannedLaunch", "PlannedOutput", "build_plan"]

@@ -1,4 +1,4 @@
-"""Regions -> Plan: kernels are built and tuned, buffers get their places, writes go in place where that is legal."""
+"""Regions -> Plan: kernels are built and tuned, buffers get places, writes go in place where they may."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.kernel.build import Built, build
 from pluggrad.kernel.cost import cost, estimate_us
+from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan.inplace import overwrite
 from pluggrad.plan.memory import Lifetime, lay_out
 from pluggrad.plan.order import barriers
@@ -41,7 +42,7 @@ class _Draft:
 
 
 def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities) -> Plan:
-    """The plan that computes `roots`. `donated[i]` is the input whose memory root i may take over, or None."""
+    """The plan that computes `roots`. Root i may take over the memory of input `donated[i]`, if not None."""
     planner = _Planner(roots, donated, capabilities)
     regions = schedule([r for r in roots if r.type.size], capabilities.cores)
     for region in planner.writers_last(regions):
@@ -50,12 +51,13 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
 
 
 class _Planner:
-    def __init__(self, roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities) -> None:
+    def __init__(self, roots: Sequence[Node], donated: Sequence[int | None],
+                 capabilities: Capabilities) -> None:
         self.roots, self.capabilities = roots, capabilities
         self.buffers: list[_Buffer] = []
         self.of: dict[Node, int] = {}
         self.donated = {root: slot for root, slot in zip(roots, donated, strict=True) if slot is not None}
-        self.kernels: dict[object, int] = {}
+        self.kernels: dict[Kernel, int] = {}
         self.drafts: list[_Draft] = []
         self.outputs = 0
         self.last_reader: dict[int, int] = {}  # input -> number of the last region that reads it
@@ -63,9 +65,10 @@ class _Planner:
         self.number = 0
 
     def writers_last(self, regions: tuple[Region, ...]) -> list[Region]:
-        """Regions that nobody waits for and that write over inputs go last, after everyone who reads those."""
+        """Regions that nobody waits for and that write over inputs go last: after those inputs' readers."""
         read = {n for region in regions for n in region.reads}
-        final = [r for r in regions if not any(n in read for n in r.outputs) and any(n in self.donated for n in r.outputs)]
+        final = [r for r in regions
+                 if read.isdisjoint(r.outputs) and not self.donated.keys().isdisjoint(r.outputs)]
         ordered = [r for r in regions if r not in final] + final
         for number, region in enumerate(ordered):
             for n in region.reads:
@@ -105,14 +108,18 @@ class _Planner:
             args = [numbers[i] for i in phase.args]
             roles = [b.role for b in phase.kernel.buffers]
             work = estimate_us(cost(phase.kernel), self.capabilities, 1)
-            self.drafts.append(_Draft({a for a, r in zip(args, roles, strict=True) if r != "out"},
-                                      {a for a, r in zip(args, roles, strict=True) if r != "in"},
-                                      self.kernels.setdefault(phase.kernel, len(self.kernels)), args, built.slots, work))
+            reads = {a for a, r in zip(args, roles, strict=True) if r != "out"}
+            writes = {a for a, r in zip(args, roles, strict=True) if r != "in"}
+            kernel = self.kernels.setdefault(phase.kernel, len(self.kernels))
+            self.drafts.append(_Draft(reads, writes, kernel, args, built.slots, work))
         self.number += 1
 
     def _base(self, root: Node, read: bool) -> None:
-        """Give a partial write the memory of its base: taken over where nobody needs the base any more, else copied."""
-        base = root.src[0]  # `read`: the value is computed from elements of it, in another order than written
+        """Give a partial write the memory of its base, or a copy where somebody still needs the base.
+
+        `read`: the value is computed from elements of the base, in another order than they are written.
+        """
+        base = root.src[0]
         source = self._buffer(base)
         last = not read and self.readers.get(base, -1) <= self.number
         if last and base.op is not g.INPUT and base not in self.roots and root not in self.of:
@@ -121,9 +128,9 @@ class _Planner:
             self.of[root] = source
             return
         target = self._buffer(root)
-        slot = self.donated.get(root)
-        if not read and base.op is g.INPUT and slot == base.arg and self.last_reader.get(slot, -1) <= self.number:
-            self.buffers[target].reuses = slot
+        donated = base.op is g.INPUT and self.donated.get(root) == base.arg
+        if donated and not read and self.last_reader.get(base.arg, -1) <= self.number:
+            self.buffers[target].reuses = base.arg
             return
         self.drafts.append(_Draft({source}, {target}, None, [target, source]))
 
@@ -157,10 +164,10 @@ class _Planner:
                 target, source = draft.args
                 commands.append(PlannedCopy(refs[target], refs[source], self.buffers[source].nbytes))
             else:
-                commands.append(PlannedLaunch(draft.kernel, tuple([refs[a] for a in draft.args]), draft.values,
-                                              round(draft.work_us, 2), barrier))
+                buffers, work = tuple([refs[a] for a in draft.args]), round(draft.work_us, 2)
+                commands.append(PlannedLaunch(draft.kernel, buffers, draft.values, work, barrier))
         roots, outputs = self._results(refs)
-        return Plan(tuple(self.kernels), tuple(commands), outputs, roots, self.arena_bytes)  # type: ignore[arg-type]
+        return Plan(tuple(self.kernels), tuple(commands), outputs, roots, self.arena_bytes)
 
     def _conflicts(self, draft: _Draft) -> tuple[frozenset[int], frozenset[int]]:
         """Buffers as places of memory: an output that takes over an input is that input."""
@@ -171,12 +178,12 @@ class _Planner:
         return frozenset(map(place, draft.reads)), frozenset(map(place, draft.writes))
 
     def _places(self, phases: list[int]) -> list[BufferRef]:
-        """Where buffers lie. Commands between two barriers, a phase, may run side by side: temporaries live for
-        whole phases."""
+        """Where buffers lie. Commands of one phase may run side by side: temporaries live for phases."""
         temporaries = [i for i, b in enumerate(self.buffers) if b.input is None and b.output is None]
         lives = []
         for i in temporaries:
-            used = [phase for phase, d in zip(phases, self.drafts, strict=True) if i in d.reads or i in d.writes]
+            used = [phase for phase, d in zip(phases, self.drafts, strict=True)
+                    if i in d.reads or i in d.writes]
             lives.append(Lifetime(self.buffers[i].nbytes, min(used, default=0), max(used, default=0)))
         offsets, self.arena_bytes = lay_out(lives, self.capabilities.alignment)
         offset_of = dict(zip(temporaries, offsets, strict=True))
@@ -191,8 +198,10 @@ class _Planner:
         return refs
 
     def _results(self, refs: list[BufferRef]) -> tuple[tuple[BufferRef, ...], tuple[PlannedOutput, ...]]:
-        roots = tuple([refs[self._buffer(r)] if r.type.size or r.op is g.INPUT else self._empty(r) for r in self.roots])
-        by_number = {b.output: PlannedOutput(b.nbytes, b.reuses) for b in self.buffers if b.output is not None}
+        roots = tuple([refs[self._buffer(r)] if r.type.size or r.op is g.INPUT else self._empty(r)
+                       for r in self.roots])
+        written = [b for b in self.buffers if b.output is not None]
+        by_number = {b.output: PlannedOutput(b.nbytes, b.reuses) for b in written}
         return roots, tuple([by_number.get(i, PlannedOutput(0)) for i in range(self.outputs)])
 
     def _empty(self, root: Node) -> BufferRef:

@@ -1,4 +1,4 @@
-"""Writing over an operand: legal where a kernel reads each element of it only to compute that very element."""
+"""Writing over an operand: legal where a kernel reads each element of it for that very element alone."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pluggrad.kernel.kernel import Kernel
 
 
 def overwrite(kernel: Kernel, source: int, target: int) -> Kernel | None:
-    """The kernel with buffer `source` read from buffer `target`, which becomes inout; None where that is not legal."""
+    """The kernel with buffer `source` read from buffer `target`, which becomes inout; None if not legal."""
     store = next(s for s in kernel.stores if s.arg[0] == target)
     if len(store.src) > 2 or any(s.arg[1] != store.arg[1] for s in kernel.stores):
         return None
@@ -19,7 +19,9 @@ def overwrite(kernel: Kernel, source: int, target: int) -> Kernel | None:
     order = toposort(kernel.stores)
     reduced = set(toposort([n.src[0] for n in order if n.op is ops.REDUCE]))
     for n in order:
-        if n.op is ops.LOAD and n.arg == source and (n in reduced or n.src[0] is not store.src[0] or len(n.src) > 1):
+        if n.op is not ops.LOAD or n.arg != source:
+            continue
+        if n in reduced or n.src[0] is not store.src[0] or len(n.src) > 1:
             return None
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:

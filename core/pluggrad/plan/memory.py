@@ -1,4 +1,4 @@
-"""Where temporaries lie: one arena, each temporary at an offset where nothing that lives at the same time lies."""
+"""Where temporaries lie: in one arena, so that those alive at the same time do not overlap."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Lifetime:
 
 
 def lay_out(lifetimes: list[Lifetime], alignment: int) -> tuple[tuple[int, ...], int]:
-    """Offsets in the order given, and the arena's size; largest first, each at the lowest offset that is free."""
+    """Offsets in the order given, and the arena's size. The largest is placed first, each as low as fits."""
     offsets = [0] * len(lifetimes)
     placed: list[tuple[int, int, Lifetime]] = []
     for number in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):

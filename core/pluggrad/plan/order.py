@@ -1,4 +1,4 @@
-"""Which commands may run side by side: a barrier stands before the first that depends on one since the last barrier."""
+"""Which commands may run side by side: a barrier stands before the first that depends on one before it."""
 from __future__ import annotations
 
 from collections.abc import Sequence

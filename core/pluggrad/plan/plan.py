@@ -1,4 +1,4 @@
-"""Plan: kernels in order, what each reads and writes, and where temporaries lie. Plain data: it is stored on disk."""
+"""Plan: kernels in order, what each reads and writes, where temporaries lie. Plain data, stored on disk."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class BufferRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PlannedLaunch:
-    """Launch kernel `kernel` (a number) with these buffers and the plan's run-time values at these positions."""
+    """Launch kernel number `kernel` on these buffers with the run-time values at these positions."""
 
     kernel: int
     args: tuple[BufferRef, ...]
@@ -40,7 +40,7 @@ PlannedCommand = PlannedLaunch | PlannedCopy
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutput:
-    """An output of `nbytes`; `reuses` is the input whose memory it takes over in place, or None for new memory."""
+    """An output of `nbytes`, in new memory or in that of input `reuses`, which it takes over."""
 
     nbytes: int
     reuses: int | None = None

@@ -79,7 +79,7 @@ def _split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[K
         return (kernel,)
     if _parallel_tasks(kernel, outputs, capabilities) >= capabilities.cores:
         return (kernel,)
-    # by the shape and a fixed share of work, never by cores or load: two phases add up in one order everywhere
+    # by the shape and a fixed share of work, never by cores or load: two phases always add up in one order
     parts = min(longest.extent // 64, max(64 // max(outputs, 1), 8), max(outputs * length >> 13, 1))
     if parts < 2:
         return (kernel,)
