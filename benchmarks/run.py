@@ -4,8 +4,8 @@
     python benchmarks/run.py --only xor1000 mlp_step  some rows; also: import, first_step
     python benchmarks/run.py --rounds 9 --peers torch
 
-A round counts if the machine's limits, probed before and after it, moved by at most 15 % and other programs left
-the cores alone (or with --any-load). A floor without its peer, or without a round that counts, is not met. The
+A round counts if the machine's limits, probed before and after it, moved by at most 15 % and other programs
+left the cores alone (or with --any-load). A floor without its peer, or a round that counts, is not met. The
 exit status is 1 if a floor is not met.
 """
 from __future__ import annotations
