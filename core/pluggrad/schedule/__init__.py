@@ -13,6 +13,9 @@ __all__ = ["Member", "Region", "schedule"]
 
 
 def schedule(roots: Sequence[Node], cores: int) -> tuple[Region, ...]:
-    """Regions that compute `roots` (a normalized graph: no LEAF, DETACH or empty nodes), in an order that can run."""
+    """Regions that compute `roots`, in an order that can run.
+
+    The graph is normalized: it has no LEAF, DETACH or empty nodes.
+    """
     wanted = {root for root in roots if root.op is not ops.INPUT}
     return fuse(find_stages(list(dict.fromkeys(roots))), wanted, cores)

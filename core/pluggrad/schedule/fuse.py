@@ -1,5 +1,8 @@
-"""Stages are merged into regions: epilogues into reductions, reductions over one outer range with each other and with
-what is computed from them row by row, writes of one domain into one kernel with several outputs."""
+"""Stages are merged into regions.
+
+Epilogues join reductions; reductions over one outer range join each other and what is computed from them row
+by row; writes of one domain become one kernel with several outputs.
+"""
 from __future__ import annotations
 
 import math
@@ -37,7 +40,8 @@ def fuse(stages: list[Stage], roots: set[Node], cores: int) -> tuple[Region, ...
         draft = _find_draft(stage, drafts, home, cores) or _new_draft(stage, drafts)
         home[stage.root] = draft
         _depend(draft, [home[n] for n in _needed(stage) if n in home], drafts)
-    read_elsewhere = {n for stage in stages for n in _needed(stage) if n in home and home[n] is not home[stage.root]}
+    read_elsewhere = {n for stage in stages for n in _needed(stage)
+                      if n in home and home[n] is not home[stage.root]}
     return tuple([_region(draft, roots | read_elsewhere) for draft in _in_order(drafts)])
 
 
@@ -64,7 +68,8 @@ def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft], co
     siblings = {} if producers else _siblings(stage, drafts)
     for draft in sorted((producers or siblings).values(), key=lambda d: (not d.contraction, -d.number)):
         others = [home[n] for n in stage.reads if n in home and home[n] is not draft]
-        writes = any(s.root.op is ops.UPDATE for s in draft.stages)  # over the view it writes, not over its result
+        # a write ranges over the view that it writes, not over its result
+        writes = any(s.root.op is ops.UPDATE for s in draft.stages)
         if writes or any(other.after >> draft.number & 1 for other in others):
             continue
         placement = _placement(stage, draft, home)
@@ -105,11 +110,13 @@ def _placement(stage: Stage, draft: _Draft, home: dict[Node, _Draft]) -> Placeme
 
 def _identity(shape: Shape, draft: _Draft) -> dict[int, int]:
     large = [i for i, d in enumerate(shape) if d > 1]
-    return {axis: position for position, axis in enumerate(large)} if [shape[i] for i in large] == list(draft.outer) else {}
+    if [shape[i] for i in large] != list(draft.outer):
+        return {}
+    return {axis: position for position, axis in enumerate(large)}
 
 
 def _map_read(n: Node, index: Index, draft: _Draft, mapping: dict[int, int]) -> bool:
-    """Extend `mapping` (dim of the stage -> outer axis) by one read of a member's value; False if they disagree."""
+    """Extend `mapping` (dim of the stage -> outer axis) by one read of a member; False if they disagree."""
     for part, outer in zip(index, draft.placed[n], strict=True):
         if outer is None:
             continue
@@ -130,14 +137,15 @@ def _worthwhile(stage: Stage, draft: _Draft, placement: Placement, cores: int) -
     inner = math.prod([d for d, outer in zip(shape, placement, strict=True) if outer is None])
     if stage_kind(stage.root) == "reduce" and inner > 1:
         return False
+    epilogue = inner == 1 and stage_kind(stage.root) == "pointwise"
     if draft.contraction or stage.contraction:
-        return draft.contraction and not stage.contraction and inner == 1 and stage_kind(stage.root) == "pointwise"
+        return draft.contraction and not stage.contraction and epilogue
     reduces = stage_kind(stage.root) == "reduce" or any(s.root.op in ops.REDUCE for s in draft.stages)
     if not reduces and inner > 1:
         return False  # a value repeated over a larger one: rows would only get in the way of its loops
     rows = math.prod(draft.outer)
     if reduces and rows < 4 * cores and max(stage.work, *[s.work for s in draft.stages]) > _SMALL:
-        return inner == 1 and stage_kind(stage.root) == "pointwise"
+        return epilogue
     return True
 
 

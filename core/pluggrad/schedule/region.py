@@ -25,7 +25,7 @@ def domain(root: Node) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One stage of a region: computes `root`; dim i of its domain is outer axis `outer[i]`, or inner where None.
+    """One stage of a region: computes `root`. Dim i of its domain is outer axis `outer[i]`, inner if None.
 
     `stored`: others need the value in memory; if not, it lives only inside the region.
     """
@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Members share the loops over `outer`; each adds its own inner or reduced axes. `reads` are buffers it loads."""
+    """Members share the loops over `outer`; each adds its own inner or reduced axes. `reads` is loaded."""
 
     outer: Shape
     members: tuple[Member, ...]
@@ -45,4 +45,5 @@ class Region:
 
     @property
     def outputs(self) -> tuple[Node, ...]:
+        """Roots of the members whose values go to memory."""
         return tuple([member.root for member in self.members if member.stored])

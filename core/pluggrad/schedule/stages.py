@@ -1,7 +1,8 @@
 """Which nodes are computed into memory, and which are evaluated where they are used.
 
-A stage is a node that is computed for its own sake: an output, a reduction, a write, or a value that would cost too
-much to evaluate again in every place that uses it. Everything else is evaluated inside the stages that need it.
+A stage is a node that is computed for its own sake: an output, a reduction, a write, or a value that would
+cost too much to evaluate again in every place that uses it. Everything else is evaluated inside the stages
+that need it.
 """
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ from dataclasses import dataclass, field
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
-from pluggrad.schedule.region import domain, stage_kind
+from pluggrad.schedule.region import domain
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, source_index
 
 REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the stage's domain
 
 # cost of evaluating one element, in units of an addition
-_COST: dict[Op, int] = {ops.EXP: 12, ops.EXP2: 10, ops.LOG: 12, ops.LOG2: 12, ops.SIN: 16, ops.COS: 16, ops.TANH: 16,
-                        ops.ERF: 20, ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20,
-                        ops.RANDOM_BITS: 120}
+_COST: dict[Op, int] = {
+    ops.EXP: 12, ops.EXP2: 10, ops.LOG: 12, ops.LOG2: 12, ops.SIN: 16, ops.COS: 16, ops.TANH: 16, ops.ERF: 20,
+    ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20, ops.RANDOM_BITS: 120}
 _EXPENSIVE = 20  # worth a round trip through memory rather than evaluating twice
-_LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and the pieces share one compiled kernel
+_LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and their pieces share a kernel
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
 _FREE = ops.MOVEMENT | _IDENTITY
@@ -33,7 +34,7 @@ _LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.IOTA})
 
 @dataclass(slots=True)
 class Stage:
-    """A root and what evaluating it touches: `reads` maps each stored node to the indices at which it is read."""
+    """A root and what evaluating it touches: `reads` maps each stored node to the indices it is read at."""
 
     root: Node
     reads: dict[Node, set[Index]] = field(default_factory=lambda: defaultdict(set))
@@ -71,25 +72,28 @@ def _fan_out(order: list[Node]) -> dict[Node, int]:
 
 
 def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]:
-    """What one element of each node costs where it is evaluated in place; cuts expressions that grow too large."""
+    """The cost of one element of each node where it is used; expressions that grow too large are cut."""
     cost: dict[Node, float] = {}
     size: dict[Node, int] = {}
     for n in order:
         if n.op in _LEAVES:
             cost[n] = size[n] = 0
             continue
-        cost[n] = (0 if n.op in _FREE else _COST.get(n.op, 1)) + sum([0 if s in stored else cost[s] for s in n.src])
+        inlined = [s for s in n.src if s not in stored]
+        cost[n] = (0 if n.op in _FREE else _COST.get(n.op, 1)) + sum([cost[s] for s in inlined])
         if n.op is ops.EXPAND and n.type.size:
             cost[n] *= n.src[0].type.size / n.type.size  # computed once, outside the loops that repeat it
-        size[n] = (0 if n.op in _FREE else 1) + sum([0 if s in stored else size[s] for s in n.src])
+        size[n] = (0 if n.op in _FREE else 1) + sum([size[s] for s in inlined])
         if size[n] > _LARGEST_EXPRESSION and n not in stored:
             stored.add(n)
     return cost
 
 
 def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:
-    """Ends of the elementwise chains that alone use a contraction: storing the end instead costs nothing, as the chain
-    is computed while the result is in registers."""
+    """Ends of the elementwise chains that alone use a contraction.
+
+    Storing the end instead costs nothing: the chain is computed while the result is in registers.
+    """
     users: dict[Node, list[Node]] = defaultdict(list)
     for n in order:
         for source in dict.fromkeys(n.src):
@@ -110,10 +114,11 @@ def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:
 
 
 def _only_outlet(n: Node, users: dict[Node, list[Node]]) -> Node | None:
-    """The elementwise node through which alone `n` is used: its one user, or one that its other users feed alone."""
+    """The elementwise node through which alone `n` is used: its one user, or the one that its users feed."""
     for last in users[n]:
-        if last.op in ops.ELEMENTWISE and all(u is last or (u.op in ops.ELEMENTWISE and users[u] == [last])
-                                              for u in users[n]):
+        others = [u for u in users[n] if u is not last]
+        feeds = all(u.op in ops.ELEMENTWISE and users[u] == [last] for u in others)
+        if last.op in ops.ELEMENTWISE and feeds:
             return last
     return None
 
@@ -226,8 +231,7 @@ def _recomputed(order: list[Node], stored: set[Node], stages: list[Stage], cost:
     loads: dict[Node, int] = {}
     for n in order:
         loads[n] = 1 if n.op is ops.INPUT or n in stored else sum([loads[s] for s in n.src])
-    return {n for n in order if users[n] > 1 and fan_out[n] > 1 and n not in stored and n.op not in _LEAVES | _FREE
+    shared = [n for n in order if users[n] > 1 and fan_out[n] > 1 and n not in stored]
+    return {n for n in shared if n.op not in _LEAVES | _FREE
             and (cost[n] >= _EXPENSIVE or loads[n] > 2) and n.type.size * cost[n] > _SMALL}
 
-
-__all__ = ["REDUCED", "Stage", "body", "domain", "find_stages", "stage_kind"]
