@@ -83,6 +83,13 @@ def test_a_folder_of_idx_files(tmp_path, enlarged):
     assert accuracy("test", result.stdout) >= 0.9
 
 
+def test_mnist(tmp_path, mnist_10k):
+    result = run("--data", str(mnist_10k), "--epochs", "4", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "8000 images to train on, 2000 to test on" in result.stdout
+    assert accuracy("test", result.stdout) >= 0.94
+
+
 def test_a_run_repeats_with_its_seed(tmp_path):
     lines = [run("--epochs", "1", "--seed", seed, folder=tmp_path).stdout for seed in ("5", "5", "6")]
     kept = [re.sub(r" in \d+\.\d s", "", text) for text in lines]
