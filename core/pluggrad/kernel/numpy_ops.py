@@ -34,12 +34,12 @@ def encode(values: Array, dtype: DType) -> Array:
     """Storage from values; bfloat16 values are already rounded."""
     if dtype is not dtypes.bfloat16:
         return values
-    return (np.ascontiguousarray(values).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return (np.asarray(values, order="C").view(np.uint32) >> np.uint32(16)).astype(np.uint16)
 
 
 def round_bfloat16(values: Array) -> Array:
     """float32 values rounded to the nearest bfloat16, ties to even; NaN stays NaN."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    bits = np.asarray(values, np.float32, order="C").view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     # the carry of a rounding could turn a NaN into infinity or zero: keep its sign, make it quiet
     quiet = (bits & np.uint32(0x80000000)) | np.uint32(0x7FC00000)
