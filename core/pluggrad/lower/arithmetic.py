@@ -8,7 +8,7 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, Op, node
-from pluggrad.ir.walk import rewrite
+from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import const
 from pluggrad.target import Capabilities
@@ -187,16 +187,19 @@ _DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
     g.TANH: _tanh,
     g.RECIP: lambda x: _make(g.DIV, _like(x, 1), x),
     g.NEG: lambda x: _make(g.SUB, _like(x, -0.0 if x.type.is_float else 0), x),
-    g.ABS: lambda x: _where(_make(g.LT, x, _like(x, 0)), _make(g.NEG, x), x),
+    g.ABS: lambda x: _where(_make(g.LE, x, _like(x, 0)), _make(g.SUB, _like(x, 0), x), x),  # of -0.0 is 0.0
 }
 
 
 def decompose(stores: Stores, capabilities: Capabilities) -> Stores:
     """Ops that the renderer does not declare are written in those that it does."""
 
-    def rule(n: Node, src: tuple[Node, ...]) -> Node:
-        if n.op in _DECOMPOSED and n.op.name not in capabilities.ops:
-            return _DECOMPOSED[n.op](*src)
-        return node(n.op, src, n.arg, n.type)
+    def lacks(n: Node) -> bool:
+        return n.op in _DECOMPOSED and n.op.name not in capabilities.ops
 
-    return _apply(stores, rule)
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        return _DECOMPOSED[n.op](*src) if lacks(n) else node(n.op, src, n.arg, n.type)
+
+    while any(map(lacks, toposort(stores))):  # what one is written in may be lacking too
+        stores = _apply(stores, rule)
+    return stores
