@@ -73,9 +73,11 @@ def test_a_leaf_made_of_a_stored_value_does_not_see_later_writes(device, togethe
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_kernel_reads_before_it_overwrites(device):
     n = 1000
-    handle, y, three = Kept(counting(n, device)), stored(np.full(n, 100), device), stored(np.full(n, 3), device)
+    handle = Kept(counting(n, device))
+    y, three = stored(np.full(n, 100), device), stored(np.full(n, 3), device)
     product = Kept(build.binary(ops.MUL, build.binary(ops.MUL, handle.held, three), y))
-    handle.held = build.update(handle.held, build.binary(ops.ADD, y, three), ())  # does not read what it overwrites
+    # does not read what it overwrites
+    handle.held = build.update(handle.held, build.binary(ops.ADD, y, three), ())
     runtime.realize([handle, product])
     np.testing.assert_array_equal(runtime.read(handle.node), np.full(n, 103))
     np.testing.assert_array_equal(runtime.read(product.node), 300 * np.arange(n))
