@@ -63,7 +63,11 @@ def load(kind: str, key: str) -> bytes | None:
         return None
     path = _path(root, kind, key)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            # written by another user while the folder was still open to all
+            if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
+                return None
+            content = file.read()
     except OSError:
         return None
     digest, _, body = content.partition(b"\n")
