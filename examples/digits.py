@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
@@ -22,8 +21,6 @@ from tqdm.auto import tqdm
 from pluggrad import Device, Tensor, jit, nn, set_default_device
 from pluggrad.data import digits, mnist
 from pluggrad.errors import UserError
-
-mpl.use("Agg")  # pictures go to files: no window is needed
 
 Array: TypeAlias = npt.NDArray[Any]
 PEAK_LR = 2e-3
@@ -88,6 +85,9 @@ def check_round_trip(model: nn.Sequential, images: Array, path: Path) -> None:
 
 def draw(losses: list[float], images: Array, labels: Array, answers: Array, path: Path) -> None:
     """The loss curve, and the test images that were read wrongly with what they show and what was read."""
+    import matplotlib as mpl  # here, since it takes longer to load than the network to make its first step
+
+    mpl.use("Agg")  # pictures go to files: no window is needed
     import matplotlib.pyplot as plt
 
     wrong = np.flatnonzero(answers != labels)
