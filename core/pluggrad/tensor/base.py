@@ -252,4 +252,5 @@ def is_view_of_same(value: object, target: TensorBase, steps: Sequence[build.Ste
     """True if `value` is the very view that would be written: `x[i] += 1` writes through the view first."""
     if not isinstance(value, TensorBase) or value._base is None:
         return False
-    return value._base is (target._base or target) and value._path() == (*target._path(), *steps)
+    base = target if target._base is None else target._base
+    return value._base is base and value._path() == (*target._path(), *steps)
