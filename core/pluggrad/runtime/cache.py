@@ -1,7 +1,7 @@
 """The disk cache: plans as JSON and binaries as blobs, in a private folder that is capped in size.
 
-An entry is a file whose first line is the digest of the rest: a damaged entry is a miss. Files are written beside
-their place and renamed, so that two writers never see half of one.
+An entry is a file whose first line is the digest of the rest: a damaged entry is a miss. Files are written
+beside their place and renamed, so that two writers never see half of one.
 """
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def folder() -> Path | None:
     _judged[path] = reason is None
     if reason is None:
         return path
-    warnings.warn(f"the cache folder {path} is not used: {reason}. Kernels are compiled anew in every process; set "
-                  "PLUGGRAD_CACHE_DIR to a folder of your own", PluggradWarning, stacklevel=2)
+    warnings.warn(f"the cache folder {path} is not used: {reason}. Kernels are compiled anew in every "
+                  "process; set PLUGGRAD_CACHE_DIR to a folder of your own", PluggradWarning, stacklevel=2)
     return None
 
 

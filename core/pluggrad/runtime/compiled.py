@@ -1,6 +1,7 @@
-"""Plan -> loaded plan: binaries from memory, from disk or from the toolchain, and a command list ready to run.
+"""Plan -> loaded plan: binaries from memory, from disk or from the toolchain, and a list of commands to run.
 
-A plan is stored as JSON without its kernels' bodies: a process that finds it schedules, lowers and compiles nothing.
+A plan is stored as JSON without its kernels' bodies: a process that finds it schedules, lowers and compiles
+nothing.
 """
 from __future__ import annotations
 
@@ -13,7 +14,16 @@ from typing import Any
 
 from pluggrad import dtypes
 from pluggrad.config import DEBUG, SYNC, VALIDATE
-from pluggrad.device.contract import Command, CopyCommand, Device, Executable, Launch, Signature, SlotRef, Toolchain
+from pluggrad.device.contract import (
+    Command,
+    CopyCommand,
+    Device,
+    Executable,
+    Launch,
+    Signature,
+    SlotRef,
+    Toolchain,
+)
 from pluggrad.dtypes import DType
 from pluggrad.errors import DeviceError
 from pluggrad.kernel.kernel import BufferParam, Kernel
@@ -44,11 +54,11 @@ def context_key(target: Target, toolchain: Toolchain) -> str:
 
 
 def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str = "") -> CompiledPlan:
-    """Binaries for every kernel of a plan; those that no cache holds are compiled together. `context` keys them."""
+    """Binaries for every kernel of a plan, kept under `context`; those not kept yet are compiled together."""
     signatures = tuple([_signature(kernel, target) for kernel in plan.kernels])
     keys = [_digest(context, s.name) for s in signatures]
     blobs: dict[str, bytes | None] = {}
-    found: dict[str, bytes | None] = {key: _load_binary(key, blobs) if toolchain.cache_key else None for key in keys}
+    found = {key: _load_binary(key, blobs) if toolchain.cache_key else None for key in keys}
     missing = [i for i, key in enumerate(keys) if found[key] is None]
     if missing:
         sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
@@ -77,7 +87,7 @@ def _digest(*parts: str) -> str:
 
 
 def _load_binary(key: str, blobs: dict[str, bytes | None]) -> bytes | None:
-    """Kernels name the blob that holds them: those compiled together share one. `blobs` are those read so far."""
+    """A kernel's entry names the blob that holds it: kernels compiled together share one, read once."""
     entry = cache.load("kernel", key)
     if entry is None:
         return None
@@ -95,17 +105,21 @@ def _store_binary(key: str, binary: bytes, blobs: dict[str, bytes | None]) -> No
     cache.store("kernel", key, name.encode())
 
 
-# ---- plans on disk ---------------------------------------------------------------------------------------------------
+# ---- plans on disk -----------------------------------------------------------------------------------------
 def store_plan(key: str, plan: CompiledPlan) -> None:
     """Write a plan's JSON; its binaries are stored already."""
     data = {
-        "signatures": [[s.name, [[b.dtype.name, b.size, b.role] for b in s.buffers], [d.name for d in s.values], s.tasks]
-                       for s in plan.signatures],
+        "signatures": [_signature_data(s) for s in plan.signatures],
         "binaries": [hashlib.sha256(b).hexdigest() for b in plan.binaries],
         "commands": [_command_data(c) for c in plan.commands],
         "outputs": [[o.nbytes, o.reuses] for o in plan.outputs],
         "roots": plan.roots, "arena": plan.arena_bytes}
     cache.store("plan", key, json.dumps(data).encode())
+
+
+def _signature_data(signature: Signature) -> list[Any]:
+    buffers = [[b.dtype.name, b.size, b.role] for b in signature.buffers]
+    return [signature.name, buffers, [d.name for d in signature.values], signature.tasks]
 
 
 def _command_data(command: PlannedCommand) -> list[Any]:
@@ -123,23 +137,27 @@ def load_plan(key: str) -> CompiledPlan | None:
     blobs = {name: cache.load("blob", name) for name in set(data["binaries"])}
     if any(blob is None for blob in blobs.values()):
         return None
-    signatures = tuple([Signature(name, tuple([BufferParam(dtypes.by_name(d), size, role) for d, size, role in buffers]),
-                                  tuple([dtypes.by_name(v) for v in values]), tasks)
-                        for name, buffers, values, tasks in data["signatures"]])
-    return CompiledPlan(signatures, tuple([blobs[name] or b"" for name in data["binaries"]]),
-                        tuple([_command(c) for c in data["commands"]]),
+    return CompiledPlan(tuple([_stored_signature(s) for s in data["signatures"]]),
+                        tuple([blobs[name] or b"" for name in data["binaries"]]),
+                        tuple([_stored_command(c) for c in data["commands"]]),
                         tuple([PlannedOutput(*o) for o in data["outputs"]]),
                         tuple([BufferRef(*r) for r in data["roots"]]), data["arena"])
 
 
-def _command(data: list[Any]) -> PlannedCommand:
+def _stored_signature(data: list[Any]) -> Signature:
+    name, buffers, values, tasks = data
+    params = tuple([BufferParam(dtypes.by_name(dtype), size, role) for dtype, size, role in buffers])
+    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks)
+
+
+def _stored_command(data: list[Any]) -> PlannedCommand:
     if data[0] == "copy":
         return PlannedCopy(BufferRef(*data[1]), BufferRef(*data[2]), data[3])
     _, kernel, args, values, work, barrier = data
     return PlannedLaunch(kernel, tuple([BufferRef(*a) for a in args]), tuple(values), work, barrier)
 
 
-# ---- loading ---------------------------------------------------------------------------------------------------------
+# ---- loading -----------------------------------------------------------------------------------------------
 class LoadedPlan:
     """A plan on an open device. Slots are inputs, then outputs, then the arena."""
 
@@ -149,7 +167,8 @@ class LoadedPlan:
                  kernels: tuple[Kernel, ...]) -> None:
         self.plan, self._device, self._kernels = plan, device, kernels
         outputs = [root.number for root in plan.roots if root.place == "output"]
-        self.shared = tuple([number for number, count in Counter(outputs).items() if count > 1])  # by several roots
+        # outputs that several roots share
+        self.shared = tuple([number for number, count in Counter(outputs).items() if count > 1])
         executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
         first = {"input": 0, "output": inputs, "arena": inputs + len(plan.outputs)}
         self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]
@@ -164,14 +183,16 @@ class LoadedPlan:
             return
         GlobalCounters.kernels += self.launches
         if SYNC.value or VALIDATE.value or DEBUG.value > 1:
-            names = [self.plan.signatures[c.kernel] if isinstance(c, PlannedLaunch) else None for c in self.plan.commands]
-            kernels = [self._kernels[c.kernel] if isinstance(c, PlannedLaunch) and self._kernels else None
-                       for c in self.plan.commands]
-            run_stepwise(self._device, self._commands, names, kernels, slots, values)
+            numbers = [c.kernel if isinstance(c, PlannedLaunch) else None for c in self.plan.commands]
+            signatures = [None if number is None else self.plan.signatures[number] for number in numbers]
+            kernels = [None if number is None or not self._kernels else self._kernels[number]
+                       for number in numbers]
+            run_stepwise(self._device, self._commands, signatures, kernels, slots, values)
             return
-        event = self._prepared(slots, values) if self._prepared is not None else self._device.submit(
-            self._commands, slots, values)
-        event.wait()
+        if self._prepared is not None:
+            self._prepared(slots, values).wait()
+        else:
+            self._device.submit(self._commands, slots, values).wait()
 
 
 def _bound(command: PlannedCommand, first: dict[str, int], executables: list[Executable],

@@ -5,9 +5,9 @@ from __future__ import annotations
 class GlobalCounters:
     """Process-wide counts since the last `reset()`.
 
-    realizations: command lists run. kernels: kernels launched by them. scheduled: plans made anew (graph to kernels).
-    plan_hits, plan_disk_hits: plans found in memory, on disk. compiled: kernels compiled. kernel_disk_hits: binaries
-    found on disk. uploads: tensors copied in from the host.
+    realizations: command lists run. kernels: kernels launched by them. scheduled: plans made anew (graph to
+    kernels). plan_hits, plan_disk_hits: plans found in memory, on disk. compiled: kernels compiled.
+    kernel_disk_hits: binaries found on disk. uploads: tensors copied in from the host.
     """
 
     realizations = 0
@@ -18,8 +18,8 @@ class GlobalCounters:
     compiled = 0
     kernel_disk_hits = 0
     uploads = 0
-    _NAMES = ("realizations", "kernels", "scheduled", "plan_hits", "plan_disk_hits", "compiled", "kernel_disk_hits",
-              "uploads")
+    _NAMES = ("realizations", "kernels", "scheduled", "plan_hits", "plan_disk_hits", "compiled",
+              "kernel_disk_hits", "uploads")
 
     @classmethod
     def reset(cls) -> None:

@@ -11,7 +11,7 @@ from pluggrad.ir.node import Node
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Whether to keep a graph behind its value, how many realizations deep it is then, and whether depth cut it."""
+    """Whether to keep a graph behind its value, its depth in realizations then, and whether depth cut it."""
 
     keep: bool
     depth: int = 0
@@ -22,7 +22,7 @@ _NONE = History(False)
 
 
 def judge(root: Node, always: bool = False) -> History:
-    """Marked leaves keep a history alive without limit; unmarked ones, which every float tensor is, up to a depth."""
+    """Marked leaves keep a history without limit; unmarked ones, which every float tensor is, to a depth."""
     if not root.dtype.is_float or root.op in (ops.DETACH, ops.LEAF, ops.BUFFER, ops.CONST):
         return _NONE
     marked = live_marked = live = cut = False

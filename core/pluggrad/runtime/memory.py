@@ -36,7 +36,7 @@ def size_class(nbytes: int) -> int:
 
 
 class Pool:
-    """Free blocks by size class. A step that repeats takes what the last one gave back: no new memory, no page faults."""
+    """Free blocks by size class: a repeated step takes what the last one gave back, without page faults."""
 
     def __init__(self, allocator: Allocator, name: str, keep_bytes: int = 4 << 30) -> None:
         self._allocator, self._name, self._keep = allocator, name, keep_bytes
@@ -45,7 +45,7 @@ class Pool:
         self.stats = MemoryStats()
 
     def take(self, nbytes: int) -> Block:
-        """A block of at least `nbytes`; OutOfMemoryError with size and use, after giving pooled memory back."""
+        """A block of at least `nbytes`; OutOfMemoryError if giving pooled memory back does not help."""
         capacity = size_class(nbytes)
         with self._lock:
             free = self._free[capacity]
@@ -67,9 +67,10 @@ class Pool:
         try:
             return self._allocator.alloc(capacity)
         except MemoryError as error:
-            raise OutOfMemoryError(op=f"alloc on {self._name}", expected=f"{capacity:,} bytes of free memory",
-                                   got=f"none ({self.stats.used:,} bytes in use by live tensors)",
-                                   hint="Drop tensors that are no longer needed, or use a smaller batch") from error
+            raise OutOfMemoryError(
+                op=f"alloc on {self._name}", expected=f"{capacity:,} bytes of free memory",
+                got=f"none ({self.stats.used:,} bytes in use by live tensors)",
+                hint="Drop tensors that are no longer needed, or use a smaller batch") from error
 
     def give(self, block: Block) -> None:
         """Return a block after its last use."""

@@ -1,4 +1,4 @@
-"""A graph without its data: buffers become input slots, scalars become run-time values. What is left keys the plan."""
+"""A graph without its data: buffers become input slots, scalars run-time values. The rest keys the plan."""
 from __future__ import annotations
 
 import math
@@ -21,8 +21,9 @@ Row = tuple[Any, ...]  # (op, arg, type, source rows)
 
 @dataclass(slots=True)
 class Normalized:
-    """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots. `copies`
-    are transfers between devices that must be made first, after which the graph is normalized again."""
+    """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots.
+    `copies` are transfers between devices that must be made first, after which the graph is normalized
+    again."""
 
     rows: tuple[Row, ...]
     roots: tuple[int, ...]
@@ -38,7 +39,7 @@ class Normalized:
 
 
 def resolve(n: Node) -> Node:
-    """What stands for a node's value: past identities and full overwrites, and at the leaf that holds it, if any."""
+    """What stands for a node's value: past identities and full overwrites, and the leaf that holds it."""
     while True:
         realized = n.realized
         if realized is not None:
@@ -65,7 +66,8 @@ def normalize(roots: Sequence[Node]) -> Normalized:
     copies: list[Node] = []
     resolved = [resolve(root) for root in roots]
     stack = resolved[::-1]
-    while stack:  # on the path of every eager step: one visit a node, and `resolve` only where it has work to do
+    # on the path of every eager step: one visit a node, and `resolve` only where it has work to do
+    while stack:
         n = stack[-1]
         if n in number:
             stack.pop()
@@ -98,12 +100,12 @@ def normalize(roots: Sequence[Node]) -> Normalized:
         number[n] = len(rows)
         rows.append((op, arg, n.type, tuple(sources)))
         stack.pop()
-    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars, tuple(scalar_dtypes),
-                      copies)
+    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars,
+                      tuple(scalar_dtypes), copies)
 
 
 def rebuild(normalized: Normalized) -> list[Node]:
-    """The normalized graph as nodes over INPUT and ValueSlot leaves, empty values folded; one node per root."""
+    """The normalized graph over INPUT and ValueSlot leaves, empty values folded; one node per root."""
     made: list[Node] = []
     for op, arg, kind, sources in normalized.rows:
         made.append(_fold_empty(op, arg, kind, tuple([made[s] for s in sources])))
@@ -128,7 +130,7 @@ def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) 
 
 
 def denormalize(normalized: Normalized) -> list[Node]:
-    """The graph over its real buffers and scalars again, one node per root: what a failed realization puts back."""
+    """The graph over its real buffers and scalars, one node per root: what a failed realization puts back."""
     made: list[Node] = []
     for op, arg, kind, sources in normalized.rows:
         if op is ops.INPUT:
@@ -141,5 +143,6 @@ def denormalize(normalized: Normalized) -> list[Node]:
 
 def stable_text(normalized: Normalized) -> str:
     """The key as text that is the same in every process."""
-    lines = [f"{op.name} {arg!r} {kind.dtype.name}{kind.shape} {sources}" for op, arg, kind, sources in normalized.rows]
+    lines = [f"{op.name} {arg!r} {kind.dtype.name}{kind.shape} {sources}"
+             for op, arg, kind, sources in normalized.rows]
     return "\n".join([*lines, repr(normalized.roots)])

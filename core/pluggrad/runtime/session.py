@@ -12,7 +12,14 @@ from pluggrad.device.contract import Toolchain
 from pluggrad.device.registry import REGISTRY
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan import build_plan
-from pluggrad.runtime.compiled import CompiledPlan, LoadedPlan, compile_plan, context_key, load_plan, store_plan
+from pluggrad.runtime.compiled import (
+    CompiledPlan,
+    LoadedPlan,
+    compile_plan,
+    context_key,
+    load_plan,
+    store_plan,
+)
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.memory import Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
@@ -31,7 +38,8 @@ class Session:
         self.toolchain = REGISTRY.toolchain(device)
         self.device = REGISTRY.open_device(device)
         self.pool = Pool(self.device.allocator, str(device))
-        self.context = "\0".join([context_key(self.target, self.toolchain), repr(config.key()), _sources(self.toolchain)])
+        self.context = "\0".join(
+            [context_key(self.target, self.toolchain), repr(config.key()), _sources(self.toolchain)])
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
 
     def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
@@ -67,7 +75,7 @@ class Session:
 
 
 def _sources(toolchain: Toolchain) -> str:
-    """Sizes and times of the files that plans and binaries come from: an edited compiler finds no stale entries."""
+    """Sizes and times of the files that plans and binaries come from: an edited compiler starts anew."""
     folders = [Path(__file__).parents[1], Path(inspect.getfile(type(toolchain))).parent]
     files = sorted({path for folder in folders for path in folder.rglob("*.py")})
     return repr([(path.name, found.st_size, found.st_mtime_ns) for path in files for found in [path.stat()]])

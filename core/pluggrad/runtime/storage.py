@@ -1,7 +1,7 @@
 """Storage is versioned memory; a Handle is what a Tensor is to the runtime.
 
-A BUFFER node's argument is a `BufferVersion`: this storage as it was at one version. Writing makes a new version, in
-place or in new memory; nodes that hold the old version keep reading the old values.
+A BUFFER node's argument is a `BufferVersion`: this storage as it was at one version. Writing makes a new
+version, in place or in new memory; nodes that hold the old version keep reading the old values.
 """
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Storage:
         self.block: Block = pool.take(nbytes)
         self.version = 0
         self.fault: Exception | None = None
-        self.exported = False  # seen from outside (NumPy, DLPack) or by several leaves: never overwritten in place
+        # seen from outside (NumPy, DLPack) or by several leaves: never overwritten in place
+        self.exported = False
         self._pool = pool
 
     def __del__(self) -> None:
@@ -48,11 +49,12 @@ class BufferVersion:
 
     __slots__ = ("storage", "version", "history", "identity", "depth", "cut", "owner", "__weakref__")
 
-    def __init__(self, storage: Storage, identity: Identity | None = None, history: Node | None = None) -> None:
+    def __init__(self, storage: Storage, identity: Identity | None = None,
+                 history: Node | None = None) -> None:
         self.storage, self.version = storage, storage.version
         self.identity, self.history = identity, history
         self.depth = 0
-        self.owner: ref[Any] | None = None  # the handle bound to it: what a captured function looks state up through
+        self.owner: ref[Any] | None = None  # the handle bound to it, which a captured function reads again
         self.cut = False  # history was dropped for its depth (setting HISTORY_LIMIT)
 
     def __repr__(self) -> str:
