@@ -1,8 +1,8 @@
 """Realize: graphs become stored values, and handles are rebound to them.
 
-The order matters. A write may go in place only if nobody can see the old version any more, which is known only once
-the handles have let go of their graphs. So they are emptied first; if the run fails, the graphs are put back from
-their normalized form, and nothing is lost.
+The order matters. A write may go in place only if nobody can see the old version any more, which is known
+only once the handles have let go of their graphs. So they are emptied first; if the run fails, the graphs are
+put back from their normalized form, and nothing is lost.
 """
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ import numpy as np
 from pluggrad.device.contract import CopyCommand, SlotRef
 from pluggrad.dtypes import DType
 from pluggrad.errors import InternalError, JitError, KernelFault
-from pluggrad.graph import ops
+from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
+from pluggrad.runtime.compiled import LoadedPlan
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
@@ -32,7 +33,8 @@ from pluggrad.target import DeviceId
 lock = threading.RLock()
 # by identity: two Tensors are compared elementwise, by making a graph
 _pending: WeakValueDictionary[int, Handle] = WeakValueDictionary()
-_copied: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()  # keeps a transferred value while its COPY node lives
+# keeps a transferred value while its COPY node lives
+_copied: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ recorder: Recorder | None = None  # set under `lock`, so other threads wait unti
 
 @dataclass(slots=True)
 class _Job:
-    """A handle to realize. `node` is None once the handle has let go of it; `seen` then tells whether others hold it."""
+    """A handle to realize. `node` is None once it let go of it; `seen` then tells whether others hold it."""
 
     handle: Handle | None
     node: Node | None
@@ -89,18 +91,18 @@ def realize_pending() -> None:
 
 
 def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
-    """Compute and store the values of handles, and of those pending on the same devices; they are rebound to leaves.
+    """Store the values of handles, and of those pending on the same devices; they are rebound to leaves.
 
-    keep_history: keep what a value was computed from however deep it is (reading a value never cuts gradients).
-    Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
+    keep_history: keep what a value was computed from however deep it is (reading a value never cuts
+    gradients). Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
     """
     with lock:
         wanted = list({id(handle): handle for handle in handles}.values())  # `==` of tensors is elementwise
         if _pending:
             devices = {h.node.device for h in wanted}
             known = set(map(id, wanted))
-            waiting = [h for h in list(_pending.values()) if id(h) not in known and h.node.device in devices]
-            wanted += waiting  # in the order they were written: the same in every process
+            # in the order they were written: the same in every process
+            wanted += [h for h in list(_pending.values()) if id(h) not in known and h.node.device in devices]
         by_device: dict[DeviceId, list[Handle]] = {}
         for handle in wanted:
             if not _settled(handle):
@@ -144,7 +146,7 @@ def _settled(handle: Handle) -> bool:
 
 
 def _on_one_device(nodes: list[Node]) -> Normalized:
-    """The normalized graph, once every transfer in it is made: the source is computed where it is, and copied."""
+    """The normalized graph, once every transfer in it is made: sources are computed where they are."""
     normalized = normalize(nodes)
     while normalized.copies:
         n = normalized.copies[0]
@@ -171,7 +173,7 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
     for number in normalized.roots:  # returned as it is: another handle's value
         if normalized.rows[number][0] is ops.INPUT:
             slots.pop(normalized.inputs[normalized.rows[number][1]], None)
-    donors: list[Any] = []
+    donors: list[tuple[int, ref[Node]] | None] = []
     for job in jobs:
         n = job.node
         while n is not None and n.op in (ops.LEAF, ops.DETACH):
@@ -179,8 +181,10 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
         base = n
         while base is not None and base.op in (ops.UPDATE, ops.LEAF, ops.DETACH):
             base = resolve(base.src[0]) if base.op is ops.UPDATE else base.src[0]
-        usable = n is not None and n.op is ops.UPDATE and base is not None and base.op is ops.BUFFER and base.type is job.kind
-        donors.append((slots[base.arg], ref(base)) if usable and base is not None and base.arg in slots else None)
+        slot = None
+        if n is not None and n.op is ops.UPDATE and base is not None and base.op is ops.BUFFER:
+            slot = slots.get(base.arg) if base.type is job.kind else None
+        donors.append(None if slot is None or base is None else (slot, ref(base)))
     return donors
 
 
@@ -193,9 +197,7 @@ def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> No
             if not job.history.keep and job.handle is not None:
                 job.node = None
                 job.handle.rebind(None)  # type: ignore[arg-type]
-        donated = tuple([None if d is None or d[1]() is not None else d[0] for d in donors])
-        donated = tuple([slot if slot is not None and donated.index(slot) == i and not normalized.inputs[slot].storage.exported
-                         else None for i, slot in enumerate(donated)])
+        donated = _donated(donors, normalized.inputs)
         results = run(place, normalized, donated, [job.identity for job in jobs], [job.kind for job in jobs])
     except BaseException:
         _put_back(jobs, normalized)
@@ -204,16 +206,22 @@ def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> No
         _finish(job, version)
 
 
+def _donated(donors: list[tuple[int, ref[Node]] | None],
+             inputs: Sequence[BufferVersion]) -> tuple[int | None, ...]:
+    """The input that each job may write over: nobody else sees it, and no other job takes it."""
+    free = [None if donor is None or donor[1]() is not None else donor[0] for donor in donors]
+    return tuple([None if slot is None or free.index(slot) != i or inputs[slot].storage.exported else slot
+                  for i, slot in enumerate(free)])
+
+
 def _put_back(jobs: list[_Job], normalized: Normalized) -> None:
     """Give emptied handles their graphs again."""
-    from pluggrad.graph.build import detach, leaf
-
     for job, n in zip(jobs, denormalize(normalized), strict=True):
         if job.node is None and job.handle is not None:
             if job.identity is not None:
-                n = leaf(n, job.identity)
-            elif not job.history.cut:  # no gradient went through it, perhaps for a DETACH that is not in the rows
-                n = detach(n)
+                n = build.leaf(n, job.identity)
+            elif not job.history.cut:  # no gradient went through it, perhaps for a DETACH not in the rows
+                n = build.detach(n)
             job.handle.rebind(n)
 
 
@@ -232,7 +240,7 @@ def _finish(job: _Job, version: BufferVersion) -> None:
 
 def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
         identities: Sequence[Identity | None], kinds: list[TensorType]) -> list[BufferVersion]:
-    """Run the plan of a normalized graph; returns a version per root, in place of the donated inputs where planned."""
+    """Run the plan of a normalized graph; returns a version per root, in donated memory where planned."""
     loaded = place.plan(normalized, donated)
     versions = execute(place, loaded, normalized.inputs, [s.python for s in normalized.scalars])
     results = []
@@ -255,15 +263,17 @@ def shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
     return made
 
 
-def execute(place: Session, loaded: Any, inputs: Sequence[BufferVersion], values: Sequence[Any]) -> list[Storage]:
-    """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version number."""
+def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
+            values: Sequence[Any]) -> list[Storage]:
+    """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version."""
     plan = loaded.plan
     for version in inputs:
         if version.storage.fault is not None:
             raise KernelFault(str(version.storage.fault)) from version.storage.fault
         if version.version != version.storage.version:
             raise InternalError("a buffer was overwritten while a graph still needed its old version")
-    outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage for o in plan.outputs]
+    outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
+               for o in plan.outputs]
     slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
     arena = place.pool.take(plan.arena_bytes)
     slots.append(arena.allocation)
@@ -273,7 +283,8 @@ def execute(place: Session, loaded: Any, inputs: Sequence[BufferVersion], values
         loaded.run(slots, values)
     except BaseException as error:
         for storage in written:
-            storage.fault = KernelFault(f"this tensor was being overwritten when a command list stopped: {error!r}")
+            storage.fault = KernelFault(
+                f"this tensor was being overwritten when a command list stopped: {error!r}")
         raise
     finally:
         place.pool.give(arena)
@@ -295,7 +306,7 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
     data = np.ascontiguousarray(array, dtype=dtype.numpy)
     storage = Storage(device, place.pool, data.nbytes)
     if data.nbytes:
-        place.device.allocator.copyin(storage.block.allocation, 0, memoryview(data).cast("B"))
+        place.device.allocator.copyin(storage.block.allocation, 0, data.data.cast("B"))
     GlobalCounters.uploads += 1
     return buffer(BufferVersion(storage, identity), np.shape(array), dtype)
 
@@ -320,19 +331,18 @@ def _downloaded(version: BufferVersion, kind: TensorType) -> Any:
     data = np.empty(kind.shape, kind.dtype.numpy)
     if data.nbytes:
         place = session(version.storage.device)
-        place.device.allocator.copyout(memoryview(data).cast("B"), version.storage.block.allocation, 0)
+        place.device.allocator.copyout(data.data.cast("B"), version.storage.block.allocation, 0)
     return data
 
 
 def read(n: Node) -> Any:
-    """The value as a fresh row-major NumPy array in the dtype's storage type; computes it where it is not
-    stored."""
+    """The value as a fresh row-major NumPy array in the dtype's storage type, computed if not stored."""
     with lock:
         return _downloaded(_stored(n), n.type)
 
 
 def fetch(handle: Handle) -> Any:
-    """The value of a handle as `read` gives it; the handle is realized on the way, so that asking again is cheap."""
+    """The value of a handle as `read` gives it; the handle is realized, so that asking again is cheap."""
     with lock:
         if recorder is not None:
             raise JitError(op="jit", expected="no value to be read while a function is captured",
@@ -358,4 +368,5 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
     return BufferVersion(storage, version.identity)
 
 
-__all__ = ["Run", "add_pending", "capturing", "duplicate", "capturing", "execute", "fetch", "read", "realize", "realize_pending", "run", "upload"]
+__all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "read", "realize",
+           "realize_pending", "run", "shared", "transfer", "upload"]
