@@ -18,6 +18,7 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.actions import axis_of, merge_adjacent, reorder, split, split_reduce
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
+_BLOCK_ROWS = 64  # rows of a transposing block: all elements of the cache lines it touches, a few times over
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
 
@@ -144,6 +145,9 @@ def _tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     if vector is None:
         return kernel
     lanes = _fit_lanes(_lanes(kernel, capabilities, 2), vector.extent)
+    other = _transposed_axis(kernel, vector)
+    if other is not None and lanes > 1:
+        return _block(kernel, vector, other, lanes)
     chunk = _chunk(kernel, vector, lanes, capabilities)
     id = vector.id
     if chunk < vector.extent:
@@ -151,6 +155,25 @@ def _tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     if lanes == 1:
         return kernel
     return split(kernel, id, lanes, "LOOP", "VECTOR")[0]
+
+
+def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
+    """The axis along which some load runs through memory that jumps along the vector axis."""
+    for access in accesses(kernel):
+        if access.node.op is not ops.LOAD or access.stride(vector.id) in (0, 1):
+            continue
+        for a in kernel.axes:
+            if a.kind == "PARALLEL" and a.id != vector.id and a.extent > 1 and access.stride(a.id) == 1:
+                return a
+    return None
+
+
+def _block(kernel: Kernel, vector: Axis, other: Axis, lanes: int) -> Kernel:
+    """Blocks of one vector by as many rows as use the cache lines that its jumps have brought in."""
+    kernel, columns, _ = split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")
+    kernel, rows, _ = split(kernel, other.id, min(_BLOCK_ROWS, other.extent), "PARALLEL", "LOOP")
+    return reorder(kernel, [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in (columns, rows)]
+                   + [rows, columns])
 
 
 def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities) -> int:
