@@ -1,4 +1,4 @@
-"""Random programs of views, writes, sums, realizations and drops do to tensors what they do to NumPy's arrays."""
+"""Random programs of views, writes, sums, realizations and drops do to tensors what they do to arrays."""
 from __future__ import annotations
 
 import numpy as np

@@ -1,1 +1,1 @@
-"""The contract that a plugin fulfils, discovery of plugins, names of devices, and the built-in reference device."""
+"""The contract that a plugin fulfils, discovery of plugins, device names, and the reference device."""

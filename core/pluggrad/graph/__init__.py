@@ -1,1 +1,1 @@
-"""Stage 1, what the user asked: primitives, a row each, and the checked constructors that make nodes of them."""
+"""Stage 1, what the user asked: primitives, a row each, and the checked constructors of their nodes."""

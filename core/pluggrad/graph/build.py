@@ -30,8 +30,10 @@ _NOT_BOOL = frozenset({ops.NEG, ops.SUB, ops.ABS, ops.MOD, ops.POW})
 def const(value: dtypes.Scalar | HostRead, dtype: DType, device: DeviceId, shape: Shape = (), *,
           fixed: bool = False) -> Node:
     """`value` everywhere in `shape`. `fixed` makes it part of the code instead of a run-time value."""
-    made = scalar(value, dtype)
-    return node(ops.CONST, (), made._replace(fixed=True) if fixed else made, tensor_type(shape, dtype, device))
+    number = scalar(value, dtype)
+    if fixed:
+        number = number._replace(fixed=True)
+    return node(ops.CONST, (), number, tensor_type(shape, dtype, device))
 
 
 def iota(n: int, dtype: DType, device: DeviceId) -> Node:

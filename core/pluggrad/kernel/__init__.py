@@ -1,1 +1,1 @@
-"""Stage 3, Region -> Kernel: a loop nest over index expressions, its cost, and the interpreter that says what it means."""
+"""Stage 3, Region -> Kernel: loops over index expressions, their cost, and the interpreter that defines them."""
