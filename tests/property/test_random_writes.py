@@ -94,7 +94,8 @@ class Program:
 
 
 _STEPS = (Program.new, Program.view, Program.view, Program.write, Program.write, Program.write_over_itself,
-          Program.add_in_place, Program.compute, Program.realize, Program.realize, Program.drop, Program.check)
+          Program.add_in_place, Program.compute, Program.realize, Program.realize, Program.drop,
+          Program.check)
 
 
 @pytest.mark.parametrize("device", DEVICES)
