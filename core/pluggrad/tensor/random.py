@@ -27,7 +27,7 @@ def uniform_node(shape: Shape, dtype: DType, device: DeviceId) -> Node:
         return _uniform_double(shape, device)
     count = _FRACTION_BITS[dtype]
     bits = random_bits(shape, device)
-    top = build.binary(ops.SHR, bits, build.const(32 - count, dtypes.uint32, device, shape))
+    top = build.binary(ops.SHR, bits, build.const(32 - count, dtypes.uint32, device, shape, fixed=True))
     scale = build.const(2.0**-count, dtypes.float32, device, shape)
     return build.cast(build.binary(ops.MUL, build.cast(top, dtypes.float32), scale), dtype)
 
@@ -38,7 +38,7 @@ def _uniform_double(shape: Shape, device: DeviceId) -> Node:
     for row, dropped in ((0, 5), (1, 6)):
         part = build.slice(bits, ((row, 1, 1), *[(0, dim, 1) for dim in shape]))
         part = build.reshape(part, shape)
-        part = build.binary(ops.SHR, part, build.const(dropped, dtypes.uint32, device, shape))
+        part = build.binary(ops.SHR, part, build.const(dropped, dtypes.uint32, device, shape, fixed=True))
         halves.append(build.cast(part, dtypes.float64))
     high = build.binary(ops.MUL, halves[0], build.const(2.0**26, dtypes.float64, device, shape))
     whole = build.binary(ops.ADD, high, halves[1])
