@@ -96,13 +96,13 @@ def _check_dtype(op: Op, dtype: DType) -> None:
 
 def same_device(op: str, *nodes: Node) -> DeviceId:
     """The one device of all operands; MixedDevices naming both and the fix."""
-    device = nodes[0].type.device
+    device: DeviceId = nodes[0].type.device
     for other in nodes[1:]:
         if other.type.device is not device and other.type.device != device:
             raise MixedDevices(op=op, expected="operands on one device",
                                got=f"{device} and {other.type.device}",
                                hint=f"Move one of them: x.to('{device}')")
-    return device  # type: ignore[no-any-return]
+    return device
 
 
 def broadcast_to(x: Node, shape: Shape, op: str = "expand") -> Node:

@@ -1,1 +1,1 @@
-"""Stage 3, Region -> Kernel: loops over index expressions, their cost, and an interpreter that defines them."""
+"""Stage 3, Region -> Kernel: loops over index expressions, what they cost, and the interpreter of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
+from typing import Any
 
 from pluggrad.errors import AxisError, DTypeError, ShapeError
 
@@ -26,10 +27,10 @@ def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
     return tuple(result)
 
 
-def check_shape(op: str, shape: Iterable[object]) -> Shape:
+def check_shape(op: str, shape: Iterable[Any]) -> Shape:
     """A tuple of non-negative ints; ShapeError or DTypeError otherwise."""
     try:
-        checked = tuple([index(dim) for dim in shape])  # type: ignore[arg-type]
+        checked = tuple([index(dim) for dim in shape])
     except TypeError as error:
         raise DTypeError(op=op, expected="a shape of integers", got=repr(shape)) from error
     if any(dim < 0 for dim in checked):
@@ -37,10 +38,10 @@ def check_shape(op: str, shape: Iterable[object]) -> Shape:
     return checked
 
 
-def check_axis(op: str, axis: object, rank: int) -> int:
+def check_axis(op: str, axis: Any, rank: int) -> int:
     """`axis` counted from the front; AxisError if there is no such axis. A rank of 0 takes 0 and -1."""
     try:
-        position = index(axis)  # type: ignore[arg-type]
+        position = index(axis)
     except TypeError as error:
         raise DTypeError(op=op, expected="an integer axis", got=repr(axis)) from error
     bound = max(rank, 1)
@@ -61,10 +62,10 @@ def check_axes(op: str, axes: object, rank: int) -> tuple[int, ...]:
     return tuple(sorted(checked)) if rank else ()
 
 
-def resolve_reshape(op: str, shape: Shape, new: Sequence[object]) -> Shape:
+def resolve_reshape(op: str, shape: Shape, new: Sequence[Any]) -> Shape:
     """`new` with its one -1, if any, worked out; ShapeError where the sizes differ."""
     try:
-        dims = [index(dim) for dim in new]  # type: ignore[arg-type]
+        dims = [index(dim) for dim in new]
     except TypeError as error:
         raise DTypeError(op=op, expected="a shape of integers", got=repr(tuple(new))) from error
     size = math.prod(shape)
