@@ -1,0 +1,140 @@
+"""Programs, run instruction by instruction, do what their kernels do."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pluggrad import dtypes
+from pluggrad.graph.ops import ELEMENTWISE
+from pluggrad.kernel.interpret import interpret
+from pluggrad.kernel.kernel import Axis, Kernel, axis, const
+from pluggrad.lower import lower
+from pluggrad.lower.program import Program
+from pluggrad.lower.verify import verify_program
+from pluggrad.target import Capabilities, Target
+from pluggrad.tune.actions import bind, split
+from tests.program_interpreter import run_program
+from tests.unit.kernel.kernels import elementwise, load, op, read, store, strided, write
+from tests.unit.tune.test_actions import KERNELS, data
+
+NAMES = frozenset(dtype.name for dtype in dtypes.ALL)
+CAPABILITIES = Capabilities(NAMES, NAMES, frozenset(op.name for op in ELEMENTWISE))
+F32, F16 = dtypes.float32, dtypes.float16
+
+
+def lowered(kernel: Kernel, capabilities: Capabilities = CAPABILITIES) -> Program:
+    program = lower(kernel, Target("test", capabilities))
+    verify_program(program, "linearize")
+    return program
+
+
+def same(kernel: Kernel, capabilities: Capabilities = CAPABILITIES, *, rtol: float = 1e-5) -> Program:
+    expected, actual = data(kernel), data(kernel)
+    interpret(kernel, expected, [])
+    program = lowered(kernel, capabilities)
+    run_program(program, actual)
+    for x, y in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-6)
+    return program
+
+
+@pytest.mark.parametrize("kind", ["LOOP", "PARALLEL"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_untuned_kernels(name, kind):
+    kernel = KERNELS[name]
+    for a in kernel.axes:
+        same(kernel if a.kind == "REDUCE" else bind(kernel, a.id, kind))
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("inner", ["VECTOR", "TILE", "same"])
+@pytest.mark.parametrize("name", ["matmul", "softmax", "shifted"])
+def test_split_axes_with_tails(name, inner, factor):
+    kernel = KERNELS[name]
+    for a in kernel.axes:
+        same(split(kernel, a.id, factor, a.kind, a.kind if inner == "same" else inner)[0])
+
+
+@pytest.mark.parametrize("name", ["matmul", "shifted"])
+def test_every_axis_tiled_and_one_a_vector(name):
+    kernel = KERNELS[name]
+    for vector in kernel.axes:
+        changed = kernel
+        for a in kernel.axes:
+            changed = split(changed, a.id, 4, a.kind, "VECTOR" if a is vector else "TILE")[0]
+        same(changed)
+
+
+def test_full_steps_have_no_gates():
+    """Of 13 elements in steps of 4, three steps are full: a loop without gates, then one step with them."""
+    kernel = split(elementwise("NEG", 13, [F32], F32), 0, 4, "LOOP", "VECTOR")[0]
+    program = same(kernel)
+    depth, gates = 0, []
+    for instr in program.body:
+        depth += (instr.op == "LOOP") - (instr.op == "END")
+        if instr.op == "LOOP":
+            assert instr.arg == (0, 3)
+        if instr.op == "STORE":
+            gates.append((depth, len(instr.src) == 3))
+    assert gates == [(1, False), (0, True)]
+
+
+def test_values_come_before_writes():
+    """The first output takes over what the second reads."""
+    one = op("ADD", load(1, axis(0)), const(1.0, F32))
+    two = op("NEG", load(0, axis(0)))
+    kernel = Kernel("test", (replace(read(9), role="inout"), read(9), write(9)), (), (Axis(0, 9, "LOOP"),),
+                    (store(0, (0,), axis(0), one), store(2, (0,), axis(0), two)))
+    same(kernel)
+
+
+def test_what_a_loop_does_not_change_leaves_it():
+    value = op("ADD", op("EXP", load(0, axis(0))), load(1, axis(1)))
+    axes = (Axis(0, 5, "PARALLEL"), Axis(1, 6, "LOOP"))
+    kernel = Kernel("test", (read(5), read(6), write(30)), (), axes,
+                    (store(2, (0, 1), strided(a0=6, a1=1), value),))
+    body = [instr.op for instr in same(kernel).body]
+    assert body.index("EXP") < body.index("LOOP")
+
+
+@pytest.mark.parametrize("lacking", [
+    {"TANH"}, {"TANH", "EXP"}, {"ABS", "NEG"}, {"EXP"}, {"LOG"}, {"COS"}, {"RECIP"}])
+def test_ops_that_a_target_lacks_are_written_in_others(lacking):
+    capabilities = replace(CAPABILITIES, ops=CAPABILITIES.ops - lacking)
+    for name in lacking:
+        program = same(elementwise(name, 7, [F32], F32), capabilities, rtol=1e-4)
+        assert not lacking & {instr.op for instr in program.body}
+
+
+def test_the_magnitude_of_minus_zero_is_zero():
+    capabilities = replace(CAPABILITIES, ops=CAPABILITIES.ops - {"ABS", "NEG"})
+    out = np.ones(2, np.float32)
+    program = lowered(elementwise("ABS", 2, [F32], F32), capabilities)
+    run_program(program, [np.array([-0.0, -3.0], np.float32), out])
+    assert (out[0], np.signbit(out[0]), out[1]) == (0.0, False, 3.0)
+
+
+def test_half_floats_are_computed_in_float32_where_the_target_does_not():
+    capabilities = replace(CAPABILITIES, arithmetic=NAMES - {"float16"})
+    program = same(elementwise("MUL", 7, [F16, F16], F16), capabilities)
+    assert [instr.dtype for instr in program.body if instr.op == "MUL"] == [F32]
+
+
+INTEGERS = [dtypes.int8, dtypes.int32, dtypes.int64, dtypes.uint8, dtypes.uint32, dtypes.uint64]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=lambda d: d.name)
+@pytest.mark.parametrize("name", ["IDIV", "MOD", "SHL", "SHR", "POW"])
+def test_integers_have_results_for_every_operand(name, dtype):
+    """Division by zero and of the most negative, shifts beyond the width, negative exponents."""
+    low, high = int(dtype.min), int(dtype.max)
+    edges = sorted({low, low + 1, 0, 1, 2, 3, 7, dtype.bits - 1, dtype.bits, high, -1, -2, -3})
+    edges = [e for e in edges if low <= e <= high]
+    x, y = [np.array(v, dtype.numpy) for v in zip(*[(a, b) for a in edges for b in edges])]
+    kernel = elementwise(name, x.size, [dtype, dtype], dtype)
+    expected, actual = np.zeros_like(x), np.zeros_like(x)
+    interpret(kernel, [x, y, expected], [])
+    run_program(lowered(kernel), [x, y, actual])
+    np.testing.assert_array_equal(actual, expected)

@@ -1,0 +1,120 @@
+"""Plans of graphs whose memory and barriers matter."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pluggrad import dtypes, runtime
+from pluggrad.graph import build, ops
+from pluggrad.ir.node import Node
+from pluggrad.plan import Plan, PlannedCopy, PlannedLaunch, build_plan
+from pluggrad.runtime.normalize import normalize, rebuild
+from pluggrad.target import Capabilities, DeviceId
+from tests.plan_executor import run_plan
+
+REF = DeviceId("ref")
+NAMES = frozenset(dtype.name for dtype in dtypes.ALL)
+CAPABILITIES = Capabilities(NAMES, NAMES, vector_bytes=32, cores=4)
+F32 = dtypes.float32
+
+
+def leaf(*shape: int) -> Node:
+    return runtime.upload(np.arange(np.prod(shape)).reshape(shape), F32, REF)
+
+
+def plan_of(*roots: Node, donated: tuple[int | None, ...] | None = None) -> Plan:
+    return build_plan(rebuild(normalize(roots)), donated or (None,) * len(roots), CAPABILITIES)
+
+
+def floats(array: np.ndarray) -> np.ndarray:
+    return array.view(np.float32)
+
+
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32).view(np.uint8)
+
+
+def total(x: Node) -> Node:
+    """Stored in between: a reduction whose result is read in another order."""
+    return build.contiguous(build.reduce(ops.SUM, x, 1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_independent_chains_do_not_share_temporaries(seed):
+    """Two chains without a barrier between their commands: each in memory of its own, in any order."""
+    roots, expected = [], []
+    for rows in (40, 41, 42):
+        x = build.binary(ops.ADD, leaf(rows, 3), build.const(float(rows), F32, REF, (rows, 3)))
+        roots.append(build.contiguous(build.flip(total(x), (0,))))
+        expected.append(np.flip((np.arange(rows * 3).reshape(rows, 3) + rows).sum(1)))
+    plan = plan_of(*roots)
+    normalized = normalize(roots)
+    inputs = [np.array(v.storage.block.allocation[:v.storage.block.nbytes]) for v in normalized.inputs]
+    results = run_plan(plan, inputs, [s.python for s in normalized.scalars], seed=seed)
+    for result, values in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(floats(result)[:values.size], values)
+
+
+def test_a_donated_base_is_written_in_place():
+    x = leaf(64)
+    root = build.update(x, build.const(3.0, F32, REF), (("slice", ((2, 5, 1),)),))
+    plan = plan_of(root, donated=(0,))
+    assert plan.outputs[0].reuses == 0
+    assert not any(isinstance(c, PlannedCopy) for c in plan.commands)
+    kept = plan_of(root)
+    assert kept.outputs[0].reuses is None
+    assert sum(isinstance(c, PlannedCopy) for c in kept.commands) == 1
+
+
+def test_a_base_read_in_another_order_is_copied_first():
+    x = leaf(64)
+    plan = plan_of(build.update(x, x, (("flip", (0,)),)), donated=(0,))
+    assert plan.outputs[0].reuses is None
+    (result,) = run_plan(plan, [bytes_of(np.arange(64))], ())
+    np.testing.assert_array_equal(floats(result), np.arange(64)[::-1])
+
+
+def test_an_elementwise_write_over_its_operand_is_in_place():
+    x = leaf(64)
+    plan = plan_of(build.binary(ops.MUL, x, x), donated=(0,))
+    assert plan.outputs[0].reuses == 0
+    (launch,) = plan.commands
+    assert isinstance(launch, PlannedLaunch)
+    assert [b.role for b in plan.kernels[launch.kernel].buffers] == ["inout"]
+    (result,) = run_plan(plan, [bytes_of(np.arange(64))], ())
+    np.testing.assert_array_equal(floats(result), np.arange(64) ** 2)
+
+
+@pytest.mark.parametrize("value", [
+    lambda x: build.flip(x, (0,)),
+    lambda x: build.binary(ops.SUB, x, build.expand(build.reshape(build.reduce(ops.SUM, x, 0), (1,)), (64,))),
+], ids=["flip", "sum"])
+def test_other_orders_are_not_in_place(value):
+    assert plan_of(value(leaf(64)), donated=(0,)).outputs[0].reuses is None
+
+
+def test_a_base_that_is_read_later_is_not_written_in_place():
+    x = leaf(64)
+    root = build.update(x, build.const(3.0, F32, REF), (("slice", ((2, 5, 1),)),))
+    other = build.reduce(ops.SUM, x, 0)
+    plan = plan_of(root, other, donated=(0, None))
+    results = run_plan(plan, [bytes_of(np.arange(64))], [3.0])
+    assert floats(results[1])[0] == np.arange(64).sum()
+    np.testing.assert_array_equal(floats(results[0])[:8], [0, 1, 3, 3, 3, 3, 3, 7])
+
+
+def test_equal_kernels_are_one():
+    """A chain that is cut into pieces compiles one kernel a kind of piece, however long it is."""
+    n = leaf(16)
+    for _ in range(100_000):
+        n = build.binary(ops.ADD, n, build.const(1.0, F32, REF, (16,)))
+    plan = plan_of(n)
+    assert len(plan.commands) > 10
+    assert len(plan.kernels) <= 3
+
+
+def test_an_empty_root_needs_no_kernel():
+    x = runtime.upload(np.zeros((0, 3)), F32, REF)
+    plan = plan_of(build.binary(ops.ADD, x, x))
+    assert plan.commands == ()
+    assert plan.outputs[0].nbytes == 0

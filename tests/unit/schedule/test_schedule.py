@@ -1,0 +1,150 @@
+"""What is stored, what shares a kernel, and in which order regions can run."""
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pluggrad import dtypes
+from pluggrad.graph import build, ops
+from pluggrad.graph.types import tensor_type
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import toposort
+from pluggrad.runtime.normalize import normalize, rebuild
+from pluggrad.schedule import Region, schedule
+from pluggrad.target import DeviceId
+from tests.property.random_graphs import Drawn
+
+REF = DeviceId("ref")
+F32 = dtypes.float32
+
+
+def given_input(slot: int, *shape: int) -> Node:
+    return node(ops.INPUT, (), slot, tensor_type(shape, F32, REF))
+
+
+def add(x: Node, y: Node) -> Node:
+    return build.binary(ops.ADD, x, y)
+
+
+def rows(op: object, x: Node) -> Node:
+    """Reduced over the last axis, which stays with size 1."""
+    return build.reshape(build.reduce(op, x, -1), (*x.shape[:-1], 1))
+
+
+def check(regions: tuple[Region, ...], roots: list[Node]) -> None:
+    """Every root is stored once, and nothing is read before it is there."""
+    there: set[Node] = set()
+    for region in regions:
+        for n in region.reads:
+            assert n.op is ops.INPUT or n in there, f"{n} is read before it is computed"
+        assert not there & set(region.outputs)
+        there.update(region.outputs)
+        assert region.outputs
+        inside = {m.root for m in region.members}
+        for m in region.members:
+            reached = toposort([m.root], lambda n, region=region: () if n in region.reads else n.src)
+            forced = {n for n in reached if n.op in ops.REDUCE or n.op is ops.UPDATE}
+            assert forced <= inside | set(region.reads)
+    assert {root for root in roots if root.op is not ops.INPUT} <= there
+
+
+def test_elementwise_chains_are_one_region():
+    x, y = given_input(0, 9, 7), given_input(1, 9, 7)
+    root = build.unary(ops.NEG, add(build.unary(ops.EXP, x), y))
+    (region,) = schedule([root], 4)
+    assert (region.outer, region.outputs, set(region.reads)) == ((9, 7), (root,), {x, y})
+
+
+def test_movement_is_never_stored():
+    x = given_input(0, 8, 6)
+    root = add(build.permute(build.reshape(x, (6, 8)), (1, 0)), build.flip(build.reshape(x, (8, 6)), (0,)))
+    (region,) = schedule([root], 4)
+    assert len(region.members) == 1
+
+
+def test_a_softmax_is_one_region():
+    x = given_input(0, 512, 33)
+    powers = build.unary(ops.EXP, build.binary(ops.SUB, x, rows(ops.RMAX, x)))
+    root = build.binary(ops.DIV, powers, rows(ops.SUM, powers))
+    (region,) = schedule([root], 4)
+    assert [m.root.op for m in region.members] == [ops.RMAX, ops.SUM, ops.DIV]
+    assert (region.outer, region.outputs) == ((512,), (root,))
+
+
+def test_outputs_over_the_same_elements_share_a_region():
+    x = given_input(0, 64, 64)
+    one, two = build.unary(ops.EXP, x), build.unary(ops.NEG, x)
+    (region,) = schedule([one, two], 4)
+    assert set(region.outputs) == {one, two}
+
+
+def test_a_reduction_read_in_another_order_is_stored():
+    x = given_input(0, 16, 16)
+    total = build.reduce(ops.SUM, x, 1)
+    root = build.flip(total, (0,))
+    regions = schedule([add(root, root)], 4)
+    assert [r.outputs[0].op for r in regions] == [ops.SUM, ops.ADD]
+
+
+def test_contiguous_is_stored():
+    x = given_input(0, 5)
+    kept = build.contiguous(build.unary(ops.EXP, x))
+    regions = schedule([add(build.flip(kept, (0,)), kept)], 4)
+    check(regions, [])
+    assert kept in regions[0].outputs
+
+
+def test_a_write_comes_after_what_it_writes_into():
+    """Its base is computed by a region of its own, though the write reads no element of it."""
+    x = given_input(0, 61, 61)
+    base = build.unary(ops.EXP, build.contiguous(build.flip(build.unary(ops.NEG, x), (0,))))
+    root = build.update(base, given_input(1, 2, 61), (("slice", ((0, 2, 1), (0, 61, 1))),))
+    regions = schedule([root], 4)
+    check(regions, [root])
+    assert regions[-1].outputs == (root,)
+
+
+def test_what_reads_a_part_of_a_write_is_no_part_of_its_region():
+    base = given_input(0, 1)
+    written = build.update(base, given_input(1, 1, 1), (("reshape", (1, 1)),))
+    reader = build.reduce(ops.SUM, add(written, written), 0)
+    check(schedule([reader, written], 4), [reader, written])
+
+
+def test_two_regions_never_wait_for_each_other():
+    """x -> a -> b and x -> b': joining the ends of both would need each before the other."""
+    x = given_input(0, 32, 32)
+    a = build.reduce(ops.SUM, x, 1)
+    b = build.reduce(ops.SUM, add(x, build.reshape(build.flip(a, (0,)), (32, 1))), 1)
+    c = add(a, build.flip(b, (0,)))
+    check(schedule([c, a, b], 4), [c, a, b])
+
+
+def test_a_long_chain_is_cut_into_equal_pieces():
+    n = given_input(0, 16)
+    for _ in range(20_000):
+        n = build.unary(ops.SIN, n)
+    regions = schedule([n], 4)
+    assert 2 < len(regions) < 2000
+    check(regions, [n])
+    sizes = [len(toposort(r.outputs, lambda m, r=r: () if m in r.reads else m.src)) for r in regions]
+    assert len(set(sizes[:-1])) == 1
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(st.data(), st.sampled_from([1, 4, 64]))
+def test_random_graphs(data, cores):
+    drawn = Drawn(data.draw, (REF,), 1 << 12)
+    drawn.values.append(drawn.new_leaf())
+    for _ in range(drawn.number(1, 20)):
+        drawn.step()
+    roots = [drawn.any().nodes[0] for _ in range(drawn.number(1, 4))]
+    rebuilt = [n for n in rebuild(normalize(roots)) if n.type.size]
+    check(schedule(rebuilt, cores), rebuilt)
+
+
+@pytest.mark.parametrize("cores", [1, 64])
+def test_nothing_wanted_is_nothing_scheduled(cores):
+    assert schedule([], cores) == ()
+    assert schedule([given_input(0, 3)], cores) == ()
