@@ -16,24 +16,28 @@ from pluggrad.dtypes import Scalar as PythonScalar
 Derive = Callable[[PythonScalar], PythonScalar]
 
 
-reading: Callable[[HostValue], None] | None = None  # told of every read while a function is captured
+reading: Callable[[HostRead], None] | None = None  # told of every read while a function is captured
 
 
 class HostValue:
-    """A number on the host that graphs read by value and replays read anew. `name` is for people."""
+    """A number on the host that graphs read by value and replays read anew. `name` is for people.
 
-    __slots__ = ("value", "name")
+    counts: a captured function may add to it, and its replays add as much; others it must leave alone.
+    """
 
-    def __init__(self, value: PythonScalar, name: str = "") -> None:
-        self.value, self.name = value, name
+    __slots__ = ("value", "name", "counts")
+
+    def __init__(self, value: PythonScalar, name: str = "", *, counts: bool = False) -> None:
+        self.value, self.name, self.counts = value, name, counts
 
     def read(self, derive: Derive | None = None) -> HostRead:
         """The present value (through `derive`, a pure function computed in double on the host) and how to
         read it again. Pass the same function object each time: graphs that differ in it do not share a
         plan."""
+        found = HostRead(self, derive, self.value)
         if reading is not None:
-            reading(self)
-        return HostRead(self, derive, self.value)
+            reading(found)
+        return found
 
 
 class HostRead(NamedTuple):

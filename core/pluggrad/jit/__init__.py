@@ -1,108 +1,193 @@
 """jit: capture what a function of tensors runs on its first call, and replay it after that.
 
-Tensors in the arguments (in lists, tuples and dicts too) are slots. Tensors that the function reads from elsewhere are
-looked up through their handles on every replay, and handles that it assigns (parameters, optimizer state) are assigned
-anew. Random draws, learning rates and step counts advance. Everything else in Python is frozen as it was at the first
-call: a print happens once, an `if` is decided once. `jit(check=True)` finds what was frozen and changed.
+Tensors in the arguments (in lists, tuples and dicts too) are slots. Tensors that the function reads from
+elsewhere are looked up through their handles on every replay, and handles that it assigns (parameters,
+optimizer state) are assigned anew. Random draws, learning rates and step counts advance. Everything else in
+Python is frozen as it was at the first call: a print happens once, an `if` is decided once. `jit(check=True)`
+finds what was frozen and changed.
 """
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
+from weakref import ref
 
-from pluggrad import config, runtime
+from pluggrad import config, dtypes, runtime
 from pluggrad.errors import JitError
 from pluggrad.graph import scalar as host_values
-from pluggrad.jit.capture import Capture
+from pluggrad.jit.capture import Capture, stand_in
+from pluggrad.jit.closure import store
 from pluggrad.jit.containers import flatten, rebuild
+from pluggrad.jit.replay import Replay, fresh, restore, write_back
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
+from pluggrad.tensor import gradient as gradients
+from pluggrad.tensor.base import place
 from pluggrad.tensor.grad_mode import mode
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_STATES = 8  # captures kept of calls that differ only in what their variables hold
 __all__ = ["TinyJit", "jit"]
 
 
 class CapturedFunction(Generic[P, R]):
-    """What `jit` returns: call it like the function. `captures` counts the captures so far; `reset()` forgets them."""
+    """What `jit` returns: call it like the function. `captures` counts the captures so far; `reset()` forgets
+    them."""
 
     def __init__(self, function: Callable[P, R], check: bool = False) -> None:
         self._function, self._check = function, check
-        self._captures: dict[Any, tuple[Capture, Any]] = {}
-        self._methods: dict[int, CapturedFunction[..., R]] = {}
+        self._replays: dict[Any, deque[tuple[Replay, Any]]] = {}
+        self._methods: dict[int, tuple[ref[Any], CapturedFunction[..., R]]] = {}
         self.captures = 0
         functools.update_wrapper(self, function)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """As a method: each instance has captures of its own."""
+        """As a method: each instance has captures of its own, which end with it."""
         if instance is None:
             return self
-        found = self._methods.get(id(instance))
-        if found is None:
-            found = self._methods[id(instance)] = CapturedFunction(self._function.__get__(instance), self._check)
-        return found
+        known = self._methods.get(id(instance))
+        if known is None or known[0]() is not instance:
+            weak = ref(instance, functools.partial(_forget, self._methods, id(instance)))
+            known = weak, CapturedFunction(_method(self._function, weak), self._check)
+            self._methods[id(instance)] = known
+        return CapturedMethod(known[1], instance)
 
     def reset(self) -> None:
         """Forget every capture: the next call captures anew."""
-        self._captures.clear()
+        self._replays.clear()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if realizing.recorder is not None:  # inside another capture: part of it
-            return self._function(*args, **kwargs)
         with realizing.lock:
+            if realizing.recorder is not None:  # inside another capture: part of it
+                return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
             description = flatten((args, kwargs), tensors)
-            unstored = [t for t in tensors if t.node.op.name != "BUFFER"]
-            if unstored:
-                Tensor.realize(*unstored)
-            tensors = [t if t.node.op.name == "BUFFER" else t.contiguous().realize() for t in tensors]
-            key = (description, _kinds(tensors), Tensor.training, mode.enabled, config.key())
-            found = self._captures.get(key)
-            if found is not None and found[0].fits():
-                if self._check:
-                    self._compare(found[0], tensors, args, kwargs)
-                outputs = found[0].replay(tensors)
-                return rebuild(found[1], outputs.__getitem__)  # type: ignore[no-any-return]
-            capture, result, outcome = self._capture(tensors, args, kwargs)
-            self._captures[key] = (capture, outcome)
-            return result
+            stored = _stored(tensors)
+            key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, place(None),
+                   dtypes.default_float, config.key())
+            found = next((known for known in self._replays.get(key, ()) if known[0].fits(tensors)), None)
+            if found is None:
+                return self._capture(key, description, tensors, stored)
+            if self._check:
+                self._compare(found, description, tensors, stored)
+            results = found[0].run(tensors, stored)
+            return rebuild(found[1], results.__getitem__)  # type: ignore[no-any-return]
 
-    def _capture(self, tensors: list[Tensor], args: Any, kwargs: Any) -> tuple[Capture, R, Any]:
-        """Run the function and record what it ran."""
-        capture = Capture(tensors)
-        realizing.recorder = capture.record
-        host_values.reading = capture.host_read
-        try:
-            result = self._function(*args, **kwargs)
-            outputs: list[Tensor] = []
-            outcome = flatten(result, outputs, "result")
-            runtime.realize(outputs)
-            runtime.realize_pending()
-        finally:
-            realizing.recorder = host_values.reading = None
-        capture.finish([t for t in outputs])
+    def _capture(self, key: Any, description: Any, tensors: list[Tensor], stored: list[Tensor]) -> R:
+        """Run the function with stand-ins for its arguments, and record what it ran."""
+        stand_ins, replay, outcome, results = self._record(description, tensors, stored)
+        for tensor, stand in zip(tensors, stand_ins, strict=True):
+            tensor._grad = stand._grad
+        nodes = {i: stand_ins[i].node for i in replay.overwritten}
+        write_back(tensors, {i: fresh(n.arg, n.type) for i, n in nodes.items()})
+        self._replays.setdefault(key, deque(maxlen=_STATES)).append((replay, outcome))
         self.captures += 1
-        return capture, result, outcome
+        return rebuild(outcome, results.__getitem__)  # type: ignore[no-any-return]
 
-    def _compare(self, capture: Capture, tensors: list[Tensor], args: Any, kwargs: Any) -> None:
-        """Run the function for real and compare: a Python value that is no argument must not have changed."""
-        state = capture.save_state()
+    def _record(self, description: Any, tensors: list[Tensor], stored: list[Tensor]) -> Any:
+        store(self._function, tensors)
+        once = {id(tensor): stand_in(tensor, held) for tensor, held in zip(tensors, stored, strict=True)}
+        stand_ins = [once[id(tensor)] for tensor in tensors]
+        capture = Capture(stand_ins)
+        realizing.recorder, host_values.reading = capture, capture.host_read
+        gradients.watching = capture.gradient_touched
         try:
-            again, _, _ = self._capture(tensors, args, kwargs)
+            args, kwargs = rebuild(description, stand_ins.__getitem__)
+            outcome, outputs = _call(self._function, args, kwargs)
+            left = [*outputs, *capture.left()]
+            runtime.realize(left)
+            runtime.realize_pending()
+            _own([t for t in left if t.node.op.name != "BUFFER"])
         finally:
-            capture.restore_state(state)
-        if again.signature() != capture.signature():
+            realizing.recorder = host_values.reading = gradients.watching = None
+        values = [capture.value(t) for t in outputs]
+        results = [fresh(t.node.arg, t.node.type) for t in outputs]
+        del left, outputs, args, kwargs
+        return stand_ins, capture.finish(values), outcome, results
+
+    def _compare(self, known: tuple[Replay, Any], description: Any, tensors: list[Tensor],
+                 stored: list[Tensor]) -> None:
+        """Run the function for real and compare: a Python value that is no argument must not have changed."""
+        saved = known[0].save()
+        try:
+            _, replay, outcome, _ = self._record(description, tensors, stored)
+            replay.rewind()
+        finally:
+            restore(saved)
+        difference = known[0].difference(replay) or ("" if outcome == known[1] else "another result")
+        if difference:
             raise JitError(op="jit(check=True)", expected="the same work as when the function was captured",
-                           got="other kernels or other constants: a Python value that is not an argument has changed",
+                           got=f"{difference}: a Python value that is not an argument has changed",
                            hint="Pass it as an argument, or make it a tensor")
 
 
-def _kinds(tensors: list[Tensor]) -> tuple[Any, ...]:
-    """Types of the arguments, and which of them share memory."""
+class CapturedMethod(Generic[R]):
+    """A captured function as a method of one object."""
+
+    __slots__ = ("_captured", "_instance")
+
+    def __init__(self, captured: CapturedFunction[..., R], instance: object) -> None:
+        self._captured, self._instance = captured, instance  # the captures themselves do not hold the object
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self._captured(*args, **kwargs)
+
+    @property
+    def captures(self) -> int:
+        """Captures of this object's method so far."""
+        return self._captured.captures
+
+    def reset(self) -> None:
+        """Forget them."""
+        self._captured.reset()
+
+
+def _method(function: Callable[..., R], weak: ref[Any]) -> Callable[..., R]:
+    @functools.wraps(function)
+    def method(*args: Any, **kwargs: Any) -> R:
+        return function(weak(), *args, **kwargs)
+
+    return method
+
+
+def _forget(methods: dict[int, Any], number: int, weak: ref[Any]) -> None:
+    if number in methods and methods[number][0] is weak:
+        del methods[number]
+
+
+def _stored(tensors: list[Tensor]) -> list[Tensor]:
+    """The arguments in memory of their own each: views are copied."""
+    unstored = [t for t in tensors if t.node.op.name != "BUFFER"]
+    if not unstored:
+        return tensors
+    Tensor.realize(*unstored)
+    copies = {id(t): t.detach().contiguous() for t in unstored if t.node.op.name != "BUFFER"}
+    if copies:
+        runtime.realize(list(copies.values()))
+    return [copies.get(id(t), t) for t in tensors]
+
+
+def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
+    """The description of the result and its tensors; views are copied."""
+    outputs: list[Tensor] = []
+    outcome = flatten(function(*args, **kwargs), outputs, "result")
+    return outcome, [t if t._base is None else t.detach().contiguous() for t in outputs]
+
+
+def _own(detached: list[Tensor]) -> None:
+    """Give another tensor's value, detached, a version of its own."""
+    for tensor in detached:
+        runtime.own(tensor)
+
+
+def _kinds(tensors: list[Tensor], stored: list[Tensor]) -> tuple[Any, ...]:
+    """Types of the arguments, which of them share memory, and which are leaves."""
     first: dict[Any, int] = {}
-    return tuple([(t.node.type, first.setdefault(t.node.arg.storage, i)) for i, t in enumerate(tensors)])
+    return tuple([(t.node.type, first.setdefault(held.node.arg.storage, i), t._flag())
+                  for i, (t, held) in enumerate(zip(tensors, stored, strict=True))])
 
 
 @overload
@@ -112,9 +197,9 @@ def jit(*, check: bool = False) -> Callable[[Callable[P, R]], CapturedFunction[P
 def jit(function: Any = None, *, check: bool = False) -> Any:
     """Capture `function` on its first call and replay it afterwards; see the module's documentation.
 
-    A change of shapes, dtypes, devices, Python arguments, training or gradient mode, or settings captures anew.
-    Reading a value inside raises JitError. `check=True` runs the function beside every replay and raises JitError
-    where a frozen Python value has changed (slow; for finding mistakes).
+    A change of shapes, dtypes, devices, Python arguments, training or gradient mode, or settings captures
+    anew. Reading a value inside raises JitError. `check=True` runs the function beside every replay and
+    raises JitError where a frozen Python value has changed (slow; for finding mistakes).
     """
     if function is None:
         return lambda f: CapturedFunction(f, check)

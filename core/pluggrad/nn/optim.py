@@ -152,7 +152,7 @@ class Adam(Optimizer):
         self.b1, self.b2, self.eps, self.weight_decay = b1, b2, eps, weight_decay
         self.m, self.v = _zeros_like(self.params), _zeros_like(self.params)
         # steps that each tensor took so far; tensors that never missed one share a count
-        self._counts = [HostValue(0, "step")] * len(self.params)
+        self._counts = [HostValue(0, "step", counts=True)] * len(self.params)
 
     def schedule_step(self) -> list[Tensor]:
         """As `step`, but computing nothing yet: the tensors to realize."""
@@ -165,8 +165,8 @@ class Adam(Optimizer):
     def _counts_of(self, indices: list[int]) -> list[HostValue]:
         """The counts of these tensors; where only some of those that share one take a step, they part."""
         sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
-        parted = {count: count if stepping[count] == sharing[count] else HostValue(count.value, "step")
-                  for count in stepping}
+        parted = {count: count if stepping[count] == sharing[count]
+                  else HostValue(count.value, "step", counts=True) for count in stepping}
         for index in indices:
             self._counts[index] = parted[self._counts[index]]
         return list(parted.values())

@@ -11,6 +11,7 @@ from typing import Any
 
 from pluggrad.errors import StateError
 from pluggrad.io.safetensors import safe_load, safe_load_metadata, safe_save
+from pluggrad.jit import CapturedFunction, CapturedMethod
 from pluggrad.tensor import Tensor
 
 __all__ = [
@@ -19,7 +20,8 @@ __all__ = [
 ]
 
 # values with attributes of their own that are no part of a model
-_OPAQUE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+_OPAQUE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType,
+           CapturedFunction, CapturedMethod)
 
 
 def walk(model: object, name: str = "") -> Iterator[tuple[str, Any]]:

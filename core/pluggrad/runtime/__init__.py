@@ -1,8 +1,17 @@
 """The only layer with effects: storage, transfers, caches, command lists, execute, realize."""
 from pluggrad.runtime.counters import GlobalCounters
-from pluggrad.runtime.realization import add_pending, capturing, fetch, read, realize, realize_pending, upload
+from pluggrad.runtime.realization import (
+    add_pending,
+    capturing,
+    fetch,
+    own,
+    read,
+    realize,
+    realize_pending,
+    upload,
+)
 from pluggrad.runtime.session import memory_stats
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 
-__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "buffer", "capturing", "fetch", "memory_stats", "read",
-           "realize", "realize_pending", "upload"]
+__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "buffer", "capturing",
+           "fetch", "memory_stats", "own", "read", "realize", "realize_pending", "upload"]

@@ -57,6 +57,9 @@ class Recorder(Protocol):
     def transfer(self, source: BufferVersion, result: BufferVersion, kind: TensorType) -> None:
         """`source`, of type `kind`, was copied to another device."""
 
+    def alias(self, version: BufferVersion, made: BufferVersion, kind: TensorType) -> None:
+        """A handle has `made` now, the same memory as `version`."""
+
 
 recorder: Recorder | None = None  # set under `lock`, so other threads wait until the capture is over
 
@@ -79,8 +82,11 @@ def add_pending(handle: Handle) -> None:
 
 
 def capturing() -> bool:
-    """Whether a function is being captured: values cannot be read then."""
-    return recorder is not None
+    """Whether this thread captures a function: values cannot be read then."""
+    if recorder is None:
+        return False
+    with lock:  # another thread's capture is over when it is given
+        return recorder is not None
 
 
 def realize_pending() -> None:
@@ -126,6 +132,8 @@ def own(handle: Handle) -> None:
         if not detached:
             made.history, made.depth, made.cut = version.history, version.depth, version.cut
         made.owner = ref(handle)
+        if recorder is not None:
+            recorder.alias(version, made, n.type)
         handle.rebind(buffer(made, n.shape, n.dtype))
 
 
@@ -142,6 +150,7 @@ def _settled(handle: Handle) -> bool:
         if n.op is ops.LEAF and inner.identity is not n.arg:
             return False
         handle.rebind(stored)
+        own(handle)
     return True
 
 

@@ -221,6 +221,8 @@ class TensorBase(Handle):
         must stay one: a marked one, one written under `no_grad`, or `as_leaf`. Then it becomes a leaf anew.
         """
         base: TensorBase = self if self._base is None else self._base
+        if runtime.capturing():  # a replay repeats what ran, so this has to run
+            runtime.add_pending(base)
         path = (*self._path(), *steps)
         if any(name == "expand" for name, _ in path):
             raise ValueRangeError(op="setitem", expected="a target whose elements have memory of their own",

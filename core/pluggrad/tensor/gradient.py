@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 from pluggrad import autograd, runtime
@@ -15,6 +16,8 @@ from pluggrad.tensor.grad_mode import no_grad
 
 _LEFT_OUT: Final = object()  # stands in `_grad` of a leaf that backward passed by because others were marked
 
+watching: Callable[[Any], None] | None = None  # told before a captured function touches a `.grad`
+
 
 class Differentiable(Data):
     """`backward`, `gradient` and what they need to know."""
@@ -26,6 +29,8 @@ class Differentiable(Data):
     @property
     def grad(self) -> Self | None:
         """The gradient that `backward` has added up here, or None. Assign None to reset."""
+        if watching is not None:
+            watching(self)
         if self._grad is _LEFT_OUT:
             self._grad = None
             warnings.warn(
@@ -40,6 +45,8 @@ class Differentiable(Data):
     def grad(self, value: Self | None) -> None:
         if value is not None and value.shape != self.shape:
             raise ShapeError(op="grad", expected=f"a gradient of shape {self.shape}", got=str(value.shape))
+        if watching is not None:
+            watching(self)
         self._grad = value
 
     @property
@@ -97,6 +104,8 @@ class Differentiable(Data):
             raise _nothing_to_differentiate("backward", root, found)
         for identity, node in autograd.gradients(found, seed, wanted).items():
             tensor = receivers[identity]
+            if watching is not None:
+                watching(tensor)
             before = tensor._grad
             accumulates = before is not None and before is not _LEFT_OUT
             tensor._grad = tensor._of(build.binary(ops.ADD, before.node, node) if accumulates else node)

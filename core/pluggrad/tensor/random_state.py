@@ -5,7 +5,8 @@ import os
 import threading
 from typing import Final
 
-from pluggrad import dtypes
+from pluggrad import dtypes, runtime
+from pluggrad.errors import JitError
 from pluggrad.graph import build
 from pluggrad.graph.scalar import HostValue
 from pluggrad.graph.types import Shape
@@ -14,12 +15,15 @@ from pluggrad.target import DeviceId
 
 _seed = int.from_bytes(os.urandom(8), "little")
 rng_key: Final = (HostValue(_seed & 0xFFFFFFFF, "rng key 0"), HostValue(_seed >> 32, "rng key 1"))
-rng_counter: Final = HostValue(0, "rng counter")
+rng_counter: Final = HostValue(0, "rng counter", counts=True)
 _lock: Final = threading.Lock()
 
 
 def manual_seed(seed: int = 0) -> None:
     """Start the random stream anew: later draws depend on `seed` (its low 64 bits) and their order alone."""
+    if runtime.capturing():
+        raise JitError(op="manual_seed", expected="a call outside captured functions",
+                       got="one inside, which replays would not repeat")
     with _lock:
         rng_key[0].value, rng_key[1].value = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
         rng_counter.value = 0
