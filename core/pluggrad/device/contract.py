@@ -72,7 +72,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class CopyCommand:
-    """Copy `nbytes` from one slot to another on the same device."""
+    """Copy `nbytes` from one slot to another on the same device: after all before it, before all after it."""
 
     target: SlotRef
     source: SlotRef
