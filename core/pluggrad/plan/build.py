@@ -44,7 +44,7 @@ class _Draft:
 def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities) -> Plan:
     """The plan that computes `roots`. Root i may take over the memory of input `donated[i]`, if not None."""
     planner = _Planner(roots, donated, capabilities)
-    regions = schedule([r for r in roots if r.type.size], capabilities.cores)
+    regions = schedule([r for r in roots if r.type.size])
     for region in planner.writers_last(regions):
         planner.add(region)
     return planner.finish()

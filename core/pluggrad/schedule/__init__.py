@@ -12,10 +12,10 @@ from pluggrad.schedule.stages import find_stages
 __all__ = ["Member", "Region", "schedule"]
 
 
-def schedule(roots: Sequence[Node], cores: int) -> tuple[Region, ...]:
+def schedule(roots: Sequence[Node]) -> tuple[Region, ...]:
     """Regions that compute `roots`, in an order that can run.
 
     The graph is normalized: it has no LEAF, DETACH or empty nodes.
     """
     wanted = {root for root in roots if root.op is not ops.INPUT}
-    return fuse(find_stages(list(dict.fromkeys(roots))), wanted, cores)
+    return fuse(find_stages(list(dict.fromkeys(roots))), wanted)

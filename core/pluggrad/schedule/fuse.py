@@ -16,6 +16,7 @@ from pluggrad.schedule.stages import REDUCED, Stage
 from pluggrad.shape.index import AxisAtom, Index
 
 _LARGEST_REGION = 12  # members
+_ENOUGH_ROWS = 32  # tasks for most machines; a fixed number, so that sums do not depend on cores
 _SMALL = 1 << 16  # elements below which a region may give up parallelism for fewer kernels
 Placement = tuple[int | None, ...]
 
@@ -32,12 +33,12 @@ class _Draft:
     contraction: bool = False
 
 
-def fuse(stages: list[Stage], roots: set[Node], cores: int) -> tuple[Region, ...]:
+def fuse(stages: list[Stage], roots: set[Node]) -> tuple[Region, ...]:
     """Regions in an order in which they can run."""
     drafts: list[_Draft] = []
     home: dict[Node, _Draft] = {}
     for stage in stages:
-        draft = _find_draft(stage, drafts, home, cores) or _new_draft(stage, drafts)
+        draft = _find_draft(stage, drafts, home) or _new_draft(stage, drafts)
         home[stage.root] = draft
         _depend(draft, [home[n] for n in _needed(stage) if n in home], drafts)
     read_elsewhere = {n for stage in stages for n in _needed(stage)
@@ -60,7 +61,7 @@ def _new_draft(stage: Stage, drafts: list[_Draft]) -> _Draft:
     return draft
 
 
-def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft], cores: int) -> _Draft | None:
+def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft]) -> _Draft | None:
     """The latest region that the stage can join without making regions depend on each other in a circle."""
     if stage.root.op is ops.UPDATE:
         return None
@@ -73,7 +74,7 @@ def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft], co
         if writes or any(other.after >> draft.number & 1 for other in others):
             continue
         placement = _placement(stage, draft, home)
-        if placement is None or not _worthwhile(stage, draft, placement, cores):
+        if placement is None or not _worthwhile(stage, draft, placement):
             continue
         draft.stages.append(stage)
         draft.placed[stage.root] = placement
@@ -130,7 +131,7 @@ def _map_read(n: Node, index: Index, draft: _Draft, mapping: dict[int, int]) -> 
     return True
 
 
-def _worthwhile(stage: Stage, draft: _Draft, placement: Placement, cores: int) -> bool:
+def _worthwhile(stage: Stage, draft: _Draft, placement: Placement) -> bool:
     if len(draft.stages) >= _LARGEST_REGION:
         return False
     shape = domain(stage.root)
@@ -144,7 +145,7 @@ def _worthwhile(stage: Stage, draft: _Draft, placement: Placement, cores: int) -
     if not reduces and inner > 1:
         return False  # a value repeated over a larger one: rows would only get in the way of its loops
     rows = math.prod(draft.outer)
-    if reduces and rows < 4 * cores and max(stage.work, *[s.work for s in draft.stages]) > _SMALL:
+    if reduces and rows < _ENOUGH_ROWS and max(stage.work, *[s.work for s in draft.stages]) > _SMALL:
         return epilogue
     return True
 

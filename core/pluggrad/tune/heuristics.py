@@ -20,6 +20,7 @@ from pluggrad.tune.actions import axis_of, merge_adjacent, reorder, split, split
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
 _BLOCK_ROWS = 64  # rows of a transposing block: all elements of the cache lines it touches, a few times over
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
+_ENOUGH_TASKS = 32  # outputs that need no second phase; a fixed number, so that sums do not depend on cores
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
 
 
@@ -78,7 +79,7 @@ def _split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[K
     length = math.prod([axis_of(kernel, id).extent for id in ids])
     if outputs * length < _SMALLEST_SPLIT:
         return (kernel,)
-    if _parallel_tasks(kernel, outputs, capabilities) >= capabilities.cores:
+    if _parallel_tasks(kernel, outputs, capabilities) >= _ENOUGH_TASKS:
         return (kernel,)
     # by the shape and a fixed share of work, never by cores or load: two phases always add up in one order
     parts = min(longest.extent // 64, max(64 // max(outputs, 1), 8), max(outputs * length >> 13, 1))

@@ -1,7 +1,6 @@
 """What is stored, what shares a kernel, and in which order regions can run."""
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -52,14 +51,14 @@ def check(regions: tuple[Region, ...], roots: list[Node]) -> None:
 def test_elementwise_chains_are_one_region():
     x, y = given_input(0, 9, 7), given_input(1, 9, 7)
     root = build.unary(ops.NEG, add(build.unary(ops.EXP, x), y))
-    (region,) = schedule([root], 4)
+    (region,) = schedule([root])
     assert (region.outer, region.outputs, set(region.reads)) == ((9, 7), (root,), {x, y})
 
 
 def test_movement_is_never_stored():
     x = given_input(0, 8, 6)
     root = add(build.permute(build.reshape(x, (6, 8)), (1, 0)), build.flip(build.reshape(x, (8, 6)), (0,)))
-    (region,) = schedule([root], 4)
+    (region,) = schedule([root])
     assert len(region.members) == 1
 
 
@@ -67,7 +66,7 @@ def test_a_softmax_is_one_region():
     x = given_input(0, 512, 33)
     powers = build.unary(ops.EXP, build.binary(ops.SUB, x, rows(ops.RMAX, x)))
     root = build.binary(ops.DIV, powers, rows(ops.SUM, powers))
-    (region,) = schedule([root], 4)
+    (region,) = schedule([root])
     assert [m.root.op for m in region.members] == [ops.RMAX, ops.SUM, ops.DIV]
     assert (region.outer, region.outputs) == ((512,), (root,))
 
@@ -75,7 +74,7 @@ def test_a_softmax_is_one_region():
 def test_outputs_over_the_same_elements_share_a_region():
     x = given_input(0, 64, 64)
     one, two = build.unary(ops.EXP, x), build.unary(ops.NEG, x)
-    (region,) = schedule([one, two], 4)
+    (region,) = schedule([one, two])
     assert set(region.outputs) == {one, two}
 
 
@@ -83,14 +82,14 @@ def test_a_reduction_read_in_another_order_is_stored():
     x = given_input(0, 16, 16)
     total = build.reduce(ops.SUM, x, 1)
     root = build.flip(total, (0,))
-    regions = schedule([add(root, root)], 4)
+    regions = schedule([add(root, root)])
     assert [r.outputs[0].op for r in regions] == [ops.SUM, ops.ADD]
 
 
 def test_contiguous_is_stored():
     x = given_input(0, 5)
     kept = build.contiguous(build.unary(ops.EXP, x))
-    regions = schedule([add(build.flip(kept, (0,)), kept)], 4)
+    regions = schedule([add(build.flip(kept, (0,)), kept)])
     check(regions, [])
     assert kept in regions[0].outputs
 
@@ -100,7 +99,7 @@ def test_a_write_comes_after_what_it_writes_into():
     x = given_input(0, 61, 61)
     base = build.unary(ops.EXP, build.contiguous(build.flip(build.unary(ops.NEG, x), (0,))))
     root = build.update(base, given_input(1, 2, 61), (("slice", ((0, 2, 1), (0, 61, 1))),))
-    regions = schedule([root], 4)
+    regions = schedule([root])
     check(regions, [root])
     assert regions[-1].outputs == (root,)
 
@@ -109,7 +108,7 @@ def test_what_reads_a_part_of_a_write_is_no_part_of_its_region():
     base = given_input(0, 1)
     written = build.update(base, given_input(1, 1, 1), (("reshape", (1, 1)),))
     reader = build.reduce(ops.SUM, add(written, written), 0)
-    check(schedule([reader, written], 4), [reader, written])
+    check(schedule([reader, written]), [reader, written])
 
 
 def test_two_regions_never_wait_for_each_other():
@@ -118,14 +117,14 @@ def test_two_regions_never_wait_for_each_other():
     a = build.reduce(ops.SUM, x, 1)
     b = build.reduce(ops.SUM, add(x, build.reshape(build.flip(a, (0,)), (32, 1))), 1)
     c = add(a, build.flip(b, (0,)))
-    check(schedule([c, a, b], 4), [c, a, b])
+    check(schedule([c, a, b]), [c, a, b])
 
 
 def test_a_long_chain_is_cut_into_equal_pieces():
     n = given_input(0, 16)
     for _ in range(20_000):
         n = build.unary(ops.SIN, n)
-    regions = schedule([n], 4)
+    regions = schedule([n])
     assert 2 < len(regions) < 2000
     check(regions, [n])
     sizes = [len(toposort(r.outputs, lambda m, r=r: () if m in r.reads else m.src)) for r in regions]
@@ -133,18 +132,17 @@ def test_a_long_chain_is_cut_into_equal_pieces():
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(st.data(), st.sampled_from([1, 4, 64]))
-def test_random_graphs(data, cores):
+@given(st.data())
+def test_random_graphs(data):
     drawn = Drawn(data.draw, (REF,), 1 << 12)
     drawn.values.append(drawn.new_leaf())
     for _ in range(drawn.number(1, 20)):
         drawn.step()
     roots = [drawn.any().nodes[0] for _ in range(drawn.number(1, 4))]
     rebuilt = [n for n in rebuild(normalize(roots)) if n.type.size]
-    check(schedule(rebuilt, cores), rebuilt)
+    check(schedule(rebuilt), rebuilt)
 
 
-@pytest.mark.parametrize("cores", [1, 64])
-def test_nothing_wanted_is_nothing_scheduled(cores):
-    assert schedule([], cores) == ()
-    assert schedule([given_input(0, 3)], cores) == ()
+def test_nothing_wanted_is_nothing_scheduled():
+    assert schedule([]) == ()
+    assert schedule([given_input(0, 3)]) == ()
