@@ -109,14 +109,16 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             known = set(map(id, wanted))
             # in the order they were written: the same in every process
             wanted += [h for h in list(_pending.values()) if id(h) not in known and h.node.device in devices]
-        by_device: dict[DeviceId, list[Handle]] = {}
-        for handle in wanted:
-            if not _settled(handle):
-                by_device.setdefault(handle.node.device, []).append(handle)
-        for device, group in by_device.items():
-            _realize_on(session(device), group, keep_history)
-        for handle in wanted:
-            _pending.pop(id(handle), None)
+        try:
+            by_device: dict[DeviceId, list[Handle]] = {}
+            for handle in wanted:
+                if not _settled(handle):
+                    by_device.setdefault(handle.node.device, []).append(handle)
+            for device, group in by_device.items():
+                _realize_on(session(device), group, keep_history)
+        finally:
+            for handle in wanted:  # after a failure too: what cannot be computed must not fail every later call
+                _pending.pop(id(handle), None)
 
 
 def own(handle: Handle) -> None:
