@@ -19,6 +19,7 @@ from pluggrad.tune.actions import axis_of, merge_adjacent, reorder, split, split
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
 _BLOCK_ROWS = 64  # rows of a transposing block: all elements of the cache lines it touches, a few times over
+_LONG_TASK = 4096  # vectors: beside so many, the tail of a task costs nothing
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
 _ENOUGH_TASKS = 32  # outputs that need no second phase; a fixed number, so that sums do not depend on cores
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
@@ -194,6 +195,8 @@ def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities)
 
 def _dividing(extent: int, about: int) -> int:
     """A divisor of `extent` near `about`, if there is one within a factor of two: it spares the tail."""
+    if about > _LONG_TASK:
+        return about
     candidates = [d for d in range(max(about // 2, 1), min(about * 2, extent) + 1) if extent % d == 0]
     return min(candidates, key=lambda d: abs(d - about), default=about)
 
