@@ -27,10 +27,11 @@ def stand_in(argument: Tensor, stored: Tensor) -> Tensor:
 
 
 class _Held(NamedTuple):
-    """A tensor's gradient when the function first touched it."""
+    """A tensor's gradient when the function first touched it, and whether it was read then, not set."""
 
     tensor: ref[Tensor]
     gradient: Any
+    read: bool
 
 
 class Capture:
@@ -56,11 +57,11 @@ class Capture:
             self._reads.add(read)
             self._hosts.setdefault(read.host, read.seen)
 
-    def gradient_touched(self, tensor: Tensor) -> None:
+    def gradient_touched(self, tensor: Tensor, read: bool) -> None:
         """Note a tensor's gradient as it was at first."""
         known = self._gradients.get(id(tensor))
         if threading.get_ident() == self._thread and (known is None or known.tensor() is not tensor):
-            self._gradients[id(tensor)] = _Held(ref(tensor), tensor._grad)
+            self._gradients[id(tensor)] = _Held(ref(tensor), tensor._grad, read)
 
     def record(self, run: Run) -> None:
         """Note one command list."""
@@ -104,10 +105,10 @@ class Capture:
         """Arguments and gradients, which a replay leaves behind as this call does: they have to be stored."""
         return [*self._arguments, *[t._grad for t, _ in self._touched() if isinstance(t._grad, Tensor)]]
 
-    def _touched(self) -> list[tuple[Tensor, Any]]:
+    def _touched(self) -> list[tuple[Tensor, _Held]]:
         """Tensors that live on, and their gradients from before the call."""
-        held = [(held.tensor(), held.gradient) for held in self._gradients.values()]
-        return [(tensor, gradient) for tensor, gradient in held if tensor is not None]
+        found = [(held.tensor(), held) for held in self._gradients.values()]
+        return [(tensor, held) for tensor, held in found if tensor is not None]
 
     def value(self, tensor: Tensor) -> Value:
         """Where a stored tensor's value comes from."""
@@ -121,7 +122,7 @@ class Capture:
                                got=f"a change from {before} to {host.value}", hint="Change it outside")
         number = {id(t): i for i, t in reversed(list(enumerate(self._arguments)))}
         touched = self._touched()
-        gradients = [self._gradient(t, before, number) for t, before in touched]
+        gradients = [self._gradient(t, held, number) for t, held in touched]
         hosts = {host: (before, host.value - before) for host, before in self._hosts.items()}
         fresh = [t for t in self._arguments if t.node.arg not in self._argument]
         overwritten = {number[id(t)]: self.value(t) for t in fresh}
@@ -130,13 +131,14 @@ class Capture:
         states = list(self._states.values())
         return Replay(self._steps, states, self._constants, hosts, written, overwritten, gradients, outputs)
 
-    def _gradient(self, tensor: Tensor, before: Any, number: dict[int, int]) -> Gradient:
-        after = tensor._grad
+    def _gradient(self, tensor: Tensor, held: _Held, number: dict[int, int]) -> Gradient:
+        before, after = held.gradient, tensor._grad
         owner = number.get(id(tensor), tensor)
         state = self._states.get(before) if isinstance(before, Tensor) else None
         stored = isinstance(after, Tensor)
-        return Gradient(owner, isinstance(before, Tensor), None if state is None else state.number,
-                        after is not before, self.value(after) if stored else None, None if stored else after)
+        return Gradient(owner, before=isinstance(before, Tensor) if held.read else None,
+                        state=None if state is None else state.number, changed=after is not before,
+                        after=self.value(after) if stored else None, plain=None if stored else after)
 
     def _written(self, apart: set[int]) -> list[Written]:
         """Handles that hold a result now, but for arguments and gradients, which are found in other ways."""

@@ -52,11 +52,11 @@ class Written(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of a tensor, or of argument `owner`: whether there was one, which state it was, whether it
-    is another now, and which (None: `plain` stands there)."""
+    """The gradient of a tensor, or of argument `owner`: whether there was one (None: it does not matter),
+    which state it was, whether it is another now, and which (None: `plain` stands there)."""
 
     owner: Tensor | int
-    before: bool
+    before: bool | None
     state: int | None
     changed: bool
     after: Value | None
@@ -110,12 +110,10 @@ class Replay:
     def fits(self, arguments: Sequence[Tensor]) -> bool:
         """Whether the state from outside is as it was: shapes, dtypes, devices, which gradients there are."""
         for gradient in self._gradients:
-            if isinstance(_tensor(gradient.owner, arguments)._grad, Tensor) is not gradient.before:
+            present = isinstance(_tensor(gradient.owner, arguments)._grad, Tensor)
+            if gradient.before not in (None, present):
                 return False
-        for state in self._states:
-            if self._handle(state, arguments).node.type is not state.kind:
-                return False
-        return True
+        return all([self._handle(state, arguments).node.type is state.kind for state in self._states])
 
     def _handle(self, state: State, arguments: Sequence[Tensor]) -> Handle:
         owner = self._through.get(state.number)

@@ -16,7 +16,8 @@ from pluggrad.tensor.grad_mode import no_grad
 
 _LEFT_OUT: Final = object()  # stands in `_grad` of a leaf that backward passed by because others were marked
 
-watching: Callable[[Any], None] | None = None  # told before a captured function touches a `.grad`
+# told before a captured function touches a `.grad`, and whether it reads what is there
+watching: Callable[[Any, bool], None] | None = None
 
 
 class Differentiable(Data):
@@ -30,7 +31,7 @@ class Differentiable(Data):
     def grad(self) -> Self | None:
         """The gradient that `backward` has added up here, or None. Assign None to reset."""
         if watching is not None:
-            watching(self)
+            watching(self, True)
         if self._grad is _LEFT_OUT:
             self._grad = None
             warnings.warn(
@@ -46,7 +47,7 @@ class Differentiable(Data):
         if value is not None and value.shape != self.shape:
             raise ShapeError(op="grad", expected=f"a gradient of shape {self.shape}", got=str(value.shape))
         if watching is not None:
-            watching(self)
+            watching(self, False)
         self._grad = value
 
     @property
@@ -105,7 +106,7 @@ class Differentiable(Data):
         for identity, node in autograd.gradients(found, seed, wanted).items():
             tensor = receivers[identity]
             if watching is not None:
-                watching(tensor)
+                watching(tensor, True)
             before = tensor._grad
             accumulates = before is not None and before is not _LEFT_OUT
             tensor._grad = tensor._of(build.binary(ops.ADD, before.node, node) if accumulates else node)

@@ -296,9 +296,8 @@ def test_threads_that_call_one_function(device):
     wrong = []
 
     def call(value):
-        for _ in range(50):
-            if add(Tensor([value], device=device)).item() != 2 * value:
-                wrong.append(value)
+        results = [add(Tensor([value], device=device)).item() for _ in range(50)]
+        wrong.extend(result for result in results if result != 2 * value)
 
     threads = [threading.Thread(target=call, args=(value,)) for value in (1.0, 2.0, 3.0)]
     for thread in threads:
