@@ -1,0 +1,247 @@
+"""Threads, fork, Ctrl-C, exhausted memory, a device's fault: a clear error, nothing lost, all usable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pluggrad import Tensor, memory_stats
+from pluggrad.errors import KernelFault, OutOfMemoryError
+from pluggrad.runtime.compiled import LoadedPlan
+from pluggrad.runtime.session import session
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "stored"])
+def test_threads_that_share_tensors(device_name, lazy):
+    """Every thread builds on the same tensors, which any of them may realize at any time."""
+    rounds, threads = 60, 3
+    base = np.arange(1000, dtype=np.float32)
+    shared = [(Tensor(base, device=device_name) + index) * 2 for index in range(rounds)]
+    if not lazy:
+        Tensor.realize(*shared)
+    barrier, wrong = threading.Barrier(threads), []
+
+    def work(number):
+        try:
+            for index, each in enumerate(shared):
+                barrier.wait(30)
+                expected = (base + index) * 2
+                if number == 0:
+                    each.realize()
+                value = (each * (number + 1) + each.sum() * 0).numpy()
+                if not np.array_equal(value, expected * (number + 1)):
+                    wrong.append((number, index))
+        except BaseException as error:
+            wrong.append((number, error))
+            barrier.abort()
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_threads_that_build_one_graph_and_backward(device_name):
+    wrong = []
+    weight = Tensor(np.full((8, 8), 0.5, np.float32), device=device_name, requires_grad=False)
+
+    def work(number):
+        try:
+            for index in range(40):
+                x = Tensor(np.full(8, number + 1.0, np.float32), device=device_name)
+                loss = ((x @ weight) * index).sum()
+                loss.backward()
+                if not np.array_equal(x.grad.numpy(), np.full(8, 4.0 * index)) or (
+                    loss.item() != 32.0 * (number + 1) * index):
+                    wrong.append((number, index))
+        except BaseException as error:
+            wrong.append((number, error))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+# ---- fork ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_from_an_active_team_trains(tmp_path):
+    script = textwrap.dedent("""
+        import os, sys, threading, warnings
+        import numpy as np
+        from pluggrad import Tensor, jit
+        from pluggrad.nn import Linear, optim
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        def train(steps):
+            model = Linear(600, 600)
+            optimizer = optim.SGD(model, lr=0.5)
+            x = Tensor(np.random.default_rng(0).standard_normal((256, 600)).astype(np.float32))
+            @jit
+            def step(x):
+                optimizer.zero_grad()
+                loss = ((model(x) - 1) ** 2).mean()
+                loss.backward()
+                optimizer.step()
+                return loss
+            return [step(x).item() for _ in range(steps)]
+
+        def falls(losses):
+            return all(after < before for before, after in zip(losses, losses[1:]))
+
+        assert falls(train(8))
+        big = Tensor.rand(4_000_000).realize()
+        team = {thread.name for thread in threading.enumerate()} - {"MainThread"}
+        child = os.fork()
+        if child == 0:
+            ok = threading.active_count() == 1 and falls(train(8))
+            ok = ok and abs((big * 2).mean().item() - 1) < 0.01
+            workers = {thread.name for thread in threading.enumerate()} - {"MainThread"}
+            os._exit(0 if ok and workers == team else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, status
+        assert falls(train(8))
+        print("team", len(team))
+    """)
+    environment = {**os.environ, "PLUGGRAD_CPU_THREADS": "3"}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+                            env=environment, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split()[0] == "team"
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def slow_graph(device: str, size: int = 40_000_000) -> Tensor:
+    """A second or more of kernels, none of which is long to set up."""
+    x = Tensor.rand(size, device=device)
+    for _ in range(30):
+        x = x.sin().cos().exp().sin()
+    return x.sum()
+
+
+@pytest.mark.device("cpu")
+def test_ctrl_c_during_a_kernel(monkeypatch):
+    count = 60_000
+    x = Tensor(np.linspace(0, 1, count, dtype=np.float32), device="cpu")
+    result = (x.reshape(count, 1) * x).sin().sum(1) * 0 + x  # over a second, even on many cores
+    sent, run = [], LoadedPlan.run
+
+    def interrupt():
+        sent.append(time.perf_counter())
+        signal.raise_signal(signal.SIGINT)
+
+    def interrupted(*arguments):  # compiled by now: only the kernel is left
+        threading.Timer(0.1, interrupt).start()
+        run(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LoadedPlan, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            result.realize()
+        caught = time.perf_counter()
+    assert caught - sent[0] < 0.2
+    assert (Tensor([1.0, 2.0], device="cpu") * 2).tolist() == [2, 4]
+    assert result[:3].shape == (3,)
+    np.testing.assert_array_equal(result.numpy(), x.numpy())  # computed after all
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.device("cpu")
+def test_out_of_memory():
+    small = Tensor.rand(1000, device="cpu").realize()
+    used = memory_stats()["cpu"]["used"]
+    x = Tensor.rand(1 << 50, device="cpu")
+    for _ in range(2):
+        with pytest.raises(OutOfMemoryError, match=r"4,503,599,627,370,496 bytes") as caught:
+            x.realize()
+        assert f"{used:,} bytes in use" in str(caught.value)
+        assert isinstance(caught.value, MemoryError)
+    assert x.shape == (1 << 50,)
+    assert memory_stats()["cpu"]["used"] == used
+    assert x[:3].shape == (3,)
+    np.testing.assert_allclose((small * 2).numpy(), small.numpy() * 2)
+
+
+@pytest.mark.device("cpu")
+def test_out_of_memory_gives_pooled_memory_back(monkeypatch):
+    pool = session(Tensor([1.0], device="cpu").node.device).pool
+    alloc, limit = pool._allocator.alloc, 64 << 20
+    pool.trim()
+    taken = pool.stats.used
+
+    def limited(nbytes, kind="device"):
+        if pool.stats.used - taken + pool.stats.pooled + nbytes > limit:
+            raise OutOfMemoryError(op="cpu memory", expected="less", got=f"{nbytes:,} bytes")
+        return alloc(nbytes, kind)
+
+    monkeypatch.setattr(pool._allocator, "alloc", limited)
+    first = Tensor.ones(10 << 20, device="cpu").contiguous().realize()  # 40 MiB
+    del first
+    second = (Tensor.arange(12 << 20, device="cpu").cast("float32") * 2).realize()  # needs what was pooled
+    with pytest.raises(OutOfMemoryError, match=r"in use by live tensors"):
+        (second + 1).realize()
+    assert second[7].item() == 14
+    del second
+    assert Tensor.ones(12 << 20, device="cpu").contiguous().realize()[5].item() == 1
+
+
+# ---- a fault -------------------------------------------------------------------------------------
+
+
+def test_a_fault_of_the_device(device_name, monkeypatch):
+    w = Tensor([1.0, 2.0], device=device_name, requires_grad=False).realize()
+    kept = Tensor([5.0], device=device_name).realize()
+    lazy = w * 3
+
+    def fault(*arguments):
+        raise KernelFault("the device fell off the bus")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LoadedPlan, "run", fault)
+        with pytest.raises(KernelFault, match="fell off the bus"):
+            lazy.numpy()
+        with pytest.raises(KernelFault, match="fell off the bus"):
+            (kept + 1).realize()
+    np.testing.assert_array_equal(lazy.numpy(), [3, 6])
+    assert (kept + 1).item() == 6
+
+
+def test_a_fault_while_overwriting_marks_what_was_overwritten(device_name, monkeypatch):
+    w = Tensor([1.0, 2.0], device=device_name, requires_grad=False).realize()
+    other = Tensor([7.0], device=device_name).realize()
+    w.assign(w + 1).realize()
+    w.assign(w * 2)
+
+    def fault(*arguments):
+        raise KernelFault("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LoadedPlan, "run", fault)
+        with pytest.raises(KernelFault, match="stopped"):
+            w.realize()
+    assert (other * 2).item() == 14
+    with pytest.raises(KernelFault, match="being overwritten when a command list stopped"):
+        w.numpy()
+    assert (other * 3).item() == 21
+    w.assign(Tensor([3.0, 4.0], device=device_name))
+    np.testing.assert_array_equal(w.numpy(), [3, 4])
