@@ -70,7 +70,11 @@ class Capture:
         # what was read before the call is part of a value from before it
         scalars = tuple([s if s.source in self._reads else s._replace(source=None) for s in graph.scalars])
         loaded = run.session.plan(graph, run.donated)
-        self._steps.append(Step(run.session, loaded, inputs, scalars, graph.key()))
+        outputs = loaded.plan.outputs
+        reused = {n: output.reuses for n, output in enumerate(outputs) if output.reuses is not None}
+        overwrites = {reused[root.number]: i for i, root in enumerate(loaded.plan.roots)
+                      if root.place == "output" and root.number in reused}
+        self._steps.append(Step(run.session, loaded, inputs, scalars, graph.key(), tuple(overwrites.items())))
         for root, (version, kind) in enumerate(zip(run.results, run.kinds, strict=True)):
             self._note_result(version, root, kind)
 

@@ -65,13 +65,17 @@ class Gradient(NamedTuple):
 
 @dataclass(slots=True)
 class Step:
-    """One command list: its plan, where its inputs come from, its scalars, and the graph it was made from."""
+    """One command list: its plan, where its inputs come from, its scalars, and the graph it was made from.
+
+    overwrites: the input slots that it writes over, each with the number of a root that is then there.
+    """
 
     place: Session
     loaded: LoadedPlan
     inputs: tuple[Source, ...]
     scalars: tuple[Scalar, ...]
     graph: tuple[Any, ...]
+    overwrites: tuple[tuple[int, int], ...]
 
 
 @dataclass(slots=True)
@@ -113,7 +117,7 @@ class Replay:
             present = isinstance(_tensor(gradient.owner, arguments)._grad, Tensor)
             if gradient.before not in (None, present):
                 return False
-        return all([self._handle(state, arguments).node.type is state.kind for state in self._states])
+        return all(self._handle(state, arguments).node.type is state.kind for state in self._states)
 
     def _handle(self, state: State, arguments: Sequence[Tensor]) -> Handle:
         owner = self._through.get(state.number)
@@ -150,22 +154,18 @@ class Replay:
         if isinstance(step, Transfer):
             return [transfer(self._version(step.source, bound), step.kind, step.device)]
         inputs = [self._version(source, bound) for source in step.inputs]
-        plan, moved = step.loaded.plan, []
-        for number, output in enumerate(plan.outputs):
-            slot = output.reuses
-            if slot is None:
-                continue
+        moved = []
+        for slot, root in step.overwrites:
             source, version = step.inputs[slot], inputs[slot]
             handle = handles[source.number] if source.kind == "state" else None
             if handle is None or version.storage.exported or not _sole_holder(handle, version):
                 inputs[slot] = duplicate(step.place, version)
                 continue
-            root = next(i for i, r in enumerate(plan.roots) if r.place == "output" and r.number == number)
             moved.append(Written(handle, Value(Source("result", len(bound.results), root), handle.node.type)))
         storages = execute(step.place, step.loaded, inputs, [self._scalar(s) for s in step.scalars])
         bound.moved += moved
         return [shared(inputs[root.number], None) if root.place == "input"
-                else BufferVersion(storages[root.number]) for root in plan.roots]
+                else BufferVersion(storages[root.number]) for root in step.loaded.plan.roots]
 
     def _version(self, source: Source, bound: _Bound) -> BufferVersion:
         if source.kind == "result":
