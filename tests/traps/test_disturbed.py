@@ -13,8 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from pluggrad import Tensor, memory_stats
+from pluggrad import Tensor, jit, memory_stats
 from pluggrad.errors import KernelFault, OutOfMemoryError
+from pluggrad.nn import Linear, Sequential, optim, state
 from pluggrad.runtime.compiled import LoadedPlan
 from pluggrad.runtime.session import session
 
@@ -163,6 +164,38 @@ def test_ctrl_c_during_a_kernel(monkeypatch):
     np.testing.assert_array_equal(result.numpy(), x.numpy())  # computed after all
 
 
+def steps_of(wrap):
+    model = Sequential(Linear(256, 256), Tensor.relu, Linear(256, 8))
+    optimizer = optim.Adam(model, lr=1e-3)
+
+    @wrap
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = model(x).cross_entropy(y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return model, optimizer, step
+
+
+@pytest.mark.parametrize("wrap", [jit, lambda f: f], ids=["jit", "eager"])
+def test_ctrl_c_at_any_time_loses_no_weights(wrap):
+    generator = np.random.default_rng(0)
+    x, y = Tensor(np.ones((64, 256), np.float32)), Tensor(np.zeros(64, np.int32))
+    for delay in generator.uniform(0.002, 0.02, 12):
+        model, optimizer, step = steps_of(wrap)
+        for _ in range(2):
+            step(x, y)
+        threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            while True:
+                step(x, y)
+        values = [t.numpy() for t in (*state.get_parameters(model), *optimizer.m, *optimizer.v)]
+        assert all(np.isfinite(value).all() for value in values)
+        assert np.isfinite(step(x, y).item())
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 
@@ -203,6 +236,21 @@ def test_out_of_memory_gives_pooled_memory_back(monkeypatch):
     assert second[7].item() == 14
     del second
     assert Tensor.ones(12 << 20, device="cpu").contiguous().realize()[5].item() == 1
+
+
+@pytest.mark.parametrize("wrap", [jit, lambda f: f], ids=["jit", "eager"])
+def test_a_step_without_memory_did_not_happen(wrap):
+    model, optimizer, step = steps_of(wrap)
+    step(Tensor.ones(4, 256).realize(), Tensor([0, 1, 2, 3]))
+    before = [t.numpy() for t in (*state.get_parameters(model), *optimizer.m)]
+    optimizer.zero_grad()
+    (model(Tensor.rand(1 << 40, 256)) ** 2).mean().backward()
+    with pytest.raises(OutOfMemoryError):
+        optimizer.step()
+    for tensor, value in zip((*state.get_parameters(model), *optimizer.m), before, strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), value)
+    assert np.isfinite(step(Tensor.ones(4, 256).realize(), Tensor([0, 1, 2, 3])).item())
+    assert optimizer._counts[0].value == 2
 
 
 # ---- a fault -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pluggrad.graph.scalar import HostValue, Scalar
 from pluggrad.graph.types import TensorType
 from pluggrad.runtime import BufferVersion, Handle, buffer
 from pluggrad.runtime.compiled import LoadedPlan
+from pluggrad.runtime.interrupts import held
 from pluggrad.runtime.realization import duplicate, execute, shared, transfer
 from pluggrad.runtime.session import Session
 from pluggrad.target import DeviceId
@@ -133,6 +134,12 @@ class Replay:
         if any(handle.node.op.name != "BUFFER" for handle in handles):
             runtime.realize_pending()
             runtime.realize(handles)
+        with held:
+            return self._run(arguments, stored, handles)
+
+    def _run(
+        self, arguments: Sequence[Tensor], stored: Sequence[Tensor], handles: list[Handle]
+    ) -> list[Tensor]:
         bound = _Bound([t.node.arg for t in stored], [h.node.arg for h in handles], [], [])
         try:
             for step in self._steps:

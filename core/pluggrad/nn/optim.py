@@ -37,6 +37,7 @@ class Optimizer(ABC):
     def __init__(self, params: object, lr: float) -> None:
         _check(type(self).__name__, lr=lr)
         self._lr = HostValue(float(lr), "lr")
+        self._counts: list[HostValue] = []  # steps taken, by those that count them
         self.params = _trainable(params)
         if not self.params:
             raise ValueRangeError(op=type(self).__name__, expected="at least one float tensor to change",
@@ -60,10 +61,25 @@ class Optimizer(ABC):
             param.grad = None
 
     def step(self) -> None:
-        """Change every tensor that has a gradient, and compute all that is pending with it in one go."""
-        changed = self.schedule_step()
-        if changed:
-            Tensor.realize(*changed)
+        """Change every tensor that has a gradient, and compute all that is pending with it in one go.
+
+        If that fails, or is interrupted, the tensors are as they were before.
+        """
+        tensors = [t for index, param in enumerate(self.params) for t in (param, *self._states(index))]
+        # versions, not nodes: who holds the node of a value keeps it from being overwritten in place
+        before = [(t, t.node.arg) for t in tensors if t.node.op is ops.BUFFER]
+        counts = [(count, count.value) for count in self._counts]
+        try:
+            changed = self.schedule_step()
+            if changed:
+                Tensor.realize(*changed)
+        except BaseException:
+            if any(tensor.node.op is not ops.BUFFER for tensor, _ in before):  # else it was done
+                for tensor, version in before:
+                    tensor._take_back(version)
+                for count, value in counts:
+                    count.value = value
+            raise
 
     def schedule_step(self) -> list[Tensor]:
         """As `step`, but computing nothing yet: the tensors to realize, together with others if you like."""

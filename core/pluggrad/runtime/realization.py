@@ -25,6 +25,7 @@ from pluggrad.ir.node import Node
 from pluggrad.runtime.compiled import LoadedPlan
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
+from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
 from pluggrad.runtime.session import Session, session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
@@ -102,7 +103,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     keep_history: keep what a value was computed from however deep it is (reading a value never cuts
     gradients). Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
     """
-    with lock:
+    with lock, held:
         wanted = list({id(handle): handle for handle in handles}.values())  # `==` of tensors is elementwise
         if _pending:
             devices = {h.node.device for h in wanted}
@@ -117,7 +118,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             for device, group in by_device.items():
                 _realize_on(session(device), group, keep_history)
         finally:
-            for handle in wanted:  # after a failure too: what cannot be computed must not fail every later call
+            for handle in wanted:  # after a failure too: what cannot be computed must not fail later calls
                 _pending.pop(id(handle), None)
 
 
@@ -286,19 +287,25 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
                for o in plan.outputs]
     slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
-    arena = place.pool.take(plan.arena_bytes)
-    slots.append(arena.allocation)
+    arena = place.pool.take(plan.arena_bytes) if plan.arena_bytes else None
+    if arena is not None:
+        slots.append(arena.allocation)
     written = [s for s, o in zip(outputs, plan.outputs, strict=True) if o.reuses is not None]
     GlobalCounters.realizations += 1
     try:
-        loaded.run(slots, values)
+        if written:
+            loaded.run(slots, values)
+        else:
+            with at_once:
+                loaded.run(slots, values)
     except BaseException as error:
         for storage in written:
             storage.fault = KernelFault(
                 f"this tensor was being overwritten when a command list stopped: {error!r}")
         raise
     finally:
-        place.pool.give(arena)
+        if arena is not None:
+            place.pool.give(arena)
     for storage in written:
         storage.version += 1
     for number in loaded.shared:

@@ -21,6 +21,7 @@ from pluggrad.runtime.compiled import (
     store_plan,
 )
 from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.interrupts import at_once
 from pluggrad.runtime.memory import Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.target import DeviceId
@@ -49,7 +50,8 @@ class Session:
         if found is not None:
             GlobalCounters.plan_hits += 1
             return found
-        plan, kernels = self._compiled(normalized, donated)
+        with at_once:
+            plan, kernels = self._compiled(normalized, donated)
         loaded = LoadedPlan(plan, self.device, len(normalized.inputs), normalized.scalar_dtypes, kernels)
         if len(self._plans) >= _MOST_PLANS:
             del self._plans[next(iter(self._plans))]  # the oldest; it is on disk still

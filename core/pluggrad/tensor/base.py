@@ -244,6 +244,11 @@ class TensorBase(Handle):
         self._become_leaf(node, False if before is None else before.marked or None)
         runtime.add_pending(self)
 
+    def _take_back(self, version: runtime.BufferVersion) -> None:
+        """Hold this version, which the tensor held before it was written to, again."""
+        version.identity = self._identity
+        self._node = runtime.buffer(version, self.shape, self.dtype)
+
 
 def place(device: str | DeviceId | None) -> DeviceId:
     """The device asked for, or the default one; it exists, or an error says why not."""
