@@ -187,9 +187,9 @@ def test_ctrl_c_at_any_time_loses_no_weights(wrap):
         model, optimizer, step = steps_of(wrap)
         for _ in range(2):
             step(x, y)
-        threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
-            while True:
+            threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
+            for _ in range(20_000):
                 step(x, y)
         values = [t.numpy() for t in (*state.get_parameters(model), *optimizer.m, *optimizer.v)]
         assert all(np.isfinite(value).all() for value in values)
