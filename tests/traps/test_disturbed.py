@@ -179,6 +179,12 @@ def steps_of(wrap):
     return model, optimizer, step
 
 
+def repeat_until_interrupted(delay, action):
+    threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
+    for _ in range(20_000):
+        action()
+
+
 @pytest.mark.parametrize("wrap", [jit, lambda f: f], ids=["jit", "eager"])
 def test_ctrl_c_at_any_time_loses_no_weights(wrap):
     generator = np.random.default_rng(0)
@@ -188,9 +194,7 @@ def test_ctrl_c_at_any_time_loses_no_weights(wrap):
         for _ in range(2):
             step(x, y)
         with pytest.raises(KeyboardInterrupt):
-            threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
-            for _ in range(20_000):
-                step(x, y)
+            repeat_until_interrupted(delay, lambda step=step: step(x, y))
         values = [t.numpy() for t in (*state.get_parameters(model), *optimizer.m, *optimizer.v)]
         assert all(np.isfinite(value).all() for value in values)
         assert np.isfinite(step(x, y).item())
