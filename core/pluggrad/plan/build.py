@@ -67,9 +67,12 @@ class _Planner:
     def writers_last(self, regions: tuple[Region, ...]) -> list[Region]:
         """Regions that nobody waits for and that write over inputs go last: after those inputs' readers."""
         read = {n for region in regions for n in region.reads}
-        final = [r for r in regions
-                 if read.isdisjoint(r.outputs) and not self.donated.keys().isdisjoint(r.outputs)]
-        ordered = [r for r in regions if r not in final] + final
+        first: list[Region] = []
+        final: list[Region] = []
+        for region in regions:
+            writes_over = not self.donated.keys().isdisjoint(region.outputs)
+            (final if writes_over and read.isdisjoint(region.outputs) else first).append(region)
+        ordered = first + final
         for number, region in enumerate(ordered):
             for n in region.reads:
                 self.readers[n] = number
@@ -180,11 +183,13 @@ class _Planner:
     def _places(self, phases: list[int]) -> list[BufferRef]:
         """Where buffers lie. Commands of one phase may run side by side: temporaries live for phases."""
         temporaries = [i for i, b in enumerate(self.buffers) if b.input is None and b.output is None]
-        lives = []
-        for i in temporaries:
-            used = [phase for phase, d in zip(phases, self.drafts, strict=True)
-                    if i in d.reads or i in d.writes]
-            lives.append(Lifetime(self.buffers[i].nbytes, min(used, default=0), max(used, default=0)))
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for phase, draft in zip(phases, self.drafts, strict=True):
+            for i in draft.reads | draft.writes:
+                first.setdefault(i, phase)
+                last[i] = phase
+        lives = [Lifetime(self.buffers[i].nbytes, first.get(i, 0), last.get(i, 0)) for i in temporaries]
         offsets, self.arena_bytes = lay_out(lives, self.capabilities.alignment)
         offset_of = dict(zip(temporaries, offsets, strict=True))
         refs = []

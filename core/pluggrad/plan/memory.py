@@ -1,6 +1,7 @@
 """Where temporaries lie: in one arena, so that those alive at the same time do not overlap."""
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 
 
@@ -16,11 +17,12 @@ class Lifetime:
 def lay_out(lifetimes: list[Lifetime], alignment: int) -> tuple[tuple[int, ...], int]:
     """Offsets in the order given, and the arena's size. The largest is placed first, each as low as fits."""
     offsets = [0] * len(lifetimes)
-    placed: list[tuple[int, int, Lifetime]] = []
+    placed: list[tuple[int, int, int]] = []  # start, end, number: by start
     for number in sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].nbytes, i)):
         life = lifetimes[number]
         offset = 0
-        for start, end, other in sorted(placed, key=lambda p: p[0]):
+        for start, end, neighbor in placed:
+            other = lifetimes[neighbor]
             if other.last < life.first or life.last < other.first:
                 continue
             if offset + life.nbytes <= start:
@@ -28,5 +30,5 @@ def lay_out(lifetimes: list[Lifetime], alignment: int) -> tuple[tuple[int, ...],
             offset = max(offset, end)
         offsets[number] = offset
         size = -(-life.nbytes // alignment) * alignment
-        placed.append((offset, offset + size, life))
+        insort(placed, (offset, offset + size, number))
     return tuple(offsets), max([end for _, end, _ in placed], default=0)

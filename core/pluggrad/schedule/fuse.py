@@ -6,6 +6,7 @@ by row; writes of one domain become one kernel with several outputs.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from pluggrad.graph import ops
@@ -23,32 +24,40 @@ Placement = tuple[int | None, ...]
 
 @dataclass(slots=True)
 class _Draft:
-    """A region in the making. `after`: bit set of drafts that must run before it (transitively)."""
+    """A region in the making. `after`: bit set of drafts that must run before it (transitively).
+
+    `awaited`: some other draft must run after it.
+    """
 
     number: int
     outer: Shape
     stages: list[Stage] = field(default_factory=list)
     placed: dict[Node, Placement] = field(default_factory=dict)
     after: int = 0
+    awaited: bool = False
     contraction: bool = False
+
+
+# drafts by what one of their stages reads in full: (input, indices it is read at, domain, work) of the stage
+_Passes = dict[tuple[Node, frozenset[Index], Shape, int], list[_Draft]]
 
 
 def fuse(stages: list[Stage], roots: set[Node]) -> tuple[Region, ...]:
     """Regions in an order in which they can run."""
     drafts: list[_Draft] = []
     home: dict[Node, _Draft] = {}
+    passes: _Passes = defaultdict(list)
     for stage in stages:
-        draft = _find_draft(stage, drafts, home) or _new_draft(stage, drafts)
+        draft = _find_draft(stage, passes, home) or _new_draft(stage, drafts)
         home[stage.root] = draft
-        _depend(draft, [home[n] for n in _needed(stage) if n in home], drafts)
-    read_elsewhere = {n for stage in stages for n in _needed(stage)
+        if not draft.contraction and stage.root.op is not ops.UPDATE:
+            for key in _full_passes(stage):
+                passes[key].append(draft)
+        _depend(draft, [home[n] for n in stage.reads if n in home], drafts)
+    read_elsewhere = {n for stage in stages for n in stage.reads
                       if n in home and home[n] is not home[stage.root]}
-    return tuple([_region(draft, roots | read_elsewhere) for draft in _in_order(drafts)])
-
-
-def _needed(stage: Stage) -> list[Node]:
-    """What must be in memory before: what the stage reads, and what it writes a part of."""
-    return [*stage.reads, stage.root.src[0]] if stage.root.op is ops.UPDATE else list(stage.reads)
+    wanted = roots | read_elsewhere
+    return tuple([_region(draft, wanted) for draft in _in_order(drafts)])
 
 
 def _new_draft(stage: Stage, drafts: list[_Draft]) -> _Draft:
@@ -61,13 +70,13 @@ def _new_draft(stage: Stage, drafts: list[_Draft]) -> _Draft:
     return draft
 
 
-def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft]) -> _Draft | None:
+def _find_draft(stage: Stage, passes: _Passes, home: dict[Node, _Draft]) -> _Draft | None:
     """The latest region that the stage can join without making regions depend on each other in a circle."""
     if stage.root.op is ops.UPDATE:
         return None
     producers = {home[n].number: home[n] for n in stage.reads if n in home}
-    siblings = {} if producers else _siblings(stage, drafts)
-    for draft in sorted((producers or siblings).values(), key=lambda d: (not d.contraction, -d.number)):
+    candidates = producers or _siblings(stage, passes)
+    for draft in sorted(candidates.values(), key=lambda d: (not d.contraction, -d.number)):
         others = [home[n] for n in stage.reads if n in home and home[n] is not draft]
         # a write ranges over the view that it writes, not over its result
         writes = any(s.root.op is ops.UPDATE for s in draft.stages)
@@ -82,14 +91,19 @@ def _find_draft(stage: Stage, drafts: list[_Draft], home: dict[Node, _Draft]) ->
     return None
 
 
-def _siblings(stage: Stage, drafts: list[_Draft]) -> dict[int, _Draft]:
+def _full_passes(stage: Stage) -> list[tuple[Node, frozenset[Index], Shape, int]]:
+    """The inputs of which a stage reads as many elements as it evaluates, as keys of `_Passes`."""
+    shape, work = domain(stage.root), stage.work
+    return [(n, frozenset(at), shape, work) for n, at in stage.reads.items()
+            if n.op is ops.INPUT and n.type.size == work]
+
+
+def _siblings(stage: Stage, passes: _Passes) -> dict[int, _Draft]:
     """Regions that read the same inputs in the same order: one pass over them can serve both."""
-    if stage.contraction or not stage.reads:
+    if stage.contraction:
         return {}
-    inputs = [(n, at) for n, at in stage.reads.items() if n.op is ops.INPUT and n.type.size == stage.work]
-    return {d.number: d for d in drafts if not d.contraction and any(
-        s.root.op is not ops.UPDATE and s.work == stage.work and domain(s.root) == domain(stage.root)
-        and any(s.reads.get(n) == at for n, at in inputs) for s in d.stages)}
+    return {draft.number: draft for key in _full_passes(stage) for draft in passes.get(key, ())
+            if len(draft.stages) < _LARGEST_REGION}
 
 
 def _placement(stage: Stage, draft: _Draft, home: dict[Node, _Draft]) -> Placement | None:
@@ -154,10 +168,13 @@ def _depend(draft: _Draft, producers: list[_Draft], drafts: list[_Draft]) -> Non
     gained = 0
     for producer in producers:
         if producer is not draft:
+            producer.awaited = True
             gained |= producer.after | 1 << producer.number
-    if gained & ~draft.after:
-        draft.after |= gained
-        for other in drafts:  # whoever waits for this draft now waits for its producers too
+    if not gained & ~draft.after:
+        return
+    draft.after |= gained
+    if draft.awaited:  # whoever waits for it now waits for its producers too
+        for other in drafts:
             if other.after >> draft.number & 1:
                 other.after |= draft.after
 
@@ -171,8 +188,6 @@ def _region(draft: _Draft, wanted: set[Node]) -> Region:
     inside = {s.root for s in draft.stages}
     reads: dict[Node, None] = {}
     for stage in draft.stages:
-        if stage.root.op is ops.UPDATE:
-            reads[stage.root.src[0]] = None
         for n in stage.reads:
             if n not in inside:
                 reads[n] = None

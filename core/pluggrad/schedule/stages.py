@@ -53,7 +53,7 @@ def find_stages(roots: Sequence[Node]) -> list[Stage]:
     stored = {n for n in order if n.op in _FORCED} | {n for n in roots if n.op is not ops.INPUT}
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
-    _separate_updates(order, stored)
+    _separate_updates(order, stored, fan_out)
     stored |= _epilogues(order, stored)
     stages = _visit_all(order, stored, cost)
     again = _recomputed(order, stored, stages, cost, fan_out)
@@ -132,7 +132,7 @@ def _is_spread(n: Node) -> bool:
     return False
 
 
-def _separate_updates(order: list[Node], stored: set[Node]) -> None:
+def _separate_updates(order: list[Node], stored: set[Node], fan_out: dict[Node, int]) -> None:
     """The value of a write is computed beforehand where it could read what the write changes."""
     for n in order:
         if n.op is not ops.UPDATE:
@@ -140,7 +140,9 @@ def _separate_updates(order: list[Node], stored: set[Node]) -> None:
         base, value = n.src
         if base.op is not ops.INPUT:
             stored.add(base)
-        if value.op not in _LEAVES and base in set(toposort([value], lambda m: () if m in stored else m.src)):
+        if fan_out[base] == 1 or value.op in _LEAVES:
+            continue
+        if base in set(toposort([value], lambda m: () if m in stored else m.src)):
             stored.add(value)
 
 

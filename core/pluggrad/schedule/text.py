@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from pluggrad.graph import ops
 from pluggrad.graph.text import node_text
@@ -21,10 +22,11 @@ from pluggrad.schedule.region import Member, Region
 def schedule_text(regions: Sequence[Region], full: bool = True) -> str:
     """Every region in order. Without `full` only members are shown, not what they are computed from."""
     names: dict[Node, str] = {}
+    stored = count()
     lines = []
     for number, region in enumerate(regions):
         for root in region.outputs:
-            names[root] = f"t{sum(name.startswith('t') for name in names.values())}"
+            names[root] = f"t{next(stored)}"
         for read in region.reads:
             if read.op is ops.INPUT:
                 names[read] = f"input {read.arg}"

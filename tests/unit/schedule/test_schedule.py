@@ -1,6 +1,8 @@
 """What is stored, what shares a kernel, and in which order regions can run."""
 from __future__ import annotations
 
+import time
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +131,17 @@ def test_a_long_chain_is_cut_into_equal_pieces():
     check(regions, [n])
     sizes = [len(toposort(r.outputs, lambda m, r=r: () if m in r.reads else m.src)) for r in regions]
     assert len(set(sizes[:-1])) == 1
+
+
+def test_time_grows_with_the_number_of_regions():
+    def seconds(number: int) -> float:
+        roots = [build.reduce(ops.SUM, given_input(slot, 4, 5), 1) for slot in range(number)]
+        begin = time.process_time()
+        assert len(schedule(roots)) == number
+        return time.process_time() - begin
+
+    seconds(100)
+    assert seconds(3200) < 10 * seconds(800)  # four times if linear, sixteen if every pair is looked at
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
