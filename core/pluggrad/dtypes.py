@@ -181,7 +181,7 @@ def weak_result(tensor: DType, value: Scalar, op: str = "scalar") -> DType:
         if tensor.is_int and not tensor.min <= value <= tensor.max:
             expected = f"an integer that {tensor.name} holds ({tensor.min} to {tensor.max})"
             raise DTypeError(op=op, expected=expected, got=str(value),
-                             hint="cast the tensor to a wider dtype first")
+                             hint="Take a wider dtype")
         return tensor
     return tensor
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, ShapeError
+from pluggrad.kernel import numpy_ops
 
 Array = npt.NDArray[Any]
 
@@ -22,10 +23,15 @@ def to_array(data: Any, dtype: DType | None = None) -> tuple[Array, DType]:
     """`data` as an array in the storage of `dtype`, and that dtype.
 
     Without one, NumPy data keep their dtype, Python data take bool, the default int (int64 where a number
-    needs it) or the default float. ShapeError for ragged lists; DTypeError for what holds no numbers.
+    needs it) or the default float. With one, floats become integers as CAST has it; integers of NumPy's wrap
+    and those of Python's have to fit. ShapeError for ragged lists; DTypeError for what holds no numbers.
     """
     array = _read(data)
-    found = dtypes.to_dtype(dtype) if dtype is not None else _natural(array, type(data) in _PYTHON)
+    python = type(data) in _PYTHON
+    found = dtypes.to_dtype(dtype) if dtype is not None else _natural(array, python)
+    if python and found.is_int and array.dtype.kind in "iu" and array.size:
+        for number in (int(array.min()), int(array.max())):
+            dtypes.weak_result(found, number, "Tensor")  # an integer of Python's has to fit
     return storage_array(array, found), found
 
 
@@ -35,10 +41,12 @@ def _read(data: Any) -> Array:
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise ShapeError(op="Tensor", expected="nested lists of equal lengths", got=_ragged(data)) from error
+        raise ShapeError(op="Tensor", expected="nested lists of equal lengths", got=_ragged(data),
+                         hint="Pad the rows to one length, or keep a tensor for each") from error
     if array.dtype.kind not in "biuf":
+        advice = "Join tensors with Tensor.stack; integers have at most 64 bits"
         raise DTypeError(op="Tensor", expected="numbers or booleans", got=_described(data, array),
-                         hint="join tensors with Tensor.stack" if array.dtype.kind == "O" else "")
+                         hint=advice if array.dtype.kind == "O" else "")
     return array
 
 
@@ -85,8 +93,10 @@ def _natural(array: Array, python: bool) -> DType:
 
 def storage_array(array: Array, dtype: DType) -> Array:
     """`array` converted to `dtype` as its storage holds it: bfloat16 as uint16, rounded to nearest even."""
+    if dtype.is_int and array.dtype.kind == "f":  # the array may be of a float that we lack
+        return numpy_ops.cast(dtypes.float64, dtype)(np.asarray(array, np.float64))
     if dtype is not dtypes.bfloat16:
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(over="ignore"):
             return np.ascontiguousarray(array).reshape(array.shape).astype(dtype.numpy, copy=False)
     bits = np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16

@@ -24,6 +24,7 @@ class Creation(LinearAlgebra):
         """`fill_value` everywhere; its own kind decides the dtype unless `dtype` does."""
         sizes = check_shape("full", shape if isinstance(shape, (tuple, list)) else (shape,))
         found = dtypes.of_scalar(fill_value) if dtype is None else dtypes.to_dtype(dtype)
+        dtypes.weak_result(found, fill_value, "full")  # an integer has to fit
         return cls._made(build.const(fill_value, found, place(device), sizes), requires_grad)
 
     @classmethod
@@ -32,7 +33,8 @@ class Creation(LinearAlgebra):
     ) -> Self:
         """Zeros, of the default float unless `dtype` says otherwise: `zeros(2, 3)` or `zeros((2, 3))`."""
         found = dtypes.default_float if dtype is None else dtype
-        return cls.full(flatten_shape("zeros", shape), 0, found, device, requires_grad)
+        sizes = check_shape("zeros", flatten_shape("zeros", shape))
+        return cls.full(sizes, 0, found, device, requires_grad)
 
     @classmethod
     def ones(
@@ -40,7 +42,8 @@ class Creation(LinearAlgebra):
     ) -> Self:
         """Ones, of the default float unless `dtype` says otherwise."""
         found = dtypes.default_float if dtype is None else dtype
-        return cls.full(flatten_shape("ones", shape), 1, found, device, requires_grad)
+        sizes = check_shape("ones", flatten_shape("ones", shape))
+        return cls.full(sizes, 1, found, device, requires_grad)
 
     @classmethod
     def empty(
@@ -154,6 +157,7 @@ class Creation(LinearAlgebra):
 
     def one_hot(self, num_classes: int) -> Self:
         """int32: a new last axis with 1 at the place each integer names; zeros for one out of range."""
+        check_shape("one_hot", (num_classes,))
         return self._one_hot(num_classes).cast(dtypes.int32)
 
     def _one_hot(self, num_classes: int) -> Self:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from operator import index
 from typing import Any, Self
 
+from pluggrad import dtypes
 from pluggrad.errors import TensorIndexError
 from pluggrad.graph import build
 from pluggrad.graph.types import Shape
@@ -101,6 +102,7 @@ class Indexing(Reduction):
         if isinstance(value, Reduction):
             return value.node
         if isinstance(value, (int, float)):
+            dtypes.weak_result(x.dtype, value, "setitem")  # an integer has to fit
             return build.const(value, x.dtype, x.device)
         return self._from_data(value, None, x.device, False).node
 
