@@ -32,7 +32,8 @@ class Data(Losses):
     def item(self) -> int | float | bool:
         """The one element as a Python number; ShapeError if there is not exactly one."""
         if self.numel() != 1:
-            raise ShapeError(op="item", expected="one element", got=f"shape {self.shape}")
+            raise ShapeError(op="item", expected="one element", got=f"shape {self.shape}",
+                             hint="Index or reduce it first, or read all with tolist() or numpy()")
         return self.numpy().item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
@@ -65,9 +66,8 @@ class Data(Losses):
 
     def __repr__(self) -> str:
         node = self.node
-        device = "" if node.device == place(None) else str(node.device)
         array = None if runtime.capturing() else self.numpy()
-        return tensor_text(array, node.shape, node.dtype, device)
+        return tensor_text(array, node.shape, node.dtype, str(node.device))
 
     # ---- facts ---------------------------------------------------------------------------------------------
     def numel(self) -> int:

@@ -17,14 +17,12 @@ def values_text(array: npt.NDArray[Any], indent: int) -> str:
 
 
 def tensor_text(array: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: DType, device: str) -> str:
-    """`Tensor([1., 2.], dtype=float32)`; `array` None is a value that is not computed; device "" is not
-    shown.
-    """
+    """`Tensor([1., 2.], dtype=float32, device=ref)`; `array` None is a value that is not computed."""
     values = "<not computed>" if array is None else values_text(array, len("Tensor("))
     parts = [
         values,
         f"shape={shape}" if array is None else "",
         f"dtype={dtype.name}",
-        f"device={device}" if device else "",
+        f"device={device}",
     ]
     return f"Tensor({', '.join(part for part in parts if part)})"
