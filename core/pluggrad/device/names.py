@@ -13,6 +13,7 @@ from typing import Final
 from pluggrad.errors import UnknownDevice
 
 CORE_DISTRIBUTION: Final = "pluggrad"
+_CLOSE: Final = 0.65  # of difflib: 'cup' is close to 'cpu', 'nope' to nothing
 NOT_INSTALLED: Final = ("pluggrad's own entry points are not visible: it runs from a source tree that is not "
                         "installed.    try: pip install -e . in the source tree")
 
@@ -70,7 +71,8 @@ def unknown(name: str, installed: Collection[str], asked: str = "", remark: str 
     head = f"no plugin provides device '{name}'{typed}. {_installed(installed)} {remark}".rstrip()
     if name in known.install:
         return _unknown(head, f"install it:  {known.install[name]}")
-    close = difflib.get_close_matches(name, [*installed, *known.install, *known.aliases], n=1)
+    close = difflib.get_close_matches(name, [*installed, *known.install, *known.aliases], n=1,
+                                      cutoff=_CLOSE)
     if not close:
         return _unknown(head, "python -m pluggrad devices  lists what is there")
     meant = known.aliases.get(close[0], (close[0],))[0] if close[0] not in installed else close[0]

@@ -162,16 +162,20 @@ def where(condition: Node, x: Node, y: Node) -> Node:
 
 
 # ---- reductions --------------------------------------------------------------------------------------------
-def reduce(op: Op, x: Node, axes: object = None) -> Node:
-    """Reduce over `axes` (None: all), which disappear. No dtype is widened here: cast first."""
-    name = {ops.SUM: "sum", ops.PROD: "prod", ops.RMAX: "max", ops.RMIN: "min"}[op]
+def reduce(op: Op, x: Node, axes: object = None, name: str = "") -> Node:
+    """Reduce over `axes` (None: all), which disappear. No dtype is widened here: cast first.
+
+    name: what errors call it, if not by the op.
+    """
+    name = name or {ops.SUM: "sum", ops.PROD: "prod", ops.RMAX: "max", ops.RMIN: "min"}[op]
     checked = check_axes(name, axes, len(x.shape))
     if not checked:
         return x
     shape = tuple([dim for i, dim in enumerate(x.shape) if i not in checked])
     if op in (ops.RMAX, ops.RMIN) and 0 in [x.shape[i] for i in checked] and math.prod(shape) > 0:
         raise ShapeError(op=name, expected="at least one element to reduce",
-                         got=f"shape {x.shape} over axes {checked}")
+                         got=f"shape {x.shape} over axes {checked}",
+                         hint=f"The {name} of nothing is undefined: test for it, or pad with a value for it")
     return node(op, (x,), checked, tensor_type(shape, x.dtype, x.device))
 
 
@@ -194,7 +198,8 @@ def permute(x: Node, order: Sequence[object]) -> Node:
     """Axis i of the result is axis order[i] of `x`."""
     axes = tuple([check_axis("permute", axis, len(x.shape)) for axis in order]) if x.shape else ()
     if sorted(axes) != list(range(len(x.shape))):
-        raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(tuple(order)))
+        raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(tuple(order)),
+                         hint="To exchange two axes: x.transpose(i, j)")
     if x.op is ops.PERMUTE:
         inner = x.arg
         x, axes = x.src[0], tuple([inner[axis] for axis in axes])
@@ -261,11 +266,11 @@ def move(x: Node, steps: Sequence[Step]) -> Node:
     return x
 
 
-def update(base: Node, value: Node, view: tuple[Step, ...]) -> Node:
+def update(base: Node, value: Node, view: tuple[Step, ...], op: str = "setitem") -> Node:
     """`base` with `value` (cast and broadcast) written at the basic view `view` of it."""
     target = move(base, view)
-    same_device("setitem", base, value)
-    value = broadcast_to(cast(value, base.dtype), target.shape, "setitem")
+    same_device(op, base, value)
+    value = broadcast_to(cast(value, base.dtype), target.shape, op)
     return node(ops.UPDATE, (base, value), view, base.type)
 
 

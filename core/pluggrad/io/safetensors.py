@@ -113,4 +113,5 @@ def _tensor(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], d
 
 
 def _broken(path: str | os.PathLike[str], got: str, expected: str = "a safetensors file") -> FileFormatError:
-    return FileFormatError(op=f"safe_load of {os.fspath(path)}", expected=expected, got=got)
+    return FileFormatError(op=f"safe_load of {os.fspath(path)}", expected=expected, got=got,
+                           hint="It is truncated, damaged or of another format: copy or save it again")

@@ -21,8 +21,10 @@ def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
     for position in range(rank):
         dims = {shape[position - rank] for shape in shapes if rank - position <= len(shape)} - {1}
         if len(dims) > 1:
+            sizes = " and ".join(map(str, sorted(dims)))
             raise ShapeError(op=op, expected="shapes that broadcast (equal dims, or 1)",
-                             got=" and ".join(str(s) for s in shapes))
+                             got=" and ".join(str(s) for s in shapes),
+                             hint=f"Axis {position - rank} has sizes {sizes}: reshape or transpose one")
         result.append(dims.pop() if dims else 1)
     return tuple(result)
 
@@ -34,7 +36,8 @@ def check_shape(op: str, shape: Iterable[Any]) -> Shape:
     except TypeError as error:
         raise DTypeError(op=op, expected="a shape of integers", got=repr(shape)) from error
     if any(dim < 0 for dim in checked):
-        raise ShapeError(op=op, expected="sizes of at least 0", got=str(checked))
+        raise ShapeError(op=op, expected="sizes of at least 0", got=str(checked),
+                         hint="Only reshape works out a size, and takes -1 for it")
     return checked
 
 
@@ -47,7 +50,7 @@ def check_axis(op: str, axis: Any, rank: int) -> int:
     bound = max(rank, 1)
     if not -bound <= position < bound:
         raise AxisError(op=op, expected=f"an axis in [{-bound}, {bound - 1}] for {rank} dimensions",
-                        got=str(position))
+                        got=str(position), hint="Axes count from 0, or back from -1, the last")
     return position % bound
 
 
@@ -58,7 +61,9 @@ def check_axes(op: str, axes: object, rank: int) -> tuple[int, ...]:
     given: Sequence[object] = tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)
     checked = [check_axis(op, axis, rank) for axis in given]
     if len(set(checked)) != len(checked):
-        raise AxisError(op=op, expected="each axis once", got=str(tuple(given)))
+        repeated = next(axis for axis in checked if checked.count(axis) > 1)
+        raise AxisError(op=op, expected="each axis once", got=str(tuple(given)),
+                        hint=f"Name axis {repeated} once; -1 is the last axis")
     return tuple(sorted(checked)) if rank else ()
 
 
@@ -71,9 +76,11 @@ def resolve_reshape(op: str, shape: Shape, new: Sequence[Any]) -> Shape:
     size = math.prod(shape)
     unknown = dims.count(-1)
     if unknown > 1 or any(dim < -1 for dim in dims):
-        raise ShapeError(op=op, expected="sizes of at least 0 and at most one -1", got=str(tuple(dims)))
+        raise ShapeError(op=op, expected="sizes of at least 0 and at most one -1", got=str(tuple(dims)),
+                         hint="Write out every other size")
     known = math.prod([dim for dim in dims if dim != -1])
     fits = known > 0 and size % known == 0 if unknown else known == size
     if not fits:
-        raise ShapeError(op=op, expected=f"a shape of {size} elements, as {shape} has", got=str(tuple(dims)))
+        raise ShapeError(op=op, expected=f"a shape of {size} elements, as {shape} has", got=str(tuple(dims)),
+                         hint="Change a size, or write -1 for one to have it worked out")
     return tuple([size // known if dim == -1 else dim for dim in dims])

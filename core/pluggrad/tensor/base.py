@@ -234,7 +234,8 @@ class TensorBase(Handle):
         if mode.enabled and not as_leaf and identity is not None and not identity.marked:
             base._node = build.update(before, value, path)
             return
-        base._releaf(build.update(build.detach(before), build.detach(value), path))
+        op = "assign" if as_leaf else "setitem"
+        base._releaf(build.update(build.detach(before), build.detach(value), path, op))
 
     def _releaf(self, node: Node) -> None:
         """Take a new value as a leaf anew; gradients of earlier graphs no longer reach this tensor."""

@@ -56,7 +56,7 @@ class Functional(Random):
         if dtype is not None:
             casts = [None if t is None else t.cast(dtype) for t in (weight, bias)]
             return self.cast(dtype).linear(*casts)
-        product = self * weight if len(weight.shape) == 1 else self.dot(weight)
+        product = self * weight if len(weight.shape) == 1 else self._product("linear", weight, False, None)
         return product if bias is None else product + bias
 
     def sequential(self, ll: Sequence[Callable[[Any], Any]]) -> Self:

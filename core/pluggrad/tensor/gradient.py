@@ -141,7 +141,8 @@ class Differentiable(Data):
     def _seed(self, op: str, gradient: Any) -> Node:
         root = self.node
         if not root.dtype.is_float:
-            raise GradientError(op=op, expected="a float tensor", got=root.dtype.name)
+            raise GradientError(op=op, expected="a float tensor", got=root.dtype.name,
+                                hint="Integers have no gradient: compute it from float tensors")
         if gradient is None:
             if root.type.size != 1:
                 raise GradientError(
@@ -153,7 +154,8 @@ class Differentiable(Data):
             return build.const(1.0, root.dtype, root.device, root.shape)
         seed = build.cast(self._operand(gradient, op), root.dtype)
         if seed.shape != root.shape:
-            raise GradientError(op=op, expected=f"a gradient of shape {root.shape}", got=str(seed.shape))
+            raise GradientError(op=op, expected=f"a gradient of shape {root.shape}", got=str(seed.shape),
+                                hint="It holds one number for each element of the tensor")
         return seed
 
 
@@ -175,6 +177,9 @@ def _places(found: Trace, target: Differentiable) -> list[Node]:
     return [node] if node in inside else []
 
 
+_ADVICE = "Compute it anew from tensors that live, outside no_grad() and without detach()"
+
+
 def _reason(root: Node, found: Trace) -> str:
     if found.cut:
         return (
@@ -191,11 +196,11 @@ def _reason(root: Node, found: Trace) -> str:
 
 
 def _nothing_to_differentiate(op: str, root: Node, found: Trace) -> GradientError:
-    return GradientError(
-        f"{op}: nothing to differentiate: no tensor can take a gradient, {_reason(root, found)}", op=op
-    )
+    return GradientError(op=op, expected="a value that depends on a float tensor",
+                         got=f"nothing to differentiate: {_reason(root, found)}", hint=_ADVICE)
 
 
 def _independent(position: int, root: Node, found: Trace) -> GradientError:
-    return GradientError(f"gradient: the tensor does not depend on target {position}; as to its history: "
-                         f"{_reason(root, found)}", op="gradient")
+    return GradientError(op="gradient", expected="a value that depends on every target",
+                         got=f"one that does not depend on target {position}; as to its history: "
+                         f"{_reason(root, found)}", hint=_ADVICE)

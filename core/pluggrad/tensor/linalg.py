@@ -8,6 +8,7 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import ShapeError
 from pluggrad.graph import build, ops
+from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import broadcast_shapes
 from pluggrad.tensor.indexing import Indexing
@@ -20,11 +21,15 @@ def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul"
     """
     build.same_device(op, a, b)
     if not a.shape or not b.shape or a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
-        raise ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{a.shape} and {b.shape}")
+        raise _mismatch(op, a.shape, b.shape)
     promoted = dtypes.promote(a.dtype, b.dtype)
     working = dtypes.accumulator_dtype(promoted) if promoted.is_float else dtypes.sum_dtype(promoted)
     outer_a, outer_b = a.shape[:-2], b.shape[:-2]
-    outer = broadcast_shapes(op, outer_a, outer_b) if outer_a or outer_b else ()
+    try:
+        outer = broadcast_shapes(op, outer_a, outer_b) if outer_a or outer_b else ()
+    except ShapeError as error:
+        raise ShapeError(op=op, expected="leading axes that broadcast (equal dims, or 1)",
+                         got=f"{a.shape} and {b.shape}", hint=error.hint) from None
     rows = a.shape[-2:-1]
     inner, columns = a.shape[-1], b.shape[-1:] if len(b.shape) > 1 else ()
     left = build.reshape(build.cast(a, working), (*outer_a, *rows, *(1,) * len(columns), inner))
@@ -35,6 +40,18 @@ def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul"
     shape = (*outer, *rows, *columns, inner)
     product = build.binary(ops.MUL, build.broadcast_to(left, shape, op), build.broadcast_to(right, shape, op))
     return build.cast(build.reduce(ops.SUM, product, len(shape) - 1), dtype or promoted)
+
+
+def _mismatch(op: str, a: Shape, b: Shape) -> ShapeError:
+    """The error for inner sizes that differ: both shapes, and the transpose that would fit."""
+    hint = "The last axis of the first has to be as long as the second to last (or only) one of the second"
+    if not a or not b:
+        hint = "Use * for a tensor without axes"
+    elif len(b) > 1 and a[-1] == b[-1]:
+        hint = "Transpose the second: y.mT"
+    elif len(a) > 1 and a[-2] == b[-2 if len(b) > 1 else 0]:
+        hint = "Transpose the first: x.mT"
+    return ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{a} and {b}", hint=hint)
 
 
 class LinearAlgebra(Indexing):

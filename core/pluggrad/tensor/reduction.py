@@ -22,7 +22,7 @@ def _kept(reduced: Node, shape: tuple[int, ...], axes: tuple[int, ...]) -> Node:
 
 def _reduce(op: Op, name: str, x: Node, axis: Axis, keepdim: bool) -> Node:
     axes = check_axes(name, axis, len(x.shape))
-    reduced = build.reduce(op, x, axes)
+    reduced = build.reduce(op, x, axes, name)
     return _kept(reduced, x.shape, axes) if keepdim else reduced
 
 

@@ -67,29 +67,28 @@ def test_facts(device):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ([1.0, 2.5], "Tensor([1. , 2.5], dtype=float32)"),
-        (3, "Tensor(3, dtype=int32)"),
-        ([True, False], "Tensor([ True, False], dtype=bool)"),
-        ([[1, 2], [3, 4]], "Tensor([[1, 2],\n        [3, 4]], dtype=int32)"),
-        ([], "Tensor([], dtype=float32)"),
+        ([1.0, 2.5], "Tensor([1. , 2.5], dtype=float32, device="),
+        (3, "Tensor(3, dtype=int32, device="),
+        ([True, False], "Tensor([ True, False], dtype=bool, device="),
+        ([[1, 2], [3, 4]], "Tensor([[1, 2],\n        [3, 4]], dtype=int32, device="),
+        ([], "Tensor([], dtype=float32, device="),
     ],
     ids=repr,
 )
-def test_text(data, text):
-    assert repr(Tensor(data)) == text
-    assert f"{Tensor(data)}" == text
+def test_text(data, text, device):
+    assert repr(Tensor(data)) == str(Tensor(data)) == f"{Tensor(data)}" == f"{text}{device})"
 
 
-def test_long_values_are_shortened_as_numpy_does():
+def test_long_values_are_shortened_as_numpy_does(device):
     text = repr(Tensor.arange(5000))
     assert "..." in text
     assert len(text) < 100
-    assert repr(Tensor.zeros(0, 3)) == "Tensor([] of shape (0, 3), dtype=float32)"
+    assert repr(Tensor.zeros(0, 3)) == f"Tensor([] of shape (0, 3), dtype=float32, device={device})"
 
 
-def test_nothing_is_computed_for_text_while_a_capture_records(monkeypatch):
+def test_nothing_is_computed_for_text_while_a_capture_records(monkeypatch, device):
     monkeypatch.setattr(runtime, "capturing", lambda: True)
-    assert repr(Tensor.ones(2)) == "Tensor(<not computed>, shape=(2,), dtype=float32)"
+    assert repr(Tensor.ones(2)) == f"Tensor(<not computed>, shape=(2,), dtype=float32, device={device})"
 
 
 def test_realize_takes_several_and_returns_the_first():
@@ -109,7 +108,7 @@ def test_assign_and_replace():
     assert x.tolist() == [1, 2, 3]
     x.replace(Tensor([[5]]))
     assert x.tolist() == [[5]]
-    with pytest.raises(ValueError, match="setitem"):
+    with pytest.raises(ValueError, match=r"assign: .*\(3,\) and \(2,\)"):
         Tensor([1.0, 2.0]).assign([1.0, 2.0, 3.0])
 
 
