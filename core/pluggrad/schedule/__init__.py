@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node
 from pluggrad.schedule.fuse import fuse
+from pluggrad.schedule.materialize import materialize
 from pluggrad.schedule.region import Member, Region
-from pluggrad.schedule.stages import find_stages
 
 __all__ = ["Member", "Region", "schedule"]
 
@@ -18,4 +18,4 @@ def schedule(roots: Sequence[Node]) -> tuple[Region, ...]:
     The graph is normalized: it has no LEAF, DETACH or empty nodes.
     """
     wanted = {root for root in roots if root.op is not ops.INPUT}
-    return fuse(find_stages(list(dict.fromkeys(roots))), wanted)
+    return fuse(materialize(list(dict.fromkeys(roots))), wanted)

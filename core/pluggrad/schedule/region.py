@@ -2,32 +2,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pluggrad.graph import ops
 from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
 
-StageKind = Literal["reduce", "pointwise", "update"]
-
-
-def stage_kind(root: Node) -> StageKind:
-    """How a node is computed when it is the root of a stage."""
-    if root.op in ops.REDUCE:
-        return "reduce"
-    return "update" if root.op is ops.UPDATE else "pointwise"
-
 
 def domain(root: Node) -> Shape:
-    """The shape that a stage ranges over, the axes it reduces left out."""
+    """The shape that the expression of `root` ranges over, the axes it reduces left out."""
     return root.src[1].shape if root.op is ops.UPDATE else root.shape
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One stage of a region: computes `root`. Dim i of its domain is outer axis `outer[i]`, inner if None.
+    """One expression of a region, which computes `root`.
 
-    `stored`: others need the value in memory; if not, it lives only inside the region.
+    outer: for each dim of its domain the outer axis that it is, None for an inner dim, which gets an
+    axis of its own. stored: others need the value in memory; if not, it lives only inside the region.
     """
 
     root: Node

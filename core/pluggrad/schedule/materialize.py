@@ -1,8 +1,8 @@
 """Which nodes are computed into memory, and which are evaluated where they are used.
 
-A stage is a node that is computed for its own sake: an output, a reduction, a write, or a value that would
-cost too much to evaluate again in every place that uses it. Everything else is evaluated inside the stages
-that need it.
+A node is materialized for its own sake (an output, a reduction, a write) or because it would cost too much to
+evaluate it again in every place that uses it. Each is the root of an expression; everything else is evaluated
+inside the expressions that need it.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pluggrad.ir.walk import toposort
 from pluggrad.schedule.region import domain
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, source_index
 
-REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the stage's domain
+REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the domain
 
 # cost of evaluating one element, in units of an addition
 _COST: dict[Op, int] = {
@@ -33,13 +33,17 @@ _LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.IOTA})
 
 
 @dataclass(slots=True)
-class Stage:
-    """A root and what evaluating it touches: `reads` maps each stored node to the indices it is read at."""
+class Expression:
+    """A root that is computed into memory, and what evaluating it touches.
+
+    reads: each stored node with the indices that it is read at. visited: nodes evaluated on the way.
+    contraction: operands are shared between outputs, as in a matmul.
+    """
 
     root: Node
     reads: dict[Node, set[Index]] = field(default_factory=lambda: defaultdict(set))
     visited: set[Node] = field(default_factory=set)
-    contraction: bool = False  # operands are shared between outputs, as in a matmul
+    contraction: bool = False
 
     @property
     def work(self) -> int:
@@ -47,20 +51,20 @@ class Stage:
         return self.root.src[0].type.size if self.root.op in ops.REDUCE else math.prod(domain(self.root))
 
 
-def find_stages(roots: Sequence[Node]) -> list[Stage]:
-    """The stages of a normalized graph, producers first."""
+def materialize(roots: Sequence[Node]) -> list[Expression]:
+    """The expressions of a normalized graph, producers first."""
     order = toposort(roots)
     stored = {n for n in order if n.op in _FORCED} | {n for n in roots if n.op is not ops.INPUT}
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
     _separate_updates(order, stored, fan_out)
     stored |= _epilogues(order, stored)
-    stages = _visit_all(order, stored, cost)
-    again = _recomputed(order, stored, stages, cost, fan_out)
+    expressions = _visit_all(order, stored, cost)
+    again = _recomputed(order, stored, expressions, cost, fan_out)
     if again:
         stored |= again
-        stages = _visit_all(order, stored, cost)
-    return stages
+        expressions = _visit_all(order, stored, cost)
+    return expressions
 
 
 def _fan_out(order: list[Node]) -> dict[Node, int]:
@@ -147,7 +151,7 @@ def _separate_updates(order: list[Node], stored: set[Node], fan_out: dict[Node, 
 
 
 def body(root: Node) -> tuple[Node, Index]:
-    """The expression that a stage evaluates and the index at which it does, in terms of the stage's axes."""
+    """What the expression of `root` evaluates, and the index at which it does, in terms of its axes."""
     if root.op in ops.REDUCE:
         source = root.src[0]
         kept = iter(range(len(root.shape)))
@@ -158,22 +162,22 @@ def body(root: Node) -> tuple[Node, Index]:
     return node, tuple([axis_index(i, dim) for i, dim in enumerate(node.shape)])
 
 
-def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Stage]:
-    """Visit every stage, users first, since a visit may decide to store more nodes; again until none does."""
+def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Expression]:
+    """The expression of every stored node. Users first, and again until no visit decides to store more."""
     while True:
         before = len(stored)
-        stages = [_visit(n, stored, cost) for n in reversed(order) if n in stored]
+        expressions = [_visit(n, stored, cost) for n in reversed(order) if n in stored]
         if len(stored) == before:
-            return stages[::-1]
+            return expressions[::-1]
 
 
-def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Stage:
-    stage = Stage(root)
+def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression:
+    expression = Expression(root)
     start, index = body(root)
     extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
     operand_axes: list[set[int]] = []
     if root.op is ops.UPDATE:
-        stage.reads[root.src[0]] = set()  # its elements are not read, but it must be there to be written over
+        expression.reads[root.src[0]] = set()  # not read, but it must be there to be written over
     seen: set[tuple[Node, Index]] = set()
     stack: list[tuple[Node, Index]] = [(start, index)]
     while stack:
@@ -183,13 +187,13 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Stage:
         seen.add((n, at))
         is_body = n is root or (n is start and root.op in ops.REDUCE)
         if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body \
-                and _too_redundant(n, at, stage, extents, cost[n]):
+                and _too_redundant(n, at, expression, extents, cost[n]):
             stored.add(n)
         if n.op is ops.INPUT or (n in stored and n is not root):
-            stage.reads[n].add(at)
+            expression.reads[n].add(at)
             operand_axes.append(_axes(at))
             continue
-        stage.visited.add(n)
+        expression.visited.add(n)
         if n.op in ops.MOVEMENT:
             source = n.src[0]
             moved, _ = source_index(n.op.name.lower(), n.arg, at, n.shape, source.shape)
@@ -200,17 +204,17 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Stage:
             stack.extend([(s, at) for s in n.src])
     if root.op in ops.REDUCE:
         kept = {id for id in extents if id < REDUCED}
-        stage.contraction = any(axes and axes - kept and kept - axes for axes in operand_axes)
-    return stage
+        expression.contraction = any(axes and axes - kept and kept - axes for axes in operand_axes)
+    return expression
 
 
 def _axes(index: Index) -> set[int]:
     return set().union(*[axes_of(part) for part in index]) if index else set()
 
 
-def _too_redundant(n: Node, at: Index, stage: Stage, extents: dict[int, int], cost: float) -> bool:
+def _too_redundant(n: Node, at: Index, expression: Expression, extents: dict[int, int], cost: float) -> bool:
     """Whether evaluating `n` in place would repeat so much work that memory is the better place for it."""
-    if cost == 0 or stage.work * cost <= _SMALL:
+    if cost == 0 or expression.work * cost <= _SMALL:
         return False
     axes = _axes(at)
     missing = [id for id in extents if id not in axes]
@@ -223,12 +227,12 @@ def _too_redundant(n: Node, at: Index, stage: Stage, extents: dict[int, int], co
     return cost >= _EXPENSIVE and not hoisted
 
 
-def _recomputed(order: list[Node], stored: set[Node], stages: list[Stage], cost: dict[Node, float],
+def _recomputed(order: list[Node], stored: set[Node], expressions: list[Expression], cost: dict[Node, float],
                 fan_out: dict[Node, int]) -> set[Node]:
-    """Nodes used in several places that several stages would each evaluate, at a price."""
+    """Nodes used in several places that several expressions would each evaluate, at a price."""
     users: dict[Node, int] = defaultdict(int)
-    for stage in stages:
-        for n in stage.visited:
+    for expression in expressions:
+        for n in expression.visited:
             users[n] += 1
     loads: dict[Node, int] = {}
     for n in order:
