@@ -10,6 +10,7 @@ from pluggrad.dtypes import DType
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.opset import Grammar, Rule, anything, first_complaint
+from pluggrad.shape.index import result_shape
 
 # the kinds of dtype that a row computes in: 'b' bool, 'i' signed, 'u' unsigned, 'f' float
 _KINDS: Final = {
@@ -69,13 +70,14 @@ def _expanded(node: Node) -> tuple[int, ...]:
     return node.arg if fits else ()
 
 
+def _moved(node: Node) -> tuple[int, ...]:
+    return result_shape(node.op.name.lower(), node.arg, node.src[0].shape)
+
+
 _SHAPES: Final[dict[Op, Callable[[Node], Any]]] = {
     ops.RESHAPE: _reshaped,
     ops.EXPAND: _expanded,
-    ops.PERMUTE: lambda node: tuple([node.src[0].shape[axis] for axis in node.arg]),
-    ops.SLICE: lambda node: tuple([size for _, size, _ in node.arg]),
-    ops.FLIP: lambda node: node.src[0].shape,
-    ops.PAD: lambda node: tuple([b + dim + a for dim, (b, a) in zip(node.src[0].shape, node.arg)]),
+    **dict.fromkeys((ops.PERMUTE, ops.SLICE, ops.FLIP, ops.PAD), _moved),
 } | dict.fromkeys(
     sorted(ops.REDUCE, key=lambda op: op.name),
     lambda node: tuple([dim for i, dim in enumerate(node.src[0].shape) if i not in node.arg]))

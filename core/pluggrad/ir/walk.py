@@ -1,7 +1,7 @@
 """Iterative walks: a chain of 100,000 nodes must not touch Python's recursion limit."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pluggrad.ir.node import Node
 
@@ -28,9 +28,9 @@ def toposort(roots: Iterable[Node], sources: Callable[[Node], tuple[Node, ...]] 
     return order
 
 
-def rewrite(roots: Iterable[Node], rule: Callable[[Node, tuple[Node, ...]], Node]) -> dict[Node, Node]:
-    """Rebuild a graph bottom up: `rule(old, new_sources)` replaces each node. Returns old -> new."""
+def rewrite(roots: Sequence[Node], rule: Callable[[Node, tuple[Node, ...]], Node]) -> tuple[Node, ...]:
+    """Rebuild a graph bottom up: `rule(old, new sources)` replaces each node. Returns the new roots."""
     replaced: dict[Node, Node] = {}
     for old in toposort(roots):
         replaced[old] = rule(old, tuple([replaced[s] for s in old.src]))
-    return replaced
+    return tuple([replaced[root] for root in roots])

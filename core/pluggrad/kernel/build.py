@@ -5,7 +5,6 @@ Movement ops vanish into index functions on the way; what they put around a sour
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
@@ -15,12 +14,12 @@ from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import gate_node, index_node
-from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, Role, const
+from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, Role, cast, const
+from pluggrad.kernel.reductions import COMBINE
 from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.region import Member, Region, domain
 from pluggrad.shape.index import ZERO, Condition, Index, axis_index, flatten, source_index, view_index
 
-_REDUCTIONS = {g.SUM: "ADD", g.PROD: "MUL", g.RMAX: "MAX", g.RMIN: "MIN"}
 _OF_BOOL = {"ADD": "MAX", "MUL": "MIN"}  # or, and: a sum of bytes would wrap
 Gate = tuple[Condition, ...]
 Place = tuple[Node, Index, Gate]  # a graph node, evaluated at an index, under conditions
@@ -83,8 +82,7 @@ class _Builder:
         root = member.root
         if root.op is g.UPDATE:
             base, value = root.src
-            shapes = _view_shapes(root.arg, base.shape)
-            position = flatten(view_index(root.arg, index, shapes), base.shape)
+            position = flatten(view_index(root.arg, index, base.shape), base.shape)
             stored = self._value((value, index, ()))
         else:
             position = flatten(index, root.shape)
@@ -163,7 +161,7 @@ class _Builder:
         if n.op is g.CONST:
             return self._constant(n)
         if n.op is g.IOTA:
-            return _cast(index_node(index[0]), n.dtype)
+            return cast(index_node(index[0]), n.dtype)
         if n.op in g.REDUCE:
             return self._reduction(n, sources[0])
         if n.op is g.PAD:
@@ -171,7 +169,7 @@ class _Builder:
         if n.op in g.MOVEMENT or n.op.kind == "identity":
             return sources[0]
         if n.op is g.RANDOM_BITS:
-            low = _cast(index_node(flatten(index, n.shape)), dtypes.uint32)
+            low = cast(index_node(flatten(index, n.shape)), dtypes.uint32)
             return threefry(sources[0], sources[1], sources[2], low)
         return node(n.op, tuple(sources), None, n.dtype)
 
@@ -190,15 +188,11 @@ class _Builder:
         inside = dtypes.uint8 if n.dtype.kind == "b" else dtypes.accumulator_dtype(n.dtype)
         if inside is dtypes.float32 and n.dtype is not inside and n.op in (g.RMAX, g.RMIN):
             inside = n.dtype  # comparing needs no wider dtype
-        name = _REDUCTIONS[n.op]
+        name = COMBINE[n.op]
         if n.dtype.kind == "b":
             name = _OF_BOOL.get(name, name)
-        reduced = node(ops.REDUCE, (_cast(source, inside),), (name, axes), inside)
-        return _cast(reduced, n.dtype)
-
-
-def _cast(x: Node, dtype: dtypes.DType) -> Node:
-    return x if x.type is dtype else node(g.CAST, (x,), None, dtype)
+        reduced = node(ops.REDUCE, (cast(source, inside),), (name, axes), inside)
+        return cast(reduced, n.dtype)
 
 
 def _padded(value: Node, gate: Node | None, dtype: dtypes.DType) -> Node:
@@ -206,21 +200,3 @@ def _padded(value: Node, gate: Node | None, dtype: dtypes.DType) -> Node:
     if gate is None or (value.op is ops.LOAD and len(value.src) > 1 and value.src[1] is gate):
         return value
     return node(g.WHERE, (gate, value, const(0, dtype)), None, dtype)
-
-
-def _view_shapes(steps: tuple[tuple[str, Any], ...], base: Shape) -> list[Shape]:
-    """Shapes of the base and after each movement step."""
-    shapes = [base]
-    for name, arg in steps:
-        shapes.append(_step_shape(name, arg, shapes[-1]))
-    return shapes
-
-
-def _step_shape(name: str, arg: Any, shape: Shape) -> Shape:
-    if name in ("reshape", "expand"):
-        return tuple(arg)
-    if name == "permute":
-        return tuple([shape[i] for i in arg])
-    if name == "slice":
-        return tuple([size for _, size, _ in arg])
-    return shape  # flip

@@ -12,8 +12,7 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import ConstBits, Kernel
-
-REDUCTIONS: Final = ("ADD", "MUL", "MAX", "MIN")
+from pluggrad.kernel.reductions import COMBINE
 
 
 def _of(dtype: dtypes.DType) -> Rule:
@@ -44,8 +43,8 @@ def _position(node: Node) -> str:
 
 def _reduce(node: Node) -> str:
     name, axes = node.arg
-    if name not in REDUCTIONS or not axes:
-        return f"one of {', '.join(REDUCTIONS)} over at least one axis"
+    if name not in COMBINE.values() or not axes:
+        return f"one of {', '.join(COMBINE.values())} over at least one axis"
     return "" if node.src[0].type is node.type else f"type {node.src[0].type.name}"
 
 

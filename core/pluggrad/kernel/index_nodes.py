@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
@@ -13,16 +14,20 @@ from pluggrad.shape.index import Affine, Atom, AxisAtom, Condition, Quotient
 INDEX = dtypes.int64
 
 
+def weighted_sum(terms: Iterable[tuple[Node, int]], offset: int = 0) -> Node:
+    """sum(factor * term) + offset as int64 arithmetic."""
+    total: Node | None = None
+    for term, factor in terms:
+        scaled = term if factor == 1 else node(g.MUL, (term, const(factor)), None, INDEX)
+        total = scaled if total is None else node(g.ADD, (total, scaled), None, INDEX)
+    if total is None:
+        return const(offset)
+    return total if offset == 0 else node(g.ADD, (total, const(offset)), None, INDEX)
+
+
 def index_node(x: Affine) -> Node:
     """An Affine as int64 arithmetic."""
-    total: Node | None = None
-    for atom, factor in x.terms:
-        term = _atom(atom)
-        term = term if factor == 1 else node(g.MUL, (term, const(factor)), None, INDEX)
-        total = term if total is None else node(g.ADD, (total, term), None, INDEX)
-    if total is None:
-        return const(x.offset)
-    return total if x.offset == 0 else node(g.ADD, (total, const(x.offset)), None, INDEX)
+    return weighted_sum([(_atom(atom), factor) for atom, factor in x.terms], x.offset)
 
 
 def _atom(atom: Atom) -> Node:
@@ -43,9 +48,17 @@ def gate_node(checks: Iterable[Condition]) -> Node | None:
     return gate
 
 
-def linear(index: Node) -> tuple[dict[int, int], dict[Node, int], int]:
-    """An index node as (axis id -> coefficient, any other node -> coefficient, constant)."""
-    axes: dict[int, int] = {}
+class Linear(NamedTuple):
+    """sum(stride * position along axis id) + sum(factor * node of `rest`) + offset."""
+
+    strides: dict[int, int]
+    rest: dict[Node, int]
+    offset: int
+
+
+def linear(index: Node) -> Linear:
+    """An index node taken apart; `rest` holds what is neither an axis, nor a constant, nor a sum of them."""
+    strides: dict[int, int] = {}
     rest: dict[Node, int] = {}
     offset = 0
     stack = [(index, 1)]
@@ -58,7 +71,7 @@ def linear(index: Node) -> tuple[dict[int, int], dict[Node, int], int]:
         elif n.op is ops.CONST:
             offset += factor * n.arg.bits
         elif n.op is ops.AXIS:
-            axes[n.arg] = axes.get(n.arg, 0) + factor
+            strides[n.arg] = strides.get(n.arg, 0) + factor
         else:
             rest[n] = rest.get(n, 0) + factor
-    return {a: c for a, c in axes.items() if c}, {n: c for n, c in rest.items() if c}, offset
+    return Linear({id: s for id, s in strides.items() if s}, {n: f for n, f in rest.items() if f}, offset)

@@ -22,8 +22,8 @@ from pluggrad.errors import InternalError
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import numpy_ops, ops
-from pluggrad.kernel.affine import Affine, affine_indices
 from pluggrad.kernel.free import free_axes
+from pluggrad.kernel.index_nodes import Linear, linear
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.numpy_ops import Array
 
@@ -160,21 +160,23 @@ class _Layout:
 
 
 def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozenset[int]],
-             ) -> dict[Node, Affine]:
+             ) -> dict[Node, Linear]:
     """The loads and stores that are views of their buffer: no gate, a stride along each axis, all inside."""
     extents = {axis.id: axis.extent for axis in kernel.axes}
-    affine = affine_indices(order)
-    found: dict[Node, Affine] = {}
+    found: dict[Node, Linear] = {}
     for node in order:
-        if node.op not in (ops.LOAD, ops.STORE) or node.src[0] not in affine:
+        if node.op not in (ops.LOAD, ops.STORE):
             continue
         slot, gate = (node.arg, node.src[1:]) if node.op is ops.LOAD else (node.arg[0], node.src[2:])
         axes = free[node.src[0]] if node.op is ops.LOAD else node.arg[1]
-        if gate or any(extents[axis] == 0 for axis in axes):
+        position = linear(node.src[0])
+        if gate or position.rest or any(extents[axis] == 0 for axis in axes):
             continue
-        low, high = affine[node.src[0]].bounds(extents)
+        reach = [stride * (extents[axis] - 1) for axis, stride in position.strides.items()]
+        low = position.offset + sum(r for r in reach if r < 0)
+        high = position.offset + sum(r for r in reach if r > 0)
         if low >= 0 and high < kernel.buffers[slot].size:
-            found[node] = affine[node.src[0]]
+            found[node] = position
     return found
 
 
@@ -299,13 +301,13 @@ def _contraction(layout: _Layout, node: Node) -> _Step:
 # --------------------------------------------------------------------------------------------------- memory
 
 
-def _view(layout: _Layout, form: Affine, axes: AbstractSet[int], slot: int) -> Callable[[_Frame], Array]:
-    """A buffer's elements at an affine index, in place, over the dimensions of `axes`."""
-    strides = [(layout.dimension[axis], form.strides.get(axis, 0)) for axis in axes]
+def _view(layout: _Layout, position: Linear, axes: AbstractSet[int], slot: int) -> Callable[[_Frame], Array]:
+    """A buffer's elements at a linear index, in place, over the dimensions of `axes`."""
+    strides = [(layout.dimension[axis], position.strides.get(axis, 0)) for axis in axes]
 
     def view(frame: _Frame) -> Array:
         buffer = frame.buffers[slot]
-        shape, steps, offset = list(layout.ones), [0] * len(layout.ones), form.offset
+        shape, steps, offset = list(layout.ones), [0] * len(layout.ones), position.offset
         for dimension, stride in strides:
             start, stop = frame.ranges[dimension]
             shape[dimension] = stop - start

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType, Scalar
+from pluggrad.graph.ops import CAST
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
@@ -21,6 +22,11 @@ class Axis:
     id: int
     extent: int
     kind: AxisKind
+
+    @property
+    def in_registers(self) -> bool:
+        """TILE or VECTOR."""
+        return self.kind in ("TILE", "VECTOR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,11 @@ def const(value: Scalar, dtype: DType = dtypes.int64) -> Node:
     if dtype is dtypes.bfloat16 and value == value:  # nearest, ties to even, in the upper half of a float32
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return node(ops.CONST, (), ConstBits(bits, True), dtype)
+
+
+def cast(x: Node, dtype: DType) -> Node:
+    """`x` as `dtype`, by the rules of the op CAST."""
+    return x if x.type is dtype else node(CAST, (x,), None, dtype)
 
 
 def axis(id: int) -> Node:

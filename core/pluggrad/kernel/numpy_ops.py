@@ -13,6 +13,7 @@ import numpy as np
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
+from pluggrad.kernel.reductions import identity
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Function = Callable[..., Array]
@@ -157,8 +158,7 @@ def reduction(name: str, dtype: DType) -> Callable[[Array, tuple[int, ...]], Arr
     bfloat16 is combined in float32 and rounded once.
     """
     ufunc, held = _REDUCTIONS[name], value_dtype(dtype)
-    identity = {"ADD": 0, "MUL": 1, "MAX": dtype.min, "MIN": dtype.max}[name]
-    initial = held.type(identity)
+    initial = held.type(identity(name, dtype))
 
     def reduce(x: Array, dimensions: tuple[int, ...]) -> Array:
         result: Array = ufunc.reduce(x, axis=dimensions, dtype=held, keepdims=True, initial=initial)

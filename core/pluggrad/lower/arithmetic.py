@@ -10,7 +10,7 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, Op, node
 from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.kernel import const
+from pluggrad.kernel.kernel import cast, const
 from pluggrad.target import Capabilities
 
 Stores = tuple[Node, ...]
@@ -24,17 +24,8 @@ def _where(condition: Node, x: Node, y: Node) -> Node:
     return node(g.WHERE, (condition, x, y), None, x.type)
 
 
-def _cast(x: Node, dtype: DType) -> Node:
-    return x if x.type is dtype else node(g.CAST, (x,), None, dtype)
-
-
 def _like(x: Node, value: Scalar) -> Node:
     return const(value, x.type)
-
-
-def _apply(stores: Stores, rule: Callable[[Node, tuple[Node, ...]], Node]) -> Stores:
-    replaced = rewrite(stores, rule)
-    return tuple([replaced[s] for s in stores])
 
 
 # ---- integers ----------------------------------------------------------------------------------------------
@@ -44,7 +35,7 @@ def safe_integers(stores: Stores, capabilities: Capabilities) -> Stores:
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         return _SAFE[n.op](*src) if n.op in _SAFE else node(n.op, src, n.arg, n.type)
 
-    return _apply(stores, rule)
+    return rewrite(stores, rule)
 
 
 def _divisor(x: Node, y: Node) -> tuple[Node, Node]:
@@ -68,7 +59,7 @@ def _floor_divide(x: Node, y: Node) -> Node:
     quotient = node(ops.CDIV, (x, divisor), None, x.type)
     if x.type.kind == "i":
         rest = node(ops.CMOD, (x, divisor), None, x.type)
-        quotient = _make(g.SUB, quotient, _cast(_signs_differ(rest, divisor), x.type))
+        quotient = _make(g.SUB, quotient, cast(_signs_differ(rest, divisor), x.type))
     return _where(zero, _like(x, 0), quotient)
 
 
@@ -115,7 +106,7 @@ def _power(x: Node, y: Node) -> Node:
     if not x.type.is_float:
         return _int_power(x, y)
     # exp(y * log(x)) loses as many bits as the exponent has: in float64, float32 is right to an ulp
-    return _cast(_float_power(_cast(x, dtypes.float64), _cast(y, dtypes.float64)), x.type)
+    return cast(_float_power(cast(x, dtypes.float64), cast(y, dtypes.float64)), x.type)
 
 
 def _float_power(x: Node, y: Node) -> Node:
@@ -167,11 +158,11 @@ def widen(stores: Stores, capabilities: Capabilities) -> Stores:
         narrow = next((s.type for s in (n, *n.src) if stored_only(s.type)), None)
         if narrow is None or n.op not in g.ELEMENTWISE | {ops.REDUCE} or n.op.kind == "cast":
             return node(n.op, src, n.arg, n.type)
-        wide = tuple([_cast(s, dtypes.float32) if s.type is narrow else s for s in src])
+        wide = tuple([cast(s, dtypes.float32) if s.type is narrow else s for s in src])
         made = node(n.op, wide, n.arg, dtypes.float32 if n.type is narrow else n.type)
-        return _cast(made, n.type)
+        return cast(made, n.type)
 
-    return _apply(stores, rule)
+    return rewrite(stores, rule)
 
 
 def _tanh(x: Node) -> Node:
@@ -201,5 +192,5 @@ def decompose(stores: Stores, capabilities: Capabilities) -> Stores:
         return _DECOMPOSED[n.op](*src) if lacks(n) else node(n.op, src, n.arg, n.type)
 
     while any(map(lacks, toposort(stores))):  # what one is written in may be lacking too
-        stores = _apply(stores, rule)
+        stores = rewrite(stores, rule)
     return stores

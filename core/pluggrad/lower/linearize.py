@@ -19,11 +19,9 @@ from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX
-from pluggrad.kernel.kernel import Axis, Kernel, axis
+from pluggrad.kernel.kernel import Axis, Kernel, axis, const
+from pluggrad.kernel.reductions import identity
 from pluggrad.lower.program import Instr
-from pluggrad.tune.actions import identity_of
-
-_NAMES = {"ADD": g.ADD, "MUL": g.MUL, "MAX": g.MAX, "MIN": g.MIN}
 
 
 @dataclass(eq=False, slots=True)
@@ -86,7 +84,7 @@ class _Linearizer:
         self.loops[n], self.registers[n] = loops, tuple(sorted(registers))
 
     def _is_register(self, id: int) -> bool:
-        return self.axes[id].kind in ("TILE", "VECTOR")
+        return self.axes[id].in_registers
 
     # ---- blocks --------------------------------------------------------------------------------------------
     def _bound(self) -> frozenset[int]:
@@ -242,7 +240,7 @@ class _Linearizer:
     def _instruction(self, n: Node, src: tuple[_Item, ...], level: int) -> _Item:
         registers = self.registers[n]
         if n.op is ops.AXIS:
-            return self._append(self.floor, _Item("LANE", INDEX, arg=n.arg, axes=registers))
+            return self._append(level, _Item("LANE", INDEX, arg=n.arg, axes=registers))
         if n.op is ops.CONST:
             return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
         if n.op is ops.TAIL:
@@ -265,8 +263,8 @@ class _Linearizer:
         deeper, self.blocks = self.blocks[level + 1:], self.blocks[:level + 1]
         accumulators = []
         for n in group:
-            identity = identity_of(n.arg[0], n.type).arg.of(n.type)
-            start = self._append(level, _Item("CONST", n.type, arg=identity))
+            neutral = const(identity(n.arg[0], n.type), n.type).arg.of(n.type)
+            start = self._append(level, _Item("CONST", n.type, arg=neutral))
             registers = {*self.registers[n.src[0]], *[id for id in axes if self._is_register(id)]}
             acc = _Item("ACC", n.type, (start,), axes=tuple(sorted(registers)))
             accumulators.append(self._append(level, acc))
@@ -275,7 +273,7 @@ class _Linearizer:
             for n, acc in zip(group, accumulators, strict=True):
                 value = self._emit(n.src[0])
                 inner = len(self.blocks) - 1
-                total = self._append(inner, _Item(_NAMES[n.arg[0]].name, n.type, (acc, value), axes=acc.axes))
+                total = self._append(inner, _Item(n.arg[0], n.type, (acc, value), axes=acc.axes))
                 self._append(inner, _Item("SET", None, (acc, total), axes=acc.axes))
 
         self._loop_nest(self._ordered(id for id in axes if not self._is_register(id)), accumulate)

@@ -22,8 +22,7 @@ _FOLDS: Final[dict[Op, Callable[[int, int], int]]] = {
 
 def simplify(stores: tuple[Node, ...], capabilities: Capabilities) -> tuple[Node, ...]:
     """Fold bottom up."""
-    replaced = rewrite(stores, _fold)
-    return tuple([replaced[s] for s in stores])
+    return rewrite(stores, _fold)
 
 
 def _fold(n: Node, src: tuple[Node, ...]) -> Node:

@@ -27,6 +27,5 @@ def overwrite(kernel: Kernel, source: int, target: int) -> Kernel | None:
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         return node(n.op, src, target if n.op is ops.LOAD and n.arg == source else n.arg, n.type)
 
-    replaced = rewrite(kernel.stores, rule)
     buffers = tuple([replace(b, role="inout") if i == target else b for i, b in enumerate(kernel.buffers)])
-    return replace(kernel, buffers=buffers, stores=tuple([replaced[s] for s in kernel.stores]))
+    return replace(kernel, buffers=buffers, stores=rewrite(kernel.stores, rule))

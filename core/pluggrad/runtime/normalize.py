@@ -11,6 +11,7 @@ from pluggrad.graph import ops
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
 from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.ir.node import Node, node
+from pluggrad.kernel.reductions import COMBINE, identity
 from pluggrad.runtime.storage import BufferVersion
 
 _SPECIAL = frozenset({0, 1, -1, 2, 0.5, math.inf, -math.inf})
@@ -112,16 +113,13 @@ def rebuild(normalized: Normalized) -> list[Node]:
     return [made[i] for i in normalized.roots]
 
 
-_NEUTRAL = {ops.SUM: 0, ops.PROD: 1}
-
-
 def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:
-    """Nothing is scheduled for values without elements, and a reduction of nothing is its neutral value."""
+    """Nothing is scheduled for values without elements, and a reduction of nothing is its identity."""
     kind = tensor_type(kind.shape, kind.dtype, kind.device)
     if op is not ops.INPUT and kind.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
-    if op in _NEUTRAL and sources[0].type.size == 0:
-        return node(ops.CONST, (), scalar(_NEUTRAL[op], kind.dtype), kind)
+    if op in ops.REDUCE and sources[0].type.size == 0:
+        return node(ops.CONST, (), scalar(identity(COMBINE[op], kind.dtype), kind.dtype), kind)
     if op is ops.PAD and sources[0].type.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
     if op is ops.UPDATE and sources[1].type.size == 0:

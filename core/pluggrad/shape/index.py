@@ -6,7 +6,7 @@ element into the index of the source element; schedule uses them to decide cuts,
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pluggrad.errors import InternalError
@@ -203,6 +203,21 @@ def _reshape(index: Index, new: Shape, old: Shape) -> Index:
     return tuple(result)
 
 
+def result_shape(name: str, arg: Any, source: Shape) -> Shape:
+    """The shape of the movement op `name` (in lower case) of something of shape `source`."""
+    if name in ("reshape", "expand"):
+        return tuple(arg)
+    if name == "permute":
+        return tuple([source[axis] for axis in arg])
+    if name == "slice":
+        return tuple([size for _, size, _ in arg])
+    if name == "flip":
+        return source
+    if name == "pad":
+        return tuple([before + dim + after for dim, (before, after) in zip(source, arg, strict=False)])
+    raise InternalError(f"{name} is no movement op")
+
+
 def source_index(name: str, arg: Any, index: Index, shape: Shape,
                  source: Shape) -> tuple[Index, tuple[Condition, ...]]:
     """Where the movement op `name` (in lower case) reads element `index` of its result.
@@ -238,13 +253,11 @@ def holds(check: Condition) -> bool:
     return check.low <= low and high < check.high
 
 
-def view_index(steps: Iterable[tuple[str, Any]], index: Index, shapes: list[Shape]) -> Index:
-    """The element of the base that element `index` of a view stands for.
-
-    `shapes` holds the base's shape and the shape after each step.
-    """
-    steps = list(steps)
-    for number in reversed(range(len(steps))):
-        name, arg = steps[number]
-        index, _ = source_index(name, arg, index, shapes[number + 1], shapes[number])
+def view_index(steps: Sequence[tuple[str, Any]], index: Index, base: Shape) -> Index:
+    """The element of a base of shape `base` that element `index` of a view stands for."""
+    shapes = [base]
+    for name, arg in steps:
+        shapes.append(result_shape(name, arg, shapes[-1]))
+    for (name, arg), source, shape in reversed(list(zip(steps, shapes, shapes[1:], strict=False))):
+        index, _ = source_index(name, arg, index, shape, source)
     return index

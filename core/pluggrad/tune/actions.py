@@ -5,23 +5,20 @@ They rewrite axes only; a kernel computes what it did, save for the order in whi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Final
 
 from pluggrad import dtypes
-from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.index_nodes import INDEX, linear
+from pluggrad.kernel.index_nodes import index_node, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
-
-_IDENTITY: Final[dict[str, Callable[[DType], Scalar]]] = {
-    "ADD": lambda d: 0, "MUL": lambda d: 1, "MAX": lambda d: d.min, "MIN": lambda d: d.max}
+from pluggrad.kernel.reductions import identity
+from pluggrad.shape.index import axis_index, flatten
 
 
 def axis_of(kernel: Kernel, id: int) -> Axis:
@@ -30,11 +27,6 @@ def axis_of(kernel: Kernel, id: int) -> Axis:
         if found.id == id:
             return found
     raise InternalError(f"kernel {kernel.name} has no axis {id}")
-
-
-def identity_of(reduction: str, dtype: DType) -> Node:
-    """The value that leaves a reduction unchanged."""
-    return const(_IDENTITY[reduction](dtype), dtype)
 
 
 def _fresh(kernel: Kernel) -> int:
@@ -62,8 +54,7 @@ def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind
     old = axis_of(kernel, id)
     new_outer, new_inner = _fresh(kernel), _fresh(kernel) + 1
     extent = -(-old.extent // factor)
-    start = node(g.MUL, (axis(new_outer), const(factor)), None, INDEX)
-    position = node(g.ADD, (start, axis(new_inner)), None, INDEX)
+    position = weighted_sum([(axis(new_outer), factor), (axis(new_inner), 1)])
     gate = None
     if old.extent % factor:
         gate = node(ops.TAIL, (position,), (new_outer, factor, old.extent), dtypes.bool_)
@@ -107,7 +98,7 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
             name, axes = n.arg
             value = src[0]
             if old in axes and gate is not None:
-                value = node(g.WHERE, (gate, value, identity_of(name, n.type)), None, n.type)
+                value = node(g.WHERE, (gate, value, const(identity(name, n.type), n.type)), None, n.type)
             return node(ops.REDUCE, (value,), (name, _replaced(axes, old, new)), n.type)
         if n.op is ops.STORE:
             buffer, axes = n.arg
@@ -117,8 +108,7 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
             return node(ops.STORE, (*src[:2], *guard), (buffer, _replaced(axes, old, new)), n.type)
         return node(n.op, src, n.arg, n.type)
 
-    replaced = rewrite(stores, rule)
-    return tuple([replaced[s] for s in stores])
+    return rewrite(stores, rule)
 
 
 def merge_adjacent(kernel: Kernel) -> Kernel:
@@ -138,14 +128,14 @@ def _mergeable(kernel: Kernel, a: Axis, b: Axis) -> bool:
         if n.op in (ops.REDUCE, ops.STORE) and (a.id in n.arg[1]) != (b.id in n.arg[1]):
             return False
         if n.op in (ops.LOAD, ops.STORE):
-            axes, rest, _ = linear(n.src[0])
-            if axes.get(a.id, 0) != axes.get(b.id, 0) * b.extent or _reaches(list(rest), (a.id, b.id)):
+            strides, rest, _ = linear(n.src[0])
+            if strides.get(a.id, 0) != strides.get(b.id, 0) * b.extent or _reaches(rest, (a.id, b.id)):
                 return False
     values = toposort(kernel.stores, lambda n: n.src[1:] if n.op in (ops.LOAD, ops.STORE) else n.src)
     return not any(n.op is ops.TAIL or (n.op is ops.AXIS and n.arg in (a.id, b.id)) for n in values)
 
 
-def _reaches(nodes: list[Node], ids: tuple[int, ...]) -> bool:
+def _reaches(nodes: Iterable[Node], ids: tuple[int, ...]) -> bool:
     return any(n.op is ops.AXIS and n.arg in ids for n in toposort(nodes))
 
 
@@ -161,16 +151,15 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
             return node(n.op, src, (n.arg[0], ids), n.type)
         return node(n.op, src, n.arg, n.type)
 
-    replaced = rewrite(kernel.stores, rule)
     axes = tuple([merged if x.id == b.id else x for x in kernel.axes if x.id != a.id])
-    return replace(kernel, axes=axes, stores=tuple([replaced[s] for s in kernel.stores]))
+    return replace(kernel, axes=axes, stores=rewrite(kernel.stores, rule))
 
 
-def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, tuple[BufferParam, ...]]:
+def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
     """Reduce in two phases: partial results of `chunk` elements each, then those.
 
-    Every reduction must bind axis `id`, and none may depend on another. Returns both kernels and the
-    temporaries between them, which both number after the kernel's own buffers.
+    Every reduction must bind axis `id`, and none may depend on another. Both kernels number the temporaries
+    between them after the kernel's own buffers.
     """
     parts = -(-axis_of(kernel, id).extent // chunk)
     whole, outer, _ = split(kernel, id, chunk, "PARALLEL", "REDUCE")
@@ -189,26 +178,20 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel, t
         partial_stores.append(node(ops.STORE, (position, partial), (first_number + number, ids), n.type))
         loaded = node(ops.LOAD, (_row_major([*rows, second]),), first_number + number, n.type)
         final[n] = node(ops.REDUCE, (loaded,), (name, (second.id,)), n.type)
-    replaced = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
+    stores = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
     buffers_in = tuple([replace(b, role="in") for b in temporaries])
     kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
     reduced = [a for a in whole.axes if a.kind == "REDUCE"]
     partial_kernel = Kernel(f"{kernel.name}_partial", kernel.buffers + temporaries, kernel.values,
                             (*rows, axis_of(whole, outer), *reduced), tuple(partial_stores))
-    final_kernel = Kernel(kernel.name, kernel.buffers + buffers_in, kernel.values, (*kept, second),
-                          tuple([replaced[s] for s in whole.stores]))
-    return partial_kernel, final_kernel, temporaries
+    final_kernel = Kernel(kernel.name, kernel.buffers + buffers_in, kernel.values, (*kept, second), stores)
+    return partial_kernel, final_kernel
 
 
-def _row_major(axes: list[Axis]) -> Node:
-    position: Node | None = None
-    for a in axes:
-        here = axis(a.id)
-        if position is not None:
-            start = node(g.MUL, (position, const(a.extent)), None, INDEX)
-            here = node(g.ADD, (start, here), None, INDEX)
-        position = here
-    return const(0) if position is None else position
+def _row_major(axes: Sequence[Axis]) -> Node:
+    """The row-major position along `axes`."""
+    extents = tuple([a.extent for a in axes])
+    return index_node(flatten(tuple([axis_index(a.id, a.extent) for a in axes]), extents))
 
 
 def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
@@ -224,6 +207,5 @@ def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
 
     if kept == tuple(range(len(kernel.buffers))):
         return kernel, kept
-    replaced = rewrite(kernel.stores, rule)
-    return replace(kernel, buffers=tuple([kernel.buffers[old] for old in kept]),
-                   stores=tuple([replaced[s] for s in kernel.stores])), kept
+    buffers = tuple([kernel.buffers[old] for old in kept])
+    return replace(kernel, buffers=buffers, stores=rewrite(kernel.stores, rule)), kept

@@ -47,9 +47,9 @@ def accesses(kernel: Kernel) -> list[Access]:
     for n in toposort(kernel.stores):
         if n.op not in (ops.LOAD, ops.STORE):
             continue
-        axes, rest, _ = linear(n.src[0])
-        strides: dict[int, int | None] = dict(axes)
-        for inner in toposort(rest):
+        position = linear(n.src[0])
+        strides: dict[int, int | None] = dict(position.strides)
+        for inner in toposort(position.rest):
             if inner.op is ops.AXIS:
                 strides[inner.arg] = None
         found.append(Access(n, n.type.itemsize, strides))
@@ -89,8 +89,7 @@ def _split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[K
     chunk = -(-longest.extent // parts)
     if chunk > 64:  # whole vectors, so that only the last part has a tail
         chunk = -(-chunk // 64) * 64
-    first, second, _ = split_reduce(kernel, longest.id, chunk)
-    return first, second
+    return split_reduce(kernel, longest.id, chunk)
 
 
 def _parallel_tasks(kernel: Kernel, outputs: int, capabilities: Capabilities) -> int:

@@ -133,7 +133,7 @@ def test_a_view_of_a_view(data):
     for step in steps:
         expected = moved(expected, [step])
     index = tuple(ix.axis_index(i, dim) for i, dim in enumerate(shapes[-1]))
-    flat = ix.flatten(ix.view_index(steps, index, shapes), base)
+    flat = ix.flatten(ix.view_index(steps, index, base), base)
     for at in positions(shapes[-1]):
         assert value(flat, at) == expected[at]
 

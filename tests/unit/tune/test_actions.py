@@ -132,7 +132,8 @@ def test_reduced_axes_merge_with_each_other_only():
 @pytest.mark.parametrize("chunk", [1, 7, 64, 100, 250, 999, 1000])
 def test_reducing_in_two_phases(chunk):
     kernel = sums()
-    first, second, temporaries = split_reduce(kernel, 1, chunk)
+    first, second = split_reduce(kernel, 1, chunk)
+    temporaries = first.buffers[len(kernel.buffers):]
     assert [t.size for t in temporaries] == [3 * -(-1000 // chunk)] * 2
     same(kernel, first, second, temporaries=temporaries)
 
@@ -140,7 +141,8 @@ def test_reducing_in_two_phases(chunk):
 @pytest.mark.parametrize("chunk", [2, 3, 5])
 def test_a_contraction_in_two_phases(chunk):
     kernel = KERNELS["matmul"]
-    first, second, temporaries = split_reduce(kernel, 2, chunk)
+    first, second = split_reduce(kernel, 2, chunk)
+    temporaries = first.buffers[len(kernel.buffers):]
     same(kernel, first, second, temporaries=temporaries)
     pruned, kept = prune_buffers(first)
     assert kept == (0, 1, 3)
