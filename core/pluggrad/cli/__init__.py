@@ -10,10 +10,10 @@ from pluggrad.errors import PluggradError
 
 # command -> what it does; the module pluggrad.cli.<command> has `main(arguments) -> exit status`
 COMMANDS: Final = {
-    "cache": "what the disk cache holds, and emptying it",
     "devices": "which devices are installed, which work, and why others do not",
     "explain": "an expression in every stage, from its graph to the commands that run",
     "env": "versions, devices and settings: what an issue report needs",
+    "cache": "what the disk cache holds, and emptying it",
 }
 
 
@@ -40,4 +40,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     rows = [f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: python -m pluggrad COMMAND [-h] ...", "", *rows])
+    return "\n".join(["usage: python -m pluggrad COMMAND [-h] ...", "", *rows, "",
+                      "COMMAND -h lists the options of a command."])

@@ -88,7 +88,7 @@ def _details(row: Row) -> Iterator[str]:
     if "tier" in details:
         yield f"tier {details['tier']}, imported in {details['import_seconds'] * 1e3:.0f} ms"
     if "arch" in details:
-        yield f"target: {details['arch']}"
+        yield from _wrapped(f"target: {details['arch'].replace(',', ', ')}")
         yield from _capabilities(details["capabilities"])
     if "smoke" in details:
         yield f"smoke test: {details['smoke']}"
@@ -97,5 +97,11 @@ def _details(row: Row) -> Iterator[str]:
 
 def _capabilities(capabilities: dict[str, Any]) -> Iterator[str]:
     for name, value in capabilities.items():
-        text = " ".join(map(str, value)) or "-" if isinstance(value, list) else str(value)
-        yield from textwrap.wrap(f"{name}: {text}", width=100, subsequent_indent="    ")
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        if isinstance(value, list):
+            text = " ".join(map(str, value)) or "-"
+        yield from _wrapped(f"{name}: {text}")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, width=100, subsequent_indent="    ", break_on_hyphens=False)

@@ -67,9 +67,10 @@ def _devices() -> Iterator[str]:
 
 def _settings() -> Iterator[str]:
     changed = [(name, value) for name, value, source, _ in config.table() if source != "default"]
+    others = config.undeclared()
     yield from (f"{name}={value}" for name, value in changed)
-    yield from (f"{name} is set, and no setting of the core" for name in config.undeclared())
-    if not changed:
+    yield from (f"{name}={os.environ[name]} (of a plugin, or mistyped)" for name in others)
+    if not changed and not others:
         yield "all as by default"
 
 

@@ -152,8 +152,8 @@ def _report(subject: Subject, only: str | None, expression: str) -> Iterator[str
 
 def _device(place: Session) -> str:
     has = place.target.capabilities
-    vectors = f", {has.vector_registers} vectors of {has.vector_bytes} bytes" if has.vector_bytes else ""
-    return f"on {place.id}: {_count(range(has.cores), 'core')}{vectors}"
+    registers = f", {has.vector_registers} vector registers of {has.vector_bytes} bytes"
+    return f"on {place.id}: {_count(range(has.cores), 'core')}{registers if has.vector_bytes else ''}"
 
 
 def _graph(subject: Subject) -> tuple[str, Sequence[str]]:

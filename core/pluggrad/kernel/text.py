@@ -41,7 +41,8 @@ def summary(kernel: Kernel) -> list[str]:
     order = toposort(kernel.stores)
     buffers = ", ".join(f"{b.role} {b.dtype.name}[{b.size}]" for b in kernel.buffers)
     values = f" and {len(kernel.values)} values" if kernel.values else ""
-    reductions = ", ".join(arg_text(n.arg) for n in order if n.op is ops.REDUCE)
+    reduced = [n.arg for n in order if n.op is ops.REDUCE]
+    reductions = ", ".join(f"{name} over {' '.join(map(str, axes))}" for name, axes in reduced)
     body = f"{len(order)} nodes" + (f", reduces {reductions}" if reductions else "")
     return [f"{kernel.name}: {body}", f"  takes {buffers}{values}", f"  {axes_text(kernel)}"]
 
