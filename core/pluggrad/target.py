@@ -40,7 +40,7 @@ class Capabilities:
     """What a device can do, as data. Sizes in bytes, times in microseconds.
 
     dtypes: storage dtypes it loads and stores. arithmetic: those it computes in (others are widened).
-    ops: names of kernel ops that its renderer implements itself; the rest are decomposed in `lower`.
+    ops: names of ops that its renderer implements itself; those that `lower` can decompose it does otherwise.
     vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
     masked_memory: masked vector loads and stores are cheap. cores: workers that run tasks side by side.
     cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.

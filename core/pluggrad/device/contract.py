@@ -130,7 +130,7 @@ class Allocator(ABC):
     def view(self, allocation: Allocation, offset: int, nbytes: int) -> Allocation:
         """Part of an allocation that can be passed as a kernel argument (the memory planner's arena).
 
-        `nbytes` 0: all that follows `offset`.
+        `nbytes` 0: all that follows `offset`. Needed unless the device has a `submit` of its own.
         """
         raise NotImplementedError
 

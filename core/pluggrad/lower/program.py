@@ -22,7 +22,8 @@ Instructions (`src` are ids of earlier instructions in an enclosing block):
     ACC     a mutable register, src: (initial value,); naming its id as a source reads the present value
     SET     src: (ACC, value): gives the ACC its new value
     HREDUCE arg: (ADD | MUL | MAX | MIN, register axes removed), src: (value,)
-    CDIV, CMOD, and every elementwise row of graph/ops.py but IDIV, MOD, POW and what `Capabilities.ops` lacks
+    CDIV, CMOD, and every elementwise row of graph/ops.py but IDIV, MOD and POW; EXP, LOG, COS, TANH, RECIP,
+            NEG and ABS only where `Capabilities.ops` names them
 """
 from __future__ import annotations
 
