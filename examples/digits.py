@@ -99,12 +99,12 @@ def draw(losses: list[float], images: Array, labels: Array, answers: Array, path
     curve.plot(losses, linewidth=1)
     curve.set(xlabel="step", ylabel="loss", yscale="log")
     curve.set_title(f"{len(wrong)} of {len(labels)} test images read wrongly"
-                    + (f", the first {SHOWN} below" if len(wrong) > SHOWN else "") + " (true > read)")
+                    + (f", the first {SHOWN} below" if len(wrong) > SHOWN else "") + " (true → read)")
     side = math.isqrt(images.shape[1])
     for place, index in enumerate(wrong[:SHOWN]):
         cell = figure.add_subplot(grid[1 + place // columns, place % columns])
         cell.imshow(images[index].reshape(side, side), cmap="gray_r")
-        cell.set_title(f"{labels[index]} > {answers[index]}", fontsize=9)
+        cell.set_title(f"{labels[index]} → {answers[index]}", fontsize=9)
         cell.axis("off")
     figure.savefig(path, dpi=120)
     plt.close(figure)
