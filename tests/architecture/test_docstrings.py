@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import types
 
 import pytest
 
-from tests.architecture.source import CORE
-
 PUBLIC_MODULES = [
     "pluggrad",
-    "pluggrad.array_api",
     "pluggrad.data",
     "pluggrad.dtypes",
     "pluggrad.errors",
@@ -68,19 +64,11 @@ def _silent_attributes(cls: type) -> list[str]:
 
 @pytest.mark.parametrize("name", PUBLIC_MODULES)
 def test_public_names_are_documented(name):
-    parts = name.split(".")[1:]
-    file = CORE.joinpath(*parts)
-    init = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__init__.py"
-    if not init.is_file() or not init.read_text(encoding="utf-8").strip():
-        pytest.skip(f"{name} is not written yet")
     assert undocumented(importlib.import_module(name)) == []
 
 
 def test_the_package_lists_its_names():
-    pluggrad = importlib.import_module("pluggrad")
-    if pluggrad.__doc__ is None:
-        pytest.skip("pluggrad is not written yet")
-    assert pluggrad.__all__
+    assert importlib.import_module("pluggrad").__all__
 
 
 def test_a_missing_docstring_is_found():

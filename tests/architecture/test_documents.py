@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pluggrad import cli, config
+from pluggrad_cpu import settings as cpu
 from tests.architecture.source import CORE, ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/*.md")])
+# where a path in a document may start: the repository, the core, and stages, whose files are named alone
+PLACES = [ROOT, ROOT / "examples", CORE, *filter(Path.is_dir, CORE.iterdir()), *ROOT.glob("plugins/*/*")]
+CPU_SETTINGS = (cpu.THREADS, cpu.TEAM, cpu.TARGET)
+
+FOLDERS = ("*.md", "docs/**/*.md", "plugins/*/*.md", "examples/*.md", ".github/**/*.md", ".github/**/*.yml")
+DOCUMENTS = sorted(path for pattern in FOLDERS for path in ROOT.glob(pattern))
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -22,19 +30,35 @@ def test_links_lead_somewhere(document):
     assert [link for link in local if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_documents_name_exists(document):
+    text = document.read_text(encoding="utf-8")
+    declared = {setting.variable for setting in (*config.settings(), *CPU_SETTINGS)}
+    variables = set(re.findall(r"\bPLUGGRAD_(?!TEST_)\w+", text))
+    assert sorted(variables - declared) == []
+    assert set(re.findall(r"python -m pluggrad ([\w-]+)", text)) <= set(cli.COMMANDS)
+    paths = re.findall(r"`([\w./-]+(?:/|\.py|\.toml))`", text)
+    assert [path for path in paths if not any(place.joinpath(path).exists() for place in PLACES)] == []
+
+
+@pytest.mark.parametrize("package", sorted(ROOT.glob("plugins/*/pluggrad_*")), ids=lambda path: path.name)
+def test_a_plugin_s_readme_says_what_each_file_holds(package):
+    text = (package.parent / "README.md").read_text(encoding="utf-8")
+    files = [path.name for suffix in ("*.py", "*.ll") for path in package.glob(suffix)]
+    assert [name for name in sorted(files) if name != "__init__.py" and f"`{name}`" not in text] == []
+
+
 def readme_examples() -> list[str]:
-    """The README's programs, each with the import line of the first; plugin code is not one."""
-    blocks = PYTHON_BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    """The programs of the README files, each with the import line of the first; plugin code is not one."""
+    files = [ROOT / "README.md", *ROOT.glob("plugins/*/README.md")]
+    blocks = [block for file in files for block in PYTHON_BLOCK.findall(file.read_text(encoding="utf-8"))]
     programs = [block for block in blocks if "plugin_api" not in block]
     return [p if "import" in p else f"from pluggrad import Tensor\n{p}" for p in programs]
 
 
 @pytest.mark.parametrize("program", readme_examples(), ids=lambda program: program.splitlines()[-1][:30])
 def test_the_examples_of_the_readme_run(program):
-    files = (CORE / "tensor").glob("*.py")
-    if not any("\nclass Tensor" in file.read_text(encoding="utf-8") for file in files):
-        pytest.skip("Tensor is not written yet")
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    promised = re.findall(r"print\(.*\)\s+# (\[.*\])$", program, re.MULTILINE)
+    promised = re.findall(r"print\(.*\)\s+# ((?:\[|Tensor\().*)$", program, re.MULTILINE)
     assert [line for line in promised if line not in result.stdout] == []
