@@ -81,6 +81,6 @@ def test_verbose_shows_capabilities_tracebacks_and_a_smoke_test(run):
 def test_env_reports_versions_devices_and_settings_without_the_home_folder(run):
     result = run("-m", "pluggrad", "env", plugins=("fake-acme",), DEBUG="1", NOTHING="x")
     assert result.returncode == 0, result.stderr
-    for text in ("fake-acme 1.0", "numpy ", "python 3.", "PLUGGRAD_DEBUG=1", "PLUGGRAD_NOTHING=x (of a plugin,"):
+    for text in ("fake-acme 1.0", "numpy ", "python 3.", "PLUGGRAD_DEBUG=1", "PLUGGRAD_NOTHING=x (of"):
         assert text in result.stdout
     assert str(Path.home()) not in result.stdout
