@@ -33,12 +33,6 @@ def _fresh(kernel: Kernel) -> int:
     return max([a.id for a in kernel.axes], default=-1) + 1
 
 
-def bind(kernel: Kernel, id: int, kind: AxisKind) -> Kernel:
-    """Give an axis another kind."""
-    axis_of(kernel, id)
-    return replace(kernel, axes=tuple([replace(a, kind=kind) if a.id == id else a for a in kernel.axes]))
-
-
 def reorder(kernel: Kernel, ids: list[int]) -> Kernel:
     """Put the named axes first, in this order; the others follow as they stood."""
     first = [axis_of(kernel, id) for id in ids]
@@ -80,7 +74,8 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         made = replacement(n, src)
-        if not dependent.isdisjoint(src):
+        binds = n.op is ops.REDUCE and old in n.arg[1]
+        if not binds and not dependent.isdisjoint(src):
             dependent.add(made)
         return made
 
