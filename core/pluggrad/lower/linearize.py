@@ -58,6 +58,7 @@ class _Linearizer:
         self.order = toposort(kernel.stores)
         self.loops: dict[Node, frozenset[int]] = {}
         self.registers: dict[Node, tuple[int, ...]] = {}
+        self.depth: dict[Node, int] = {}  # reductions within reductions
         self.groups: dict[tuple[Any, ...], list[Node]] = {}
         self.tails: dict[int, list[Node]] = {}
         self.full: set[Node] = set()
@@ -80,8 +81,14 @@ class _Linearizer:
             registers |= {id for id, _ in n.arg[1]}
         elif n.op is ops.REDUCE:
             loops, registers = loops - set(n.arg[1]), registers - set(n.arg[1])
-            self.groups.setdefault((n.arg[1], loops), []).append(n)
         self.loops[n], self.registers[n] = loops, tuple(sorted(registers))
+        self.depth[n] = max([self.depth[s] for s in n.src], default=0) + (n.op is ops.REDUCE)
+        if n.op is ops.REDUCE:
+            self.groups.setdefault(self._group(n), []).append(n)
+
+    def _group(self, n: Node) -> tuple[Any, ...]:
+        """Equal for reductions that can share their loops."""
+        return n.arg[1], self.loops[n], self.depth[n]
 
     def _is_register(self, id: int) -> bool:
         return self.axes[id].in_registers
@@ -112,14 +119,14 @@ class _Linearizer:
         root = _Block(frozenset(a.id for a in parallel))
         self.blocks.append(root)
         self._decode_task(parallel)
-        tails = [t for a in parallel for t in self.tails.get(a.id, []) if t.arg[2] >= t.arg[1]]
+        tails = [t for a in parallel for t in self.tails.get(a.id, []) if _full_steps(t) > 0]
         if not tails:
             self._stores()
             return root.items
         fullness: _Item | None = None
-        for tail in dict.fromkeys((t.arg[0], t.arg[2] // t.arg[1]) for t in tails):
-            index = root.memo[axis(tail[0])]
-            limit = self._append(0, _Item("CONST", INDEX, arg=tail[1]))
+        for id, steps in dict.fromkeys((t.arg[0], _full_steps(t)) for t in tails):
+            index = root.memo[axis(id)]
+            limit = self._append(0, _Item("CONST", INDEX, arg=steps))
             test = self._append(0, _Item("LT", dtypes.bool_, (index, limit)))
             if fullness is not None:
                 test = self._append(0, _Item("AND", dtypes.bool_, (fullness, test)))
@@ -152,35 +159,35 @@ class _Linearizer:
         memo[axis(parallel[0].id)] = rest
 
     def _loop_nest(self, ids: list[int], emit: Callable[[], None]) -> None:
-        """Open loops over `ids`, outermost first, and emit inside; a loop with a tail is peeled."""
+        """Open loops over `ids`, outermost first, and emit inside; steps with a tail follow the full ones.
+
+        A single step needs no loop.
+        """
         if not ids:
             emit()
             return
         current, deeper = ids[0], ids[1:]
         extent, bound, level = self.axes[current].extent, self._bound() | {current}, len(self.blocks) - 1
-        node = axis(current)
         tails = self.tails.get(current, [])
-        whole = tails[0].arg[2] // tails[0].arg[1] if tails else extent
+        whole = min([extent, *map(_full_steps, tails)])
 
         def run(counter: _Item, full: bool) -> list[_Item]:
             before = set(self.full)
             if full:
                 self.full |= set(tails)
-            self.blocks.append(_Block(bound, memo={node: counter}))
+            self.blocks.append(_Block(bound, memo={axis(current): counter}))
             self._loop_nest(deeper, emit)
             self.full = before
             return self.blocks.pop().items
 
-        if whole > 1 or (whole == 1 and extent == 1):
-            loop = _Item("LOOP", None, arg=(0, whole))
-            loop.body = run(loop, True)
-            self._append(level, loop)
-        elif whole == 1:
-            first = self._append(level, _Item("CONST", INDEX, arg=0))
-            self.blocks[level].items.extend(run(first, True))
-        if whole < extent:
-            last = self._append(level, _Item("CONST", INDEX, arg=whole))
-            self.blocks[level].items.extend(run(last, False))
+        for start, stop, full in ((0, whole, True), (whole, extent, False)):
+            if stop - start == 1:
+                counter = self._append(level, _Item("CONST", INDEX, arg=start))
+                self.blocks[level].items.extend(run(counter, full))
+            elif start < stop:
+                loop = _Item("LOOP", None, arg=(start, stop))
+                loop.body = run(loop, full)
+                self._append(level, loop)
 
     def _ordered(self, ids: Iterable[int]) -> list[int]:
         wanted = set(ids)
@@ -226,7 +233,7 @@ class _Linearizer:
 
     def _emit_one(self, n: Node) -> None:
         if n.op is ops.REDUCE:
-            self._emit_reductions(self.groups[(n.arg[1], self.loops[n])])
+            self._emit_reductions(self.groups[self._group(n)])
             return
         level = self._level(self.loops[n])
         src = tuple([self._operand(s) for s in n.src])
@@ -284,6 +291,12 @@ class _Linearizer:
                 self._append(level, result)
             self.blocks[level].memo[n] = result
         self.blocks += deeper
+
+
+def _full_steps(tail: Node) -> int:
+    """At how many positions of its outer axis, from the first, a TAIL holds throughout."""
+    _, factor, extent = tail.arg
+    return int(extent // factor)
 
 
 def _is_true(item: _Item) -> bool:

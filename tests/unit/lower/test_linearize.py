@@ -8,15 +8,17 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.graph.ops import ELEMENTWISE
+from pluggrad.ir.node import node
+from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
-from pluggrad.kernel.kernel import Axis, Kernel, axis, const
+from pluggrad.kernel.kernel import Axis, AxisKind, Kernel, axis, const
 from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.lower.verify import verify_program
 from pluggrad.target import Capabilities, Target
-from pluggrad.tune.actions import bind, split
+from pluggrad.tune.actions import split
 from tests.program_interpreter import run_program
-from tests.unit.kernel.kernels import elementwise, load, op, read, store, strided, write
+from tests.unit.kernel.kernels import elementwise, load, op, read, reduce, store, strided, write
 from tests.unit.tune.test_actions import KERNELS, data
 
 NAMES = frozenset(dtype.name for dtype in dtypes.ALL)
@@ -38,6 +40,11 @@ def same(kernel: Kernel, capabilities: Capabilities = CAPABILITIES, *, rtol: flo
     for x, y in zip(actual, expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-6)
     return program
+
+
+def bind(kernel: Kernel, id: int, kind: AxisKind) -> Kernel:
+    """The kernel with another kind for one axis."""
+    return replace(kernel, axes=tuple(replace(a, kind=kind) if a.id == id else a for a in kernel.axes))
 
 
 @pytest.mark.parametrize("kind", ["LOOP", "PARALLEL"])
@@ -97,6 +104,27 @@ def test_what_a_loop_does_not_change_leaves_it():
                     (store(2, (0, 1), strided(a0=6, a1=1), value),))
     body = [instr.op for instr in same(kernel).body]
     assert body.index("EXP") < body.index("LOOP")
+
+
+@pytest.mark.parametrize("kind", ["LOOP", "PARALLEL"])
+def test_tails_of_one_axis_at_different_steps(kind):
+    """out[p] = x[p] for p < 13, and y[p] for p < 6, where p is 4 * outer + inner."""
+    position = strided(a0=4, a1=1)
+
+    def tail(extent: int):
+        return node(ops.TAIL, (position,), (0, 4, extent), dtypes.bool_)
+
+    value = op("ADD", load(0, position, gate=tail(13)), load(1, position, gate=tail(6)))
+    axes = (Axis(0, 4, kind), Axis(1, 4, "LOOP"))
+    same(Kernel("test", (read(13), read(6), write(16)), (), axes, (store(2, (0, 1), position, value),)))
+
+
+def test_a_reduction_over_the_axes_of_one_that_it_needs():
+    """out[i] = sum of x[i, j] - (largest x[i, j]), both over the same j."""
+    x = load(0, strided(a0=5, a1=1))
+    total = reduce("ADD", op("SUB", x, reduce("MAX", x, 1)), 1)
+    axes = (Axis(0, 3, "PARALLEL"), Axis(1, 5, "REDUCE"))
+    same(Kernel("test", (read(15), write(3)), (), axes, (store(1, (0,), axis(0), total),)))
 
 
 @pytest.mark.parametrize("lacking", [
