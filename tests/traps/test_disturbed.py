@@ -127,6 +127,53 @@ def test_a_child_forked_from_an_active_team_trains(tmp_path):
     assert result.stdout.split()[0] == "team"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_while_another_thread_computes(device_name):
+    """The child inherits no lock that is held, and no tensor that is half computed."""
+    script = textwrap.dedent("""
+        import os, sys, threading, time, warnings
+        import numpy as np
+        from pluggrad import Tensor
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        shared = Tensor(np.ones((500, 500), np.float32), device=sys.argv[1]).realize()
+        started, stop = threading.Event(), threading.Event()
+
+        def work():
+            while not stop.is_set():
+                (shared @ shared + Tensor.rand(500, 500, device=sys.argv[1])).sum().item()
+                started.set()
+
+        other = threading.Thread(target=work)
+        other.start()
+        started.wait(30)
+        codes = []
+        for _ in range(8):
+            time.sleep(0.003)
+            child = os.fork()
+            if child == 0:
+                drawn = Tensor.rand(1000, device=sys.argv[1]).mean().item()
+                right = (shared @ shared).sum().item() == 500.0**3 and 0.4 < drawn < 0.6
+                os._exit(0 if right else 1)
+            deadline = time.monotonic() + 20
+            ended, status = os.waitpid(child, os.WNOHANG)
+            while not ended and time.monotonic() < deadline:
+                time.sleep(0.01)
+                ended, status = os.waitpid(child, os.WNOHANG)
+            if not ended:
+                os.kill(child, 9)
+                _, status = os.waitpid(child, 0)
+            codes.append(os.waitstatus_to_exitcode(status))
+        stop.set()
+        other.join()
+        print(codes)
+    """)
+    environment = {**os.environ, "PLUGGRAD_CPU_THREADS": "2"}
+    result = subprocess.run([sys.executable, "-c", script, device_name], capture_output=True, text=True,
+                            timeout=200, env=environment, check=False)
+    assert (result.stdout.strip(), result.stderr) == (str([0] * 8), "")
+
+
 # ---- Ctrl-C --------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,17 @@
 """Memory of one open device: pooling by size, accounting, and the retry when a device is out of memory."""
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Final
 
 from pluggrad.device.contract import Allocation, Allocator
 from pluggrad.errors import OutOfMemoryError
+
+# of all pools; a finalizer may give back while this thread is in take()
+_lock: Final = threading.RLock()
 
 
 @dataclass(slots=True)
@@ -41,13 +46,12 @@ class Pool:
     def __init__(self, allocator: Allocator, name: str, keep_bytes: int = 4 << 30) -> None:
         self._allocator, self._name, self._keep = allocator, name, keep_bytes
         self._free: dict[int, list[Block]] = defaultdict(list)
-        self._lock = threading.RLock()  # a finalizer may give back while this thread is in take()
         self.stats = MemoryStats()
 
     def take(self, nbytes: int) -> Block:
         """A block of at least `nbytes`; OutOfMemoryError if giving pooled memory back does not help."""
         capacity = size_class(nbytes)
-        with self._lock:
+        with _lock:
             free = self._free[capacity]
             if free:
                 block = free.pop()
@@ -74,7 +78,7 @@ class Pool:
 
     def give(self, block: Block) -> None:
         """Return a block after its last use."""
-        with self._lock:
+        with _lock:
             self.stats.used -= block.capacity
             if self.stats.pooled + block.capacity > self._keep:
                 self._allocator.free(block.allocation)
@@ -84,9 +88,13 @@ class Pool:
 
     def trim(self) -> None:
         """Give every pooled block back to the device."""
-        with self._lock:
+        with _lock:
             for blocks in self._free.values():
                 for block in blocks:
                     self._allocator.free(block.allocation)
             self._free.clear()
             self.stats.pooled = 0
+
+
+if hasattr(os, "register_at_fork"):  # a child must not inherit a pool that another thread was changing
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

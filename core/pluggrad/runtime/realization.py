@@ -6,6 +6,7 @@ put back from their normalized form, and nothing is lost.
 """
 from __future__ import annotations
 
+import os
 import threading
 import traceback
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
 
 lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a fork waits for what others compute: the child inherits it whole
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 # by identity: two Tensors are compared elementwise, by making a graph
 _pending: WeakValueDictionary[int, Handle] = WeakValueDictionary()
 # keeps a transferred value while its COPY node lives

@@ -16,7 +16,7 @@ from pluggrad.target import DeviceId
 _seed = int.from_bytes(os.urandom(8), "little")
 rng_key: Final = (HostValue(_seed & 0xFFFFFFFF, "rng key 0"), HostValue(_seed >> 32, "rng key 1"))
 rng_counter: Final = HostValue(0, "rng counter", counts=True)
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 
 
 def manual_seed(seed: int = 0) -> None:
@@ -35,3 +35,13 @@ def random_bits(shape: Shape, device: DeviceId) -> Node:
         readings = (*[key.read() for key in rng_key], rng_counter.read())
         rng_counter.value += 1
     return build.random_bits(shape, *[build.const(reading, dtypes.uint32, device) for reading in readings])
+
+
+def _renew_lock() -> None:
+    """In a forked child: a lock that another thread of the parent held would never be released."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
