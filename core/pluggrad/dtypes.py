@@ -208,7 +208,7 @@ def accumulator_dtype(dtype: DType) -> DType:
 
 
 def cast_scalar(value: Scalar, dtype: DType) -> Scalar:
-    """A Python scalar as the Python value that `dtype` represents: integers wrap, floats are not rounded."""
+    """A Python scalar as the Python value that `dtype` represents: integers wrap, floats saturate."""
     if dtype.kind == "b":
         return bool(value)
     if dtype.kind == "f":
@@ -216,7 +216,7 @@ def cast_scalar(value: Scalar, dtype: DType) -> Scalar:
     if isinstance(value, float):
         if math.isnan(value):
             return 0
-        return int(max(min(value, float(dtype.max)), float(dtype.min))) if math.isinf(value) or not (
-            dtype.min <= value <= dtype.max) else int(value)
+        bound = dtype.max if value >= dtype.max else dtype.min if value <= dtype.min else value
+        return int(bound)
     number = int(value) & ((1 << dtype.bits) - 1)
     return number - (1 << dtype.bits) if dtype.kind == "i" and number >> (dtype.bits - 1) else number

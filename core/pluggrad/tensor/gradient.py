@@ -192,7 +192,7 @@ def _reason(root: Node, found: Trace) -> str:
         return "the tensors it was computed from exist no longer, or have been assigned since"
     if root.op is ops.BUFFER:
         return "it is a stored value whose history was not kept"
-    return "it was not computed from float tensors"
+    return "it was not computed from float tensors, or by what has no slope: floor, comparisons, integers"
 
 
 def _nothing_to_differentiate(op: str, root: Node, found: Trace) -> GradientError:
