@@ -9,11 +9,10 @@ import hashlib
 import os
 import stat
 import tempfile
-import warnings
 from pathlib import Path
 
 from pluggrad import config
-from pluggrad.errors import PluggradWarning
+from pluggrad.errors import warn
 
 _judged: dict[Path, bool] = {}  # folders looked at, and whether they can be used
 
@@ -29,8 +28,8 @@ def folder() -> Path | None:
     _judged[path] = reason is None
     if reason is None:
         return path
-    warnings.warn(f"the cache folder {path} is not used: {reason}. Kernels are compiled anew in every "
-                  "process; set PLUGGRAD_CACHE_DIR to a folder of your own", PluggradWarning, stacklevel=2)
+    warn(f"the cache folder {path} is not used: {reason}. Kernels are compiled anew in every process; set "
+         "PLUGGRAD_CACHE_DIR to a folder of your own")
     return None
 
 
