@@ -39,7 +39,7 @@ def _keyed(**options: Any) -> Any:
 class Capabilities:
     """What a device can do, as data. Sizes in bytes, times in microseconds.
 
-    dtypes: storage dtypes it loads and stores. arithmetic: those it computes in (others are widened).
+    dtypes: storage dtypes it loads and stores. arithmetic: those it computes in (other floats are widened).
     ops: names of ops that its renderer implements itself; those that `lower` can decompose it does otherwise.
     vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
     masked_memory: masked vector loads and stores are cheap. cores: workers that run tasks side by side.
