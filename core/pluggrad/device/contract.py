@@ -183,7 +183,7 @@ class Device(ABC):
         """Run commands in order. The base class launches them one by one."""
         for command in commands:
             if isinstance(command, Launch):
-                args = [self._bind(slots, ref, None) for ref in command.args]
+                args = [self._argument(slots, ref) for ref in command.args]
                 command.executable.launch(args, [values[i] for i in command.values], command.tasks, 1, 0)
             elif isinstance(command, CopyCommand):
                 staging = memoryview(bytearray(command.nbytes))
@@ -194,9 +194,9 @@ class Device(ABC):
                 self.allocator.copyin(slots[command.target.slot], command.target.offset, zeros)
         return DONE
 
-    def _bind(self, slots: Sequence[Allocation], ref: SlotRef, nbytes: int | None) -> Allocation:
+    def _argument(self, slots: Sequence[Allocation], ref: SlotRef) -> Allocation:
         allocation = slots[ref.slot]
-        return allocation if ref.offset == 0 else self.allocator.view(allocation, ref.offset, nbytes or 0)
+        return allocation if ref.offset == 0 else self.allocator.view(allocation, ref.offset, 0)
 
     def synchronize(self) -> None:
         """Wait for everything submitted; raises what went wrong meanwhile."""
@@ -247,7 +247,3 @@ class Backend(ABC):
     def describe(self) -> str:
         """One line for `devices`: driver, versions."""
         return ""
-
-    def claim(self, region: object) -> object | None:
-        """A vendor's op library may take a region over; None: generate code."""
-        return None

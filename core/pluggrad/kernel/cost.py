@@ -63,8 +63,8 @@ def _values(node: Node) -> tuple[Node, ...]:
     return node.src[1:2] if node.op is ops.STORE else node.src
 
 
-def estimate_us(work: Cost, capabilities: Capabilities, cores: int) -> float:
-    """Microseconds on `cores` cores, without the launch: arithmetic and memory overlap, the slower counts."""
-    share = min(1.0, cores / max(1.0, capabilities.cores * _CORES_FOR_FULL_BANDWIDTH))
-    compute = work.flops / (capabilities.flops_per_core * cores)
+def estimate_us(work: Cost, capabilities: Capabilities) -> float:
+    """Microseconds on one core, without the launch: arithmetic and memory overlap, the slower counts."""
+    share = 1 / max(1.0, capabilities.cores * _CORES_FOR_FULL_BANDWIDTH)
+    compute = work.flops / capabilities.flops_per_core
     return 1e6 * max(compute, work.bytes / (capabilities.bytes_per_second * share))

@@ -110,7 +110,7 @@ class _Planner:
         for phase in tuned.phases:
             args = [numbers[i] for i in phase.args]
             roles = [b.role for b in phase.kernel.buffers]
-            work = estimate_us(cost(phase.kernel), self.capabilities, 1)
+            work = estimate_us(cost(phase.kernel), self.capabilities)
             reads = {a for a, r in zip(args, roles, strict=True) if r != "out"}
             writes = {a for a, r in zip(args, roles, strict=True) if r != "in"}
             kernel = self.kernels.setdefault(phase.kernel, len(self.kernels))

@@ -180,7 +180,7 @@ def _block(kernel: Kernel, vector: Axis, other: Axis, lanes: int) -> Kernel:
 def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities) -> int:
     """Elements of one task along the vector axis: whole vectors, or all where the rows are tasks enough."""
     rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL" and a.id != vector.id])
-    one_core = estimate_us(cost(kernel), capabilities, 1)
+    one_core = estimate_us(cost(kernel), capabilities)
     wanted = int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
     vectors = -(-vector.extent // lanes)
     pieces = min(-(-wanted // rows), vectors)
