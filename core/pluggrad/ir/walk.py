@@ -13,18 +13,21 @@ def toposort(roots: Iterable[Node], sources: Callable[[Node], tuple[Node, ...]] 
     """
     order: list[Node] = []
     done: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(list(roots))]
+    stack: list[Node | None] = [*reversed(list(roots))]
+    waiting: list[Node] = []  # for each None on the stack, the node whose sources lie above it
     while stack:
-        current, expanded = stack.pop()
-        if expanded:
-            order.append(current)
-            continue
-        if current in done:
-            continue
-        done.add(current)
-        stack.append((current, True))
-        following = current.src if sources is None else sources(current)
-        stack.extend([(source, False) for source in reversed(following) if source not in done])
+        current = stack.pop()
+        if current is None:
+            order.append(waiting.pop())
+        elif current not in done:
+            done.add(current)
+            following = current.src if sources is None else sources(current)
+            if following:
+                waiting.append(current)
+                stack.append(None)
+                stack.extend(following[::-1])
+            else:
+                order.append(current)
     return order
 
 
