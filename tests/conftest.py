@@ -71,6 +71,7 @@ def _isolate_environment(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="pluggrad-test-cache-")
     config.stash[cache_folder] = folder
     os.environ[CACHE_VARIABLE] = folder
+    os.environ["PLUGGRAD_VERIFY"] = "1"  # every plan that a test makes is checked, stage by stage
 
 
 # ---------------------------------------------------------------------------------------- devices

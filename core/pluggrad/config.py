@@ -141,7 +141,7 @@ DEBUG: Final = Setting(
     "of kernels as they are compiled", minimum=0)
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
 VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
-VERIFY: Final = Setting("VERIFY", bool, False, "check the grammar after each pass of lowering")
+VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar, and each lowering pass")
 HISTORY_LIMIT: Final = Setting(
     "HISTORY_LIMIT", int, 64, "realized generations kept for gradients of unmarked leaves", minimum=0)
 

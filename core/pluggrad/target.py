@@ -49,6 +49,9 @@ class Capabilities:
     host can read and write device memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
     launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.
     flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols declared.
+
+    Nothing reads the limits, the cache and scratch sizes, the launch costs, subgroup_width, masked_memory and
+    unified_memory yet: they say what a device is, for schedules to come.
     """
 
     dtypes: frozenset[str] = _keyed()

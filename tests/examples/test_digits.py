@@ -77,6 +77,13 @@ def test_the_default_run(tmp_path):
     assert (tmp_path / "out" / "digits.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_other_seeds(tmp_path, seed):
+    result = run("--seed", str(seed), folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert accuracy("test", result.stdout) >= 0.97
+
+
 def test_a_folder_of_idx_files(tmp_path, enlarged):
     result = run("--data", str(enlarged), "--epochs", "4", "--batch", "32", folder=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from pluggrad.config import VERIFY
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.kernel.build import Built, build
 from pluggrad.kernel.cost import cost, estimate_us
+from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan.inplace import overwrite
 from pluggrad.plan.memory import Lifetime, lay_out
@@ -103,6 +105,10 @@ class _Planner:
             self._base(root, root.src[0] in built.params)
         built = self._in_place(built)
         tuned = tune(built.kernel, self.capabilities)
+        if VERIFY.value:
+            verify_kernel(built.kernel, "kernel")
+            for phase in tuned.phases:
+                verify_kernel(phase.kernel, "tune")
         numbers = [self._buffer(n) for n in built.params]
         for temporary in tuned.temporaries:
             numbers.append(len(self.buffers))

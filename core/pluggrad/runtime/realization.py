@@ -324,6 +324,7 @@ def upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None
 
 def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None) -> Node:
     place = session(device)
+    place.require(dtype)
     data = np.ascontiguousarray(array, dtype=dtype.numpy)
     storage = Storage(device, place.pool, data.nbytes)
     if data.nbytes:

@@ -10,6 +10,10 @@ from typing import Any
 from pluggrad import config
 from pluggrad.device.contract import Toolchain
 from pluggrad.device.registry import REGISTRY
+from pluggrad.dtypes import DType
+from pluggrad.errors import UnsupportedDType
+from pluggrad.graph.grammar import GRAMMAR
+from pluggrad.ir.verify import verify
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan import build_plan
 from pluggrad.runtime.compiled import (
@@ -43,6 +47,13 @@ class Session:
             [context_key(self.target, self.toolchain), repr(config.key()), _sources(self.toolchain)])
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
 
+    def require(self, dtype: DType) -> None:
+        """UnsupportedDType unless the device declares `dtype`."""
+        declared = self.target.capabilities.dtypes
+        if dtype.name not in declared:
+            raise UnsupportedDType(op=f"device {self.id}", expected=f"one of {', '.join(sorted(declared))}",
+                                   got=dtype.name, hint="Cast the tensor first, or use another device")
+
     def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
         """The loaded plan of a graph: from memory, from disk, or made now."""
         key = (normalized.key(), donated)
@@ -68,8 +79,13 @@ class Session:
             GlobalCounters.plan_disk_hits += 1
             GlobalCounters.kernel_disk_hits += len(stored.signatures)
             return stored, ()
+        for _, _, kind, _ in normalized.rows:
+            self.require(kind.dtype)
         GlobalCounters.scheduled += 1
-        plan = build_plan(rebuild(normalized), donated, self.target.capabilities)
+        roots = rebuild(normalized)
+        if config.VERIFY.value:
+            verify(roots, GRAMMAR, "normalize")
+        plan = build_plan(roots, donated, self.target.capabilities)
         compiled = compile_plan(plan, self.target, self.toolchain, self.context)
         if cached:
             store_plan(digest, compiled)
