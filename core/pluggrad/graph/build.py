@@ -14,9 +14,10 @@ from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, MixedDevices, ShapeError
 from pluggrad.graph import ops
 from pluggrad.graph.scalar import HostRead, scalar
-from pluggrad.graph.types import Shape, tensor_type
+from pluggrad.graph.types import tensor_type
 from pluggrad.ir.node import Node, Op, node
 from pluggrad.shape.broadcast import broadcast_shapes, check_axes, check_axis, check_shape, resolve_reshape
+from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 
 _FLOAT_ONLY = frozenset({

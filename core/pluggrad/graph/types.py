@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 from pluggrad.dtypes import DType
+from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 
-# a dim is an int today; symbolic dims will join here (docs/architecture.md, "Shapes")
-Shape = tuple[int, ...]
+Placement: TypeAlias = DeviceId  # one device; a mesh of them and an axis will join here
 
 
 class TensorType:
@@ -16,7 +16,7 @@ class TensorType:
 
     __slots__ = ("shape", "dtype", "device", "size")
 
-    def __init__(self, shape: Shape, dtype: DType, device: DeviceId) -> None:
+    def __init__(self, shape: Shape, dtype: DType, device: Placement) -> None:
         self.shape, self.dtype, self.device = shape, dtype, device
         self.size = math.prod(shape)
 
@@ -24,10 +24,10 @@ class TensorType:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
 
 
-_types: Final[dict[tuple[Shape, DType, DeviceId], TensorType]] = {}
+_types: Final[dict[tuple[Shape, DType, Placement], TensorType]] = {}
 
 
-def tensor_type(shape: Shape, dtype: DType, device: DeviceId) -> TensorType:
+def tensor_type(shape: Shape, dtype: DType, device: Placement) -> TensorType:
     """The interned type."""
     key = (shape, dtype, device)
     found = _types.get(key)

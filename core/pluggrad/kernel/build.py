@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
 from pluggrad.graph.scalar import ValueSlot
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
@@ -18,6 +17,7 @@ from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, Role, ca
 from pluggrad.kernel.reductions import COMBINE
 from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.region import Member, Region, domain
+from pluggrad.shape.dims import Shape
 from pluggrad.shape.index import ZERO, Condition, Index, axis_index, flatten, source_index, view_index
 
 _OF_BOOL = {"ADD": "MAX", "MUL": "MIN"}  # or, and: a sum of bytes would wrap

@@ -11,9 +11,10 @@ from weakref import ref
 from pluggrad.dtypes import DType
 from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
-from pluggrad.graph.types import Shape, tensor_type
+from pluggrad.graph.types import tensor_type
 from pluggrad.ir.node import Node, node
 from pluggrad.runtime.memory import Block, Pool
+from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 
 

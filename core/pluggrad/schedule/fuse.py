@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pluggrad.graph import ops
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
 from pluggrad.schedule.materialize import REDUCED, Expression
 from pluggrad.schedule.region import Member, Region, domain
+from pluggrad.shape.dims import Shape
 from pluggrad.shape.index import AxisAtom, Index
 
 _LARGEST_REGION = 12  # members

@@ -4,8 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pluggrad.graph import ops
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
+from pluggrad.shape.dims import Shape
 
 
 def domain(root: Node) -> Shape:

@@ -7,8 +7,7 @@ from operator import index
 from typing import Any
 
 from pluggrad.errors import AxisError, DTypeError, ShapeError
-
-Shape = tuple[int, ...]
+from pluggrad.shape.dims import Shape
 
 
 def broadcast_shapes(op: str, *shapes: Shape) -> Shape:

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pluggrad.errors import InternalError
-
-Shape = tuple[int, ...]
+from pluggrad.shape.dims import Shape
 
 
 class AxisAtom(NamedTuple):

@@ -17,10 +17,10 @@ from pluggrad.errors import DTypeError, GradientError, ValueRangeError
 from pluggrad.graph import build
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.scalar import HostRead
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node, Op
 from pluggrad.runtime import Handle
 from pluggrad.runtime.realization import lock
+from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 from pluggrad.tensor.convert import to_array
 from pluggrad.tensor.grad_mode import mode

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pluggrad import dtypes
 from pluggrad.errors import TensorIndexError
 from pluggrad.graph import build
-from pluggrad.graph.types import Shape
+from pluggrad.shape.dims import Shape
 from pluggrad.tensor.base import is_view_of_same
 from pluggrad.tensor.reduction import Reduction
 

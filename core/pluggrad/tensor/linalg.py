@@ -8,9 +8,9 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import ShapeError
 from pluggrad.graph import build, ops
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import broadcast_shapes
+from pluggrad.shape.dims import Shape
 from pluggrad.tensor.indexing import Indexing
 
 

@@ -8,9 +8,9 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, ValueRangeError
 from pluggrad.graph import build, ops
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import check_shape
+from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 from pluggrad.tensor.base import place
 from pluggrad.tensor.convert import flatten_shape

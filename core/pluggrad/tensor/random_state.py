@@ -9,8 +9,8 @@ from pluggrad import dtypes, runtime
 from pluggrad.errors import JitError
 from pluggrad.graph import build
 from pluggrad.graph.scalar import HostValue
-from pluggrad.graph.types import Shape
 from pluggrad.ir.node import Node
+from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 
 _seed = int.from_bytes(os.urandom(8), "little")
