@@ -13,7 +13,7 @@ import numpy as np
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
-from pluggrad.errors import FileFormatError, MissingLibrary, ValueRangeError
+from pluggrad.errors import DTypeError, FileFormatError, MissingLibrary, ValueRangeError
 from pluggrad.io.atomic import replacing
 from pluggrad.tensor import Tensor
 
@@ -43,12 +43,16 @@ def safe_save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str],
               metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors (any dtype and device) to `path`, with optional text beside them.
 
-    The file is complete or the old one is untouched. ValueRangeError for a reserved name or metadata that is
-    not text; MissingLibrary without safetensors; OSError where the file cannot be written.
+    The file is complete or the old one is untouched. DTypeError for a value that is no tensor, ValueRangeError
+    for a reserved name or metadata that is not text; MissingLibrary without safetensors; OSError where the file cannot be written.
     """
     if _METADATA in tensors:
         raise ValueRangeError(op="safe_save", expected="names of tensors", got=repr(_METADATA),
                               hint="that name is the format's own; pass metadata=")
+    strange = {name: type(value).__name__ for name, value in tensors.items() if not isinstance(value, Tensor)}
+    if strange:
+        raise DTypeError(op="safe_save", expected="a tensor for each name", got=str(strange),
+                         hint="Make them tensors: Tensor(value)")
     if any(not isinstance(text, str) for item in (metadata or {}).items() for text in item):
         raise ValueRangeError(op="safe_save", expected="metadata of text by text", got=repr(metadata))
     library = _library("safe_save")

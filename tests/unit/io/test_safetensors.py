@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from pluggrad import Tensor, dtypes
-from pluggrad.errors import FileFormatError, MissingLibrary, ValueRangeError
+from pluggrad.errors import DTypeError, FileFormatError, MissingLibrary, ValueRangeError
 from pluggrad.io import safe_load, safe_load_metadata, safe_save
 
 ARRAYS = {
@@ -173,3 +173,9 @@ def test_a_missing_library_is_named_with_what_installs_it(tmp_path, monkeypatch)
         with pytest.raises(MissingLibrary, match=re.escape('pip install "pluggrad[io]"')):
             call()
     assert path.read_bytes() == whole
+
+
+def test_values_that_are_no_tensors_are_named(tmp_path):
+    with pytest.raises(DTypeError, match=r"safe_save: expected a tensor for each name, got \{'b': 'float'\}"):
+        safe_save({"a": Tensor([1.0]), "b": 2.0}, tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
