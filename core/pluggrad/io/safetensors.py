@@ -43,13 +43,15 @@ def safe_save(tensors: Mapping[str, Tensor], path: str | os.PathLike[str],
               metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors (any dtype and device) to `path`, with optional text beside them.
 
-    The file is complete or the old one is untouched. DTypeError for a value that is no tensor, ValueRangeError
-    for a reserved name or metadata that is not text; MissingLibrary without safetensors; OSError where the file cannot be written.
+    The file is complete or the old one is untouched. DTypeError for a value that is no tensor,
+    ValueRangeError for a reserved name or metadata that is not text, MissingLibrary without safetensors,
+    OSError where the file cannot be written.
     """
     if _METADATA in tensors:
         raise ValueRangeError(op="safe_save", expected="names of tensors", got=repr(_METADATA),
                               hint="that name is the format's own; pass metadata=")
-    strange = {name: type(value).__name__ for name, value in tensors.items() if not isinstance(value, Tensor)}
+    given: Mapping[str, object] = tensors
+    strange = {name: type(value).__name__ for name, value in given.items() if not isinstance(value, Tensor)}
     if strange:
         raise DTypeError(op="safe_save", expected="a tensor for each name", got=str(strange),
                          hint="Make them tensors: Tensor(value)")
