@@ -209,13 +209,13 @@ class _Planner:
         return refs
 
     def _results(self, refs: list[BufferRef]) -> tuple[tuple[BufferRef, ...], tuple[PlannedOutput, ...]]:
-        roots = tuple([refs[self._buffer(r)] if r.type.size or r.op is g.INPUT else self._empty(r)
+        roots = tuple([refs[self._buffer(r)] if r.type.size or r.op is g.INPUT else self._empty()
                        for r in self.roots])
         written = [b for b in self.buffers if b.output is not None]
         by_number = {b.output: PlannedOutput(b.nbytes, b.reuses) for b in written}
         return roots, tuple([by_number.get(i, PlannedOutput(0)) for i in range(self.outputs)])
 
-    def _empty(self, root: Node) -> BufferRef:
+    def _empty(self) -> BufferRef:
         """A root of no elements: an output that no kernel writes."""
         number, self.outputs = self.outputs, self.outputs + 1
         return BufferRef("output", number)

@@ -53,7 +53,7 @@ def context_key(target: Target, toolchain: Toolchain) -> str:
     return repr((__version__, target.key(), toolchain.cache_key))
 
 
-def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str = "") -> CompiledPlan:
+def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str) -> CompiledPlan:
     """Binaries for every kernel of a plan, kept under `context`; those not kept yet are compiled together."""
     signatures = tuple([_signature(kernel, target) for kernel in plan.kernels])
     keys = [_digest(context, s.name) for s in signatures]

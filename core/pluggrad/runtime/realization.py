@@ -10,6 +10,7 @@ import os
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
@@ -257,14 +258,13 @@ def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
         identities: Sequence[Identity | None], kinds: list[TensorType]) -> list[BufferVersion]:
     """Run the plan of a normalized graph; returns a version per root, in donated memory where planned."""
     loaded = place.plan(normalized, donated)
-    versions = execute(place, loaded, normalized.inputs, [s.python for s in normalized.scalars])
+    storages = execute(place, loaded, normalized.inputs, [s.python for s in normalized.scalars])
     results = []
     for root, identity in zip(loaded.plan.roots, identities, strict=True):
         if root.place == "input":
             results.append(shared(normalized.inputs[root.number], identity))
             continue
-        version = BufferVersion(versions[root.number], identity)
-        results.append(version)
+        results.append(BufferVersion(storages[root.number], identity))
     if recorder is not None:
         recorder.record(Run(place, normalized, donated, results, kinds))
     return results
@@ -283,8 +283,7 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version."""
     plan = loaded.plan
     for version in inputs:
-        if version.storage.fault is not None:
-            raise KernelFault(str(version.storage.fault)) from version.storage.fault
+        version.storage.require_usable()
         if version.version != version.storage.version:
             raise InternalError("a buffer was overwritten while a graph still needed its old version")
     outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
@@ -296,11 +295,8 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     written = [s for s, o in zip(outputs, plan.outputs, strict=True) if o.reuses is not None]
     GlobalCounters.realizations += 1
     try:
-        if written:
+        with nullcontext() if written else at_once:
             loaded.run(slots, values)
-        else:
-            with at_once:
-                loaded.run(slots, values)
     except BaseException as error:
         for storage in written:
             storage.fault = KernelFault(
@@ -348,8 +344,7 @@ def _stored(n: Node) -> BufferVersion:
 
 
 def _downloaded(version: BufferVersion, kind: TensorType) -> Any:
-    if version.storage.fault is not None:
-        raise KernelFault(str(version.storage.fault)) from version.storage.fault
+    version.storage.require_usable()
     data = np.empty(kind.shape, kind.dtype.numpy)
     if data.nbytes:
         place = session(version.storage.device)

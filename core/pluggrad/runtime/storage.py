@@ -9,6 +9,7 @@ from typing import Any
 from weakref import ref
 
 from pluggrad.dtypes import DType
+from pluggrad.errors import KernelFault
 from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import tensor_type
@@ -34,6 +35,11 @@ class Storage:
         # seen from outside (NumPy, DLPack) or by several leaves: never overwritten in place
         self.exported = False
         self._pool = pool
+
+    def require_usable(self) -> None:
+        """KernelFault if the contents were lost."""
+        if self.fault is not None:
+            raise KernelFault(str(self.fault)) from self.fault
 
     def __del__(self) -> None:
         block = getattr(self, "block", None)  # taking it may have failed

@@ -20,7 +20,7 @@ from pluggrad.shape.index import AxisAtom, Index
 _LARGEST_REGION = 12  # members
 _ENOUGH_ROWS = 32  # tasks for most machines; a fixed number, so that sums do not depend on cores
 _SMALL = 1 << 16  # elements below which a region may give up parallelism for fewer kernels
-Placement = tuple[int | None, ...]
+OuterAxes = tuple[int | None, ...]  # of each dim of a domain: the region's outer axis, or None
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class _Draft:
     number: int
     outer: Shape
     expressions: list[Expression] = field(default_factory=list)
-    placed: dict[Node, Placement] = field(default_factory=dict)
+    placed: dict[Node, OuterAxes] = field(default_factory=dict)
     after: int = 0
     awaited: bool = False
     contraction: bool = False
@@ -108,7 +108,7 @@ def _siblings(expression: Expression, passing: Mapping[_Pass, list[_Draft]]) -> 
             if len(draft.expressions) < _LARGEST_REGION}
 
 
-def _placement(expression: Expression, draft: _Draft, home: dict[Node, _Draft]) -> Placement | None:
+def _placement(expression: Expression, draft: _Draft, home: dict[Node, _Draft]) -> OuterAxes | None:
     """How the expression's domain lies in the region's outer axes, or None if its reads do not allow it."""
     shape = domain(expression.root)
     mapping: dict[int, int] = {}
@@ -147,7 +147,7 @@ def _map_read(n: Node, index: Index, draft: _Draft, mapping: dict[int, int]) -> 
     return True
 
 
-def _worthwhile(expression: Expression, draft: _Draft, placement: Placement) -> bool:
+def _worthwhile(expression: Expression, draft: _Draft, placement: OuterAxes) -> bool:
     if len(draft.expressions) >= _LARGEST_REGION:
         return False
     shape = domain(expression.root)
