@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,10 +63,10 @@ def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str)
     if missing:
         sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
         report_sources([signatures[i].name for i in missing], sources)
-        for i, binary in zip(missing, toolchain.compile_many(sources), strict=True):
-            found[keys[i]] = binary
-            if toolchain.cache_key:
-                _store_binary(keys[i], binary, blobs)
+        compiled = dict(zip([keys[i] for i in missing], toolchain.compile_many(sources), strict=True))
+        found |= compiled
+        if toolchain.cache_key:
+            _store_binaries(compiled, blobs)
         GlobalCounters.compiled += len(missing)
     GlobalCounters.kernel_disk_hits += len(keys) - len(missing)
     binaries = tuple([b for b in (found[key] for key in keys) if b is not None])
@@ -97,20 +97,28 @@ def _load_binary(key: str, blobs: dict[str, bytes | None]) -> bytes | None:
     return blobs[name]
 
 
-def _store_binary(key: str, binary: bytes, blobs: dict[str, bytes | None]) -> None:
-    name = hashlib.sha256(binary).hexdigest()
-    if blobs.get(name) is None:
-        cache.store("blob", name, binary)
-        blobs[name] = binary
-    cache.store("kernel", key, name.encode())
+def _store_binaries(binaries: dict[str, bytes], blobs: dict[str, bytes | None]) -> None:
+    """Keep each distinct binary once, and its name under each key. `blobs` are known to be kept."""
+    names = _blob_names(binaries.values())
+    for binary, name in names.items():
+        if blobs.get(name) is None:
+            cache.store("blob", name, binary)
+    for key, binary in binaries.items():
+        cache.store("kernel", key, names[binary].encode())
+
+
+def _blob_names(binaries: Iterable[bytes]) -> dict[bytes, str]:
+    """The digest of each distinct binary: kernels compiled together share one."""
+    return {binary: hashlib.sha256(binary).hexdigest() for binary in set(binaries)}
 
 
 # ---- plans on disk -----------------------------------------------------------------------------------------
 def store_plan(key: str, plan: CompiledPlan) -> None:
     """Write a plan's JSON; its binaries are stored already."""
+    names = _blob_names(plan.binaries)
     data = {
         "signatures": [_signature_data(s) for s in plan.signatures],
-        "binaries": [hashlib.sha256(b).hexdigest() for b in plan.binaries],
+        "binaries": [names[binary] for binary in plan.binaries],
         "commands": [_command_data(c) for c in plan.commands],
         "outputs": [[o.nbytes, o.reuses] for o in plan.outputs],
         "roots": plan.roots, "arena": plan.arena_bytes}
