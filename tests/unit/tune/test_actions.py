@@ -11,7 +11,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.tune.actions import merge_adjacent, prune_buffers, reorder, split, split_reduce
-from pluggrad.tune.heuristics import best_tile
+from pluggrad.tune.contraction import best_tile
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, softmax, store, strided, write
 
 F32 = dtypes.float32

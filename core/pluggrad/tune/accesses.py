@@ -1,0 +1,73 @@
+"""How a kernel walks through memory: strides of its accesses, and the axis that vectors should follow."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.index_nodes import linear
+from pluggrad.kernel.kernel import Axis, Kernel
+from pluggrad.target import Capabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One LOAD or STORE: its element size in bytes, and its address's stride along each axis in elements.
+
+    A stride of None means that the address does not grow by a constant along that axis.
+    """
+
+    node: Node
+    itemsize: int
+    strides: dict[int, int | None]
+
+    def stride(self, id: int) -> int | None:
+        """The stride along axis `id`; 0 where the address does not depend on it."""
+        return self.strides.get(id, 0)
+
+
+def accesses(kernel: Kernel) -> list[Access]:
+    """Every memory access of a kernel with its strides."""
+    found = []
+    for n in toposort(kernel.stores):
+        if n.op not in (ops.LOAD, ops.STORE):
+            continue
+        position = linear(n.src[0])
+        strides: dict[int, int | None] = dict(position.strides)
+        for inner in toposort(position.rest):
+            if inner.op is ops.AXIS:
+                strides[inner.arg] = None
+        found.append(Access(n, n.type.itemsize, strides))
+    return found
+
+
+def vector_lanes(kernel: Kernel, capabilities: Capabilities, registers: int) -> int:
+    """Lanes of a vector that fills `registers` machine registers with the widest element computed."""
+    widest = max([4, *[b.dtype.itemsize for b in kernel.buffers]])
+    return max(capabilities.vector_bytes // widest, 1) * registers if capabilities.vector_bytes else 1
+
+
+def fit_lanes(lanes: int, extent: int) -> int:
+    """No wider than the next power of two above the extent."""
+    while lanes > 1 and lanes // 2 >= extent:
+        lanes //= 2
+    return lanes
+
+
+def best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOOP", "REDUCE")) -> Axis | None:
+    """The axis along which most memory runs; ties go to the one with the larger extent."""
+    best, best_score = None, 0.0
+    found = accesses(kernel)
+    for a in kernel.axes:
+        if a.kind not in kinds or a.extent < 2:
+            continue
+        score = 0.0
+        for access in found:
+            stride = access.stride(a.id)
+            weight = 1.5 if access.node.op is ops.STORE else 1.0
+            score += weight if stride == 1 else 0.0 if stride == 0 else -weight
+        score += min(a.extent, 64) / 1000
+        if score > best_score:
+            best, best_score = a, score
+    return best

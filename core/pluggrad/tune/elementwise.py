@@ -1,0 +1,76 @@
+"""Schedules of kernels without reductions: vectors along memory, chunks as tasks, blocks to transpose."""
+from __future__ import annotations
+
+import math
+
+from pluggrad.kernel import ops
+from pluggrad.kernel.cost import cost, estimate_us
+from pluggrad.kernel.kernel import Axis, Kernel
+from pluggrad.target import Capabilities
+from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
+from pluggrad.tune.actions import reorder, split
+
+_TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
+_BLOCK_ROWS = 64  # rows of a transposing block: all elements of the cache lines it touches, a few times over
+_LONG_TASK = 4096  # vectors: beside so many, the tail of a task costs nothing
+_TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
+
+
+def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """Vectors along memory; a long axis is first cut into chunks, whole numbers of vectors, one a task."""
+    vector = best_vector_axis(kernel)
+    if vector is None:
+        return kernel
+    lanes = fit_lanes(vector_lanes(kernel, capabilities, 2), vector.extent)
+    other = _transposed_axis(kernel, vector)
+    if other is not None and lanes > 1:
+        return _block(kernel, vector, other, lanes)
+    chunk = _chunk(kernel, vector, lanes, capabilities)
+    id = vector.id
+    if chunk < vector.extent:
+        kernel, _, id = split(kernel, id, chunk, "PARALLEL", "LOOP")
+    if lanes == 1:
+        return kernel
+    return split(kernel, id, lanes, "LOOP", "VECTOR")[0]
+
+
+def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
+    """The axis along which some load runs through memory that jumps along the vector axis."""
+    for access in accesses(kernel):
+        if access.node.op is not ops.LOAD or access.stride(vector.id) in (0, 1):
+            continue
+        for a in kernel.axes:
+            if a.kind == "PARALLEL" and a.id != vector.id and a.extent > 1 and access.stride(a.id) == 1:
+                return a
+    return None
+
+
+def _block(kernel: Kernel, vector: Axis, other: Axis, lanes: int) -> Kernel:
+    """Blocks of one vector by as many rows as use the cache lines that its jumps have brought in."""
+    kernel, columns, _ = split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")
+    kernel, rows, _ = split(kernel, other.id, min(_BLOCK_ROWS, other.extent), "PARALLEL", "LOOP")
+    return reorder(kernel, [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in (columns, rows)]
+                   + [rows, columns])
+
+
+def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities) -> int:
+    """Elements of one task along the vector axis: whole vectors, or all where the rows are tasks enough."""
+    rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL" and a.id != vector.id])
+    one_core = estimate_us(cost(kernel), capabilities)
+    wanted = int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
+    vectors = -(-vector.extent // lanes)
+    pieces = min(-(-wanted // rows), vectors)
+    if pieces < 2:
+        return vector.extent
+    per_task = -(-vectors // pieces)
+    if vector.extent % lanes == 0:
+        per_task = _dividing(vectors, per_task)
+    return per_task * lanes
+
+
+def _dividing(extent: int, about: int) -> int:
+    """A divisor of `extent` near `about`, if there is one within a factor of two: it spares the tail."""
+    if about > _LONG_TASK:
+        return about
+    candidates = [d for d in range(max(about // 2, 1), min(about * 2, extent) + 1) if extent % d == 0]
+    return min(candidates, key=lambda d: abs(d - about), default=about)
