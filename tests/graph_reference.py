@@ -164,6 +164,28 @@ def moved(value, steps):
             value = np.broadcast_to(value, arg)
         elif name == "pad":
             value = np.pad(value, arg)
+        elif name == "window":
+            value = _windows(value, arg)
+        elif name == "skew":
+            value = _skewed(value, arg)
+    return value
+
+
+def _windows(value, rows):
+    for axis, size, stride, dilation in rows:
+        view = np.lib.stride_tricks.sliding_window_view(value, (size - 1) * dilation + 1, axis)
+        value = np.moveaxis(np.moveaxis(view, axis, 0)[::stride], 0, axis)[..., ::dilation]
+    return value
+
+
+def _skewed(value, rows):
+    for axis, by, step, offset, size in rows:
+        shape = tuple(size if a == axis else dim for a, dim in enumerate(value.shape))
+        at = list(np.indices(shape))
+        at[axis] = at[axis] - at[by] * step + offset
+        inside = (at[axis] >= 0) & (at[axis] < value.shape[axis])
+        at[axis] = np.where(inside, at[axis], 0)
+        value = np.where(inside, value[tuple(at)], 0) if value.size else np.zeros(shape, value.dtype)
     return value
 
 

@@ -301,7 +301,7 @@ class Drawn:
 
     def movement(self, shape: tuple[int, ...], writable: bool = False) -> tuple[str, object]:
         """A movement step from `shape`; a writable one takes no element twice and adds none."""
-        name = self.pick(("slice", "permute", "flip", "reshape", *(() if writable else ("expand", "pad"))))
+        name = self.pick(("slice", "permute", "flip", "reshape", *(() if writable else ("expand", "pad", "window", "skew"))))
         if name == "slice":
             return name, tuple(self.slice_of(d) for d in shape)
         if name == "permute":
@@ -312,7 +312,19 @@ class Drawn:
             return name, self.reshaped(shape)
         if name == "expand":
             return name, tuple(self.pick((1, 3, 7)) if d == 1 else d for d in shape)
+        if name == "window":
+            return name, tuple(self.window_row(axis, dim) for axis, dim in enumerate(shape)
+                               if dim and len(shape) < 4 and self.chance())
+        if name == "skew":
+            rows = [(axis, axis + 1, self.number(-2, 2), self.number(-3, 3), self.number(1, 9))
+                    for axis in range(0, len(shape) - 1, 2)]
+            return name, tuple(rows)
         return name, tuple((self.number(0, 3), self.number(0, 3)) if self.chance() else (0, 0) for _ in shape)
+
+    def window_row(self, axis: int, dim: int) -> tuple[int, int, int, int]:
+        size = self.number(1, min(dim, 5))
+        dilation = self.number(1, max((dim - 1) // max(size - 1, 1), 1)) if size > 1 else 1
+        return axis, size, self.number(1, 3), min(dilation, 3)
 
     def slice_of(self, dim: int) -> tuple[int, int, int]:
         if dim == 0 or self.chance():

@@ -10,12 +10,14 @@ evenly between equals; x**0 has gradient 0; 0**y has gradient 0 with respect to 
 """
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
+from pluggrad.shape.dims import Shape
 
 Rule = Callable[[Node, Node], Node]
 
@@ -138,20 +140,20 @@ def _product(g: Node, n: Node) -> Node:
     for level in reversed(levels[:-1]):
         left, right, rest = _halves(level)
         half = left.shape[-1]
-        paired, single = _window(gradient, 0, half), _window(gradient, half, rest.shape[-1])
+        paired, single = _part(gradient, 0, half), _part(gradient, half, rest.shape[-1])
         gradient = _joined(_joined(_times(paired, right), _times(paired, left)), single)
     return build.permute(
         build.reshape(gradient, moved.shape), tuple([order.index(axis) for axis in range(len(order))])
     )
 
 
-def _window(x: Node, start: int, size: int) -> Node:
+def _part(x: Node, start: int, size: int) -> Node:
     return build.slice(x, (*[(0, dim, 1) for dim in x.shape[:-1]], (start, size, 1)))
 
 
 def _halves(x: Node) -> tuple[Node, Node, Node]:
     half = x.shape[-1] // 2
-    return _window(x, 0, half), _window(x, half, half), _window(x, 2 * half, x.shape[-1] % 2)
+    return _part(x, 0, half), _part(x, half, half), _part(x, 2 * half, x.shape[-1] % 2)
 
 
 def _joined(x: Node, y: Node) -> Node:
@@ -184,6 +186,76 @@ def _pad(g: Node, n: Node) -> Node:
     return build.slice(
         g, tuple([(before, dim, 1) for dim, (before, _) in zip(n.src[0].shape, n.arg, strict=True)])
     )
+
+
+def _window(g: Node, n: Node) -> Node:
+    """Every element takes the sum over the windows that it lies in.
+
+    Elements of one residue modulo the stride lie at the same places of their windows, so each residue is a
+    sum of its own: nothing is multiplied or added in vain.
+    """
+    source = n.src[0]
+    choices = [[_residue(row, residue, source.shape, len(source.shape) + number)
+                for residue in range(row[2])] for number, row in enumerate(n.arg)]
+    total: Node | None = None
+    for parts in itertools.product(*choices):
+        chosen = [part for part in parts if part is not None]
+        if len(chosen) < len(parts):
+            continue  # windows step over these elements
+        piece = _gathered(g, n, chosen)
+        if piece.shape == source.shape:
+            return piece
+        view = [(0, dim, 1) for dim in source.shape]
+        for part in chosen:
+            view[part.axis] = (part.residue, part.count, part.stride)
+        base = _constant(0.0, source) if total is None else total
+        total = build.update(base, piece, (("slice", tuple(view)),))
+    return _constant(0.0, source) if total is None else total
+
+
+class _Residue(NamedTuple):
+    """Elements `residue + q * stride` along `axis`, q < count: they meet windows o = q - j * step + offset at
+    their places k = first + j * every, j < places."""
+
+    axis: int
+    by: int
+    residue: int
+    stride: int
+    count: int
+    first: int
+    every: int
+    places: int
+    step: int
+    offset: int
+
+
+def _residue(row: tuple[int, int, int, int], residue: int, source: Shape, by: int) -> _Residue | None:
+    """What meets the elements of one residue, None where there are none or nothing does."""
+    axis, size, stride, dilation = row
+    common = math.gcd(stride, dilation)
+    count = -(-(source[axis] - residue) // stride)
+    first = next((k for k in range(size) if (k * dilation - residue) % stride == 0), None)
+    if first is None or count < 1:
+        return None
+    every = stride // common
+    places = -(-(size - first) // every)
+    return _Residue(axis, by, residue, stride, count, first, every, places, dilation // common,
+                    (residue - first * dilation) // stride)
+
+
+def _gathered(g: Node, n: Node, parts: Sequence[_Residue]) -> Node:
+    """The sum over the windows' places for the elements of one residue along each axis."""
+    view = [(0, dim, 1) for dim in g.shape]
+    for part in parts:
+        view[part.by] = (part.first, part.places, part.every)
+    rows = [(part.axis, part.by, part.step, part.offset, part.count) for part in parts]
+    return build.reduce(ops.SUM, build.skew(build.slice(g, view), rows), [part.by for part in parts])
+
+
+def _skew(g: Node, n: Node) -> Node:
+    """Skewed back."""
+    size = n.src[0].shape
+    return build.skew(g, [(axis, by, -step, -offset, size[axis]) for axis, by, step, offset, _ in n.arg])
 
 
 def _update_base(g: Node, n: Node) -> Node:
@@ -237,5 +309,7 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.SLICE: (_slice,),
     ops.FLIP: (lambda g, n: build.flip(g, n.arg),),
     ops.PAD: (_pad,),
+    ops.WINDOW: (_window,),
+    ops.SKEW: (_skew,),
     ops.UPDATE: (_update_base, lambda g, n: build.move(g, n.arg)),
 }

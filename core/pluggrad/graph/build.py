@@ -18,6 +18,7 @@ from pluggrad.graph.types import tensor_type
 from pluggrad.ir.node import Node, Op, node
 from pluggrad.shape.broadcast import broadcast_shapes, check_axes, check_axis, check_shape, resolve_reshape
 from pluggrad.shape.dims import Shape
+from pluggrad.shape.index import result_shape
 from pluggrad.target import DeviceId
 
 _FLOAT_ONLY = frozenset({
@@ -255,9 +256,46 @@ def pad(x: Node, widths: Sequence[tuple[int, int]]) -> Node:
     return _moved(ops.PAD, x, checked, shape)
 
 
+def window(x: Node, rows: Sequence[tuple[int, int, int, int]], op: str = "window") -> Node:
+    """Sliding windows along axes: rows of (axis, size, stride, dilation), each axis once.
+
+    An axis of n becomes one of (n - (size - 1) * dilation - 1) // stride + 1 positions; the windows' own axes
+    are appended in the order of the rows.
+    """
+    checked = tuple([(int(axis), int(size), int(stride), int(dilation))
+                     for axis, size, stride, dilation in rows])
+    if len({axis for axis, _, _, _ in checked}) != len(checked):
+        raise ShapeError(op=op, expected="each axis once", got=str([axis for axis, _, _, _ in checked]))
+    for axis, size, stride, dilation in checked:
+        if size < 1 or stride < 1 or dilation < 1:
+            raise ShapeError(op=op, expected="a size, a stride and a dilation of at least 1",
+                             got=f"size {size}, stride {stride}, dilation {dilation} along axis {axis}")
+        reach = (size - 1) * dilation + 1
+        if reach > x.shape[axis]:
+            raise ShapeError(op=op, got=f"shape {x.shape}",
+                             expected=f"at least {reach} elements along axis {axis}: a window of {size} with "
+                                      f"dilation {dilation} covers as many",
+                             hint="Use a smaller window, or pad the input")
+    if not checked:
+        return x
+    return _moved(ops.WINDOW, x, checked, result_shape("window", checked, x.shape))
+
+
+def skew(x: Node, rows: Sequence[tuple[int, int, int, int, int]]) -> Node:
+    """Axes read along others: rows of (axis, by, step, offset, size); see the op."""
+    checked = tuple([(int(axis), int(by), int(step), int(offset), int(size))
+                     for axis, by, step, offset, size in rows])
+    axes, by = {row[0] for row in checked}, {row[1] for row in checked}
+    if len(axes) != len(checked) or axes & by or any(row[4] < 0 for row in checked):
+        raise ShapeError(op="skew", expected="each axis once, none of them skewed by another, sizes of at least 0",
+                         got=str(checked))
+    return _moved(ops.SKEW, x, checked, result_shape("skew", checked, x.shape)) if checked else x
+
+
 Step = tuple[str, Any]
 _MOVES: Final[dict[str, Callable[..., Node]]] = {
-    "reshape": reshape, "permute": permute, "expand": expand, "slice": slice, "flip": flip, "pad": pad}
+    "reshape": reshape, "permute": permute, "expand": expand, "slice": slice, "flip": flip, "pad": pad,
+    "window": window, "skew": skew}
 
 
 def move(x: Node, steps: Sequence[Step]) -> Node:

@@ -77,7 +77,7 @@ def _moved(node: Node) -> tuple[int, ...]:
 _SHAPES: Final[dict[Op, Callable[[Node], Any]]] = {
     ops.RESHAPE: _reshaped,
     ops.EXPAND: _expanded,
-    **dict.fromkeys((ops.PERMUTE, ops.SLICE, ops.FLIP, ops.PAD), _moved),
+    **dict.fromkeys(ops.MOVEMENT - {ops.RESHAPE, ops.EXPAND}, _moved),
 } | dict.fromkeys(
     sorted(ops.REDUCE, key=lambda op: op.name),
     lambda node: tuple([dim for i, dim in enumerate(node.src[0].shape) if i not in node.arg]))

@@ -84,6 +84,11 @@ EXPAND = _row("EXPAND", "movement", 1, "axes of size 1 repeated; arg: new shape,
 SLICE = _row("SLICE", "movement", 1, "arg: (start, size, step) per axis, step >= 1")
 FLIP = _row("FLIP", "movement", 1, "arg: sorted axes to reverse")
 PAD = _row("PAD", "movement", 1, "zeros around; arg: (before, after) per axis")
+WINDOW = _row("WINDOW", "movement", 1, "sliding windows; arg: (axis, size, stride, dilation) rows. Element o "
+              "along an axis and k along the new axis appended for its row is the source's o * stride + k * "
+              "dilation")
+SKEW = _row("SKEW", "movement", 1, "arg: (axis, by, step, offset, size) rows. Element i along `axis`, now of "
+            "`size`, where axis `by` is at j, is the source's i - j * step + offset; 0 outside of it")
 # random: two uint32 key sources and a uint32 pair counter, all 0-d
 RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with key (src0, src1): element i "
                    "(row-major) is the xor of both words of the block cipher at the 64-bit counter "

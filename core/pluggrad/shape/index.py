@@ -214,6 +214,14 @@ def result_shape(name: str, arg: Any, source: Shape) -> Shape:
         return source
     if name == "pad":
         return tuple([before + dim + after for dim, (before, after) in zip(source, arg, strict=False)])
+    if name == "window":
+        taken = list(source)
+        for axis, size, stride, dilation in arg:
+            taken[axis] = (source[axis] - (size - 1) * dilation - 1) // stride + 1
+        return (*taken, *[size for _, size, _, _ in arg])
+    if name == "skew":
+        sizes = {axis: size for axis, _, _, _, size in arg}
+        return tuple([sizes.get(axis, dim) for axis, dim in enumerate(source)])
     raise InternalError(f"{name} is no movement op")
 
 
@@ -222,7 +230,7 @@ def source_index(name: str, arg: Any, index: Index, shape: Shape,
     """Where the movement op `name` (in lower case) reads element `index` of its result.
 
     `shape` and `source` are the shapes of the result and of the source. The conditions say when the element
-    lies inside the source; they are empty but for `pad`.
+    lies inside the source; they are empty but for `pad` and `skew`.
     """
     if name == "reshape":
         return _reshape(index, shape, source), ()
@@ -241,9 +249,24 @@ def source_index(name: str, arg: Any, index: Index, shape: Shape,
                       for axis, (part, dim) in enumerate(zip(index, source, strict=True))]), ()
     if name == "pad":
         moved = tuple([scale(part, 1, -before) for part, (before, _) in zip(index, arg, strict=True)])
-        checks = [Condition(part, 0, dim) for part, dim in zip(moved, source, strict=True)]
-        return moved, tuple([check for check in checks if not holds(check)])
+        return moved, _inside(moved, source)
+    if name == "window":
+        placed = list(index[:len(source)])
+        for (axis, _, stride, dilation), k in zip(arg, index[len(source):], strict=True):
+            placed[axis] = add(scale(placed[axis], stride), scale(k, dilation))
+        return tuple(placed), ()
+    if name == "skew":
+        placed = list(index)
+        for axis, by, step, offset, _ in arg:
+            placed[axis] = add(index[axis], scale(index[by], -step, offset))
+        return tuple(placed), _inside(tuple(placed), source)
     raise InternalError(f"{name} is no movement op")
+
+
+def _inside(index: Index, shape: Shape) -> tuple[Condition, ...]:
+    """What must hold for `index` to lie within `shape`, as far as that is not known."""
+    checks = [Condition(part, 0, dim) for part, dim in zip(index, shape, strict=True)]
+    return tuple([check for check in checks if not holds(check)])
 
 
 def holds(check: Condition) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import pluggrad
 from pluggrad import Tensor, runtime
 from pluggrad.autograd import RULES
-from pluggrad.graph import ops
+from pluggrad.graph import build, ops
 from pluggrad.ir.walk import toposort
 from tests.graph_reference import evaluate
 
@@ -48,6 +48,10 @@ def written_twice(x, y):
     x[0] = y
     x.T[0] = y[:2] * y[:2]
     return x
+
+
+def windows(x, *rows):
+    return x._new(build.window(x.node, rows))
 
 
 X, Y = away_from(sample(3, 4)), away_from(sample(3, 4))
@@ -92,6 +96,12 @@ CASES = {
     "strided slice": (lambda x: x[::2, ::3] ** 2, [X], {ops.SLICE}),
     "flip": (lambda x: x.flip(1) ** 2 * Tensor(Y), [X], {ops.FLIP}),
     "pad": (lambda x: (x.pad(((1, 2), (0, 1))) + 1) ** 2, [X], {ops.PAD}),
+    "window": (lambda x: windows(x, (0, 3, 1, 1)) ** 2, [sample(6, 2)], {ops.WINDOW}),
+    "strided windows": (lambda x: windows(x, (1, 3, 2, 1), (0, 2, 3, 2)) ** 2, [sample(7, 8)], {ops.WINDOW}),
+    "windows with gaps": (lambda x: windows(x, (0, 2, 3, 1)) ** 2, [sample(9)], {ops.WINDOW}),
+    "dilated strided windows": (lambda x: windows(x, (0, 3, 4, 2)) ** 2, [sample(15)], {ops.WINDOW}),
+    "skew": (lambda x: x._new(build.skew(x.node, [(0, 2, 2, 1, 5), (1, 3, -1, 0, 3)])) ** 2,
+             [sample(4, 3, 2, 2)], {ops.SKEW}),
     "setitem": (lambda x, y: updated(x, y) ** 2, [X, sample(2, 2)], {ops.UPDATE}),
     "setitem twice": (lambda x, y: written_twice(x, y) ** 2, [sample(2, 3), sample(3)], {ops.UPDATE}),
     "cat": (lambda x, y: x.cat(y, dim=1) ** 2, [X, sample(3, 2)], {ops.UPDATE}),

@@ -88,6 +88,7 @@ STEPS = [
     ("expand", (2, 3, 4), (1, 3, 1)), ("expand", (5,), (1,)),
     ("slice", ((1, 2, 1), (0, 2, 3)), (4, 5)), ("slice", ((3, 1, 1), (1, 2, 2)), (4, 5)),
     ("flip", (0, 2), (2, 3, 4)), ("flip", (1,), (4, 1)),
+    ("window", ((0, 2, 1, 1),), (4, 3)), ("window", ((1, 3, 2, 2), (0, 1, 2, 1)), (3, 9)),
 ]
 
 
@@ -115,6 +116,18 @@ def test_padding_tells_inside_from_outside(widths):
         assert inside == (expected[at] >= 0)
         if inside:
             assert value(flat, at) == expected[at]
+
+
+@pytest.mark.parametrize("row", [(0, 1, 1, 0, 6), (0, 1, 2, 3, 4), (0, 1, -1, -2, 5)])
+def test_skewing_tells_inside_from_outside(row):
+    source = (4, 3)
+    expected = moved(np.arange(1, 13).reshape(source), [("skew", (row,))])
+    index = tuple(ix.axis_index(i, dim) for i, dim in enumerate(expected.shape))
+    found, checks = ix.source_index("skew", (row,), index, expected.shape, source)
+    flat = ix.flatten(found, source)
+    for at in positions(expected.shape):
+        inside = all(check.low <= value(check.value, at) < check.high for check in checks)
+        assert (value(flat, at) + 1 if inside else 0) == expected[at]
 
 
 @given(st.data())
