@@ -301,7 +301,8 @@ class Drawn:
 
     def movement(self, shape: tuple[int, ...], writable: bool = False) -> tuple[str, object]:
         """A movement step from `shape`; a writable one takes no element twice and adds none."""
-        name = self.pick(("slice", "permute", "flip", "reshape", *(() if writable else ("expand", "pad", "window", "skew"))))
+        once = ("slice", "permute", "flip", "reshape")
+        name = self.pick(once if writable else (*once, "expand", "pad", "window", "skew"))
         if name == "slice":
             return name, tuple(self.slice_of(d) for d in shape)
         if name == "permute":

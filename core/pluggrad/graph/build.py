@@ -287,7 +287,7 @@ def skew(x: Node, rows: Sequence[tuple[int, int, int, int, int]]) -> Node:
                      for axis, by, step, offset, size in rows])
     axes, by = {row[0] for row in checked}, {row[1] for row in checked}
     if len(axes) != len(checked) or axes & by or any(row[4] < 0 for row in checked):
-        raise ShapeError(op="skew", expected="each axis once, none of them skewed by another, sizes of at least 0",
+        raise ShapeError(op="skew", expected="each axis once, none by a skewed one, sizes of at least 0",
                          got=str(checked))
     return _moved(ops.SKEW, x, checked, result_shape("skew", checked, x.shape)) if checked else x
 
