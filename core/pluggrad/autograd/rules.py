@@ -207,21 +207,21 @@ def _window(g: Node, n: Node) -> Node:
             return piece
         view = [(0, dim, 1) for dim in source.shape]
         for part in chosen:
-            view[part.axis] = (part.residue, part.count, part.stride)
+            view[part.axis] = (part.residue, part.extent, part.stride)
         base = _constant(0.0, source) if total is None else total
         total = build.update(base, piece, (("slice", tuple(view)),))
     return _constant(0.0, source) if total is None else total
 
 
 class _Residue(NamedTuple):
-    """Elements `residue + q * stride` along `axis`, q < count: they meet windows o = q - j * step + offset at
+    """Elements `residue + q * stride` along `axis`, q < extent: they meet windows o = q - j * step + offset at
     their places k = first + j * every, j < places."""
 
     axis: int
     by: int
     residue: int
     stride: int
-    count: int
+    extent: int
     first: int
     every: int
     places: int
@@ -233,13 +233,13 @@ def _residue(row: tuple[int, int, int, int], residue: int, source: Shape, by: in
     """What meets the elements of one residue, None where there are none or nothing does."""
     axis, size, stride, dilation = row
     common = math.gcd(stride, dilation)
-    count = -(-(source[axis] - residue) // stride)
+    extent = -(-(source[axis] - residue) // stride)
     first = next((k for k in range(size) if (k * dilation - residue) % stride == 0), None)
-    if first is None or count < 1:
+    if first is None or extent < 1:
         return None
     every = stride // common
     places = -(-(size - first) // every)
-    return _Residue(axis, by, residue, stride, count, first, every, places, dilation // common,
+    return _Residue(axis, by, residue, stride, extent, first, every, places, dilation // common,
                     (residue - first * dilation) // stride)
 
 
@@ -248,7 +248,7 @@ def _gathered(g: Node, n: Node, parts: Sequence[_Residue]) -> Node:
     view = [(0, dim, 1) for dim in g.shape]
     for part in parts:
         view[part.by] = (part.first, part.places, part.every)
-    rows = [(part.axis, part.by, part.step, part.offset, part.count) for part in parts]
+    rows = [(part.axis, part.by, part.step, part.offset, part.extent) for part in parts]
     return build.reduce(ops.SUM, build.skew(build.slice(g, view), rows), [part.by for part in parts])
 
 
