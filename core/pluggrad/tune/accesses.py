@@ -1,6 +1,7 @@
 """How a kernel walks through memory: strides of its accesses, and the axis that vectors should follow."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pluggrad.ir.node import Node
@@ -55,17 +56,24 @@ def fit_lanes(lanes: int, extent: int) -> int:
     return lanes
 
 
-def best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOOP", "REDUCE")) -> Axis | None:
-    """The axis along which most memory runs; ties go to the one with the larger extent."""
+def best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOOP", "REDUCE"), *,
+                     weighted: bool = False) -> Axis | None:
+    """The axis along which most memory runs; ties go to the one with the larger extent.
+
+    weighted: an access counts by its elements, for loops from which what repeats is hoisted.
+    """
     best, best_score = None, 0.0
     found = accesses(kernel)
+    extents = {a.id: a.extent for a in kernel.axes}
+    sizes = [math.prod([extents[id] for id in x.strides]) if weighted else 1 for x in found]
+    largest = max(sizes, default=1)
     for a in kernel.axes:
         if a.kind not in kinds or a.extent < 2:
             continue
         score = 0.0
-        for access in found:
+        for access, size in zip(found, sizes, strict=True):
             stride = access.stride(a.id)
-            weight = 1.5 if access.node.op is ops.STORE else 1.0
+            weight = (1.5 if access.node.op is ops.STORE else 1.0) * size / largest
             score += weight if stride == 1 else 0.0 if stride == 0 else -weight
         score += min(a.extent, 64) / 1000
         if score > best_score:

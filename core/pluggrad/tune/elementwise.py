@@ -18,7 +18,7 @@ _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set t
 
 def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     """Vectors along memory; a long axis is first cut into chunks, whole numbers of vectors, one a task."""
-    vector = best_vector_axis(kernel)
+    vector = best_vector_axis(kernel, weighted=True)
     if vector is None:
         return kernel
     lanes = fit_lanes(vector_lanes(kernel, capabilities, 2), vector.extent)

@@ -42,13 +42,13 @@ def split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[Ke
 def _parallel_tasks(kernel: Kernel, outputs: int, capabilities: Capabilities) -> int:
     """Tasks that outputs alone give: a vector of them each where memory runs along an output axis."""
     lanes = max(capabilities.vector_bytes // 4, 1)
-    axis = best_vector_axis(kernel)
+    axis = best_vector_axis(kernel, weighted=True)
     return outputs // lanes if axis is not None and axis.kind == "PARALLEL" else outputs
 
 
 def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     """Reductions along memory, and inner loops, take vectors of the row; across memory, of the outputs."""
-    vector = best_vector_axis(kernel)
+    vector = best_vector_axis(kernel, weighted=True)
     lanes = vector_lanes(kernel, capabilities, 4)
     if vector is None:
         return kernel
