@@ -183,7 +183,7 @@ def reduce(op: Op, x: Node, axes: object = None, name: str = "") -> Node:
 
 # ---- movement ----------------------------------------------------------------------------------------------
 def _moved(op: Op, x: Node, arg: Any, shape: Shape) -> Node:
-    if x.op is ops.CONST and op is not ops.PAD:
+    if x.op is ops.CONST and op not in ops.PADDING:
         return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
     return node(op, (x,), arg, tensor_type(shape, x.dtype, x.device))
 

@@ -100,4 +100,5 @@ UPDATE = _row("UPDATE", "update", 2, "base with `value` written at a basic view;
 _ELEMENTWISE_KINDS: Final = ("unary", "binary", "compare", "ternary", "cast")
 ELEMENTWISE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind in _ELEMENTWISE_KINDS)
 REDUCE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "reduce")
+PADDING: Final = frozenset({PAD, SKEW})  # movement that puts zeros around
 MOVEMENT: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "movement")

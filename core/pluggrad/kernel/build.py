@@ -164,7 +164,7 @@ class _Builder:
             return cast(index_node(index[0]), n.dtype)
         if n.op in g.REDUCE:
             return self._reduction(n, sources[0])
-        if n.op is g.PAD:
+        if n.op in g.PADDING:
             return _padded(sources[0], gate_node(self._needs(place)[0][2]), n.dtype)
         if n.op in g.MOVEMENT or n.op.kind == "identity":
             return sources[0]
