@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pluggrad.plugin_api import DType, Instr, Program, dtypes
-from pluggrad_cpu import access, elementwise
+from pluggrad_cpu import elementwise
+from pluggrad_cpu.access import Access
 from pluggrad_cpu.emit import REGISTER, Emitter, Machine, literal, vector
+from pluggrad_cpu.load_store import load, store
 
 
 def render(program: Program, machine: Machine) -> str:
@@ -181,28 +183,52 @@ class _Kernel:
 
     # ---------------------------------------------------------------------------------------------- memory
 
-    def _access(self, i: int, instr: Instr, at: Position, gate: int | None) -> access.Access:
+    def _run(self, i: int, instr: Instr) -> tuple[int, ...]:
+        """The TILE axes along which a strided access runs through memory, the fastest last."""
+        steps = dict(instr.arg[1] or ())
+        if all(steps.get(a, 0) in (0, 1, -1) for a in instr.axes if a in self.vectors):
+            return ()
+        run: tuple[int, ...] = ()
+        reach = 1
+        while True:
+            following = next((a for a in self.tiles[i] if steps.get(a) == reach and a not in run), None)
+            if following is None:
+                return run
+            run, reach = (following, *run), reach * self.extent[following]
+
+    def _accesses(self, i: int, instr: Instr, gate: int | None) -> Iterator[tuple[list[Position], Access]]:
+        """The accesses of a LOAD or STORE, each with the positions of its registers."""
+        run = self._run(i, instr)
+        for at in self._positions(tuple(a for a in self.tiles[i] if a not in run)):
+            positions = [at | along for along in self._positions(run)]
+            yield positions, self._access(i, instr, positions, gate)
+
+    def _access(self, i: int, instr: Instr, positions: list[Position], gate: int | None) -> Access:
         buffer, strides = instr.arg
-        lanes, index = self.lanes[i], instr.src[0]
+        index, first = instr.src[0], positions[0]
         steps = dict(strides or ())
         lane_axis = next((a for a in instr.axes if a in self.vectors), None)
         stride = None if strides is None and self.lanes[index] else steps.get(lane_axis, 0)
-        gate_lanes = self.lanes[gate] if gate is not None else 0
-        return access.Access(
-            self.program.buffers[buffer], self.buffers[buffer], self._use(index, at, self.lanes[index]),
-            sum(at[axis] * step for axis, step in steps.items() if axis in at), stride, lanes,
-            None if gate is None else self._use(gate, at, gate_lanes), gate_lanes)
+        gates: tuple[str, ...] = ()
+        if gate is not None:
+            same = len({tuple(at[a] for a in self.tiles[gate]) for at in positions}) == 1
+            gates = tuple(self._use(gate, at, self.lanes[gate]) for at in positions[:1 if same else None])
+        return Access(
+            self.program.buffers[buffer], self.buffers[buffer], self._use(index, first, self.lanes[index]),
+            sum(first[axis] * step for axis, step in steps.items() if axis in first), stride, self.lanes[i],
+            len(positions), gates, self.lanes[gate] if gate is not None else 0)
 
     def _load(self, i: int, instr: Instr) -> None:
         gate = instr.src[1] if len(instr.src) > 1 else None
-        for at in self._positions(self.tiles[i]):
-            self._define(i, at, access.load(self.out, self._access(i, instr, at, gate)))
+        for positions, accessed in self._accesses(i, instr, gate):
+            for at, value in zip(positions, load(self.out, accessed), strict=True):
+                self._define(i, at, value)
 
     def _store(self, i: int, instr: Instr) -> None:
         gate = instr.src[2] if len(instr.src) > 2 else None
-        for at in self._positions(self.tiles[i]):
-            value = self._use(instr.src[1], at, self.lanes[i])
-            access.store(self.out, self._access(i, instr, at, gate), value)
+        for positions, accessed in self._accesses(i, instr, gate):
+            values = [self._use(instr.src[1], at, self.lanes[i]) for at in positions]
+            store(self.out, accessed, values)
 
     # ---------------------------------------------------------------------------------------- accumulators
 
