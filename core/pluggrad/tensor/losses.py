@@ -4,12 +4,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
-from pluggrad.tensor.functional import Functional
+from pluggrad.tensor.convolution import Convolution
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-class Losses(Functional):
+class Losses(Convolution):
     """Losses: of predictions (`self`) against targets `Y`."""
 
     __slots__ = ()

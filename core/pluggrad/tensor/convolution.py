@@ -1,0 +1,234 @@
+"""Convolutions: each is a product of windows and weights, summed over channels and places in one contraction.
+"""
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, NamedTuple, Self
+
+from pluggrad import dtypes
+from pluggrad.errors import ShapeError, ValueRangeError
+from pluggrad.graph import build, ops
+from pluggrad.ir.node import Node
+from pluggrad.shape.broadcast import check_axis
+from pluggrad.shape.dims import Shape
+from pluggrad.tensor.functional import Functional
+from pluggrad.tensor.spatial import Windows, per_axis, windows
+
+
+def _contracted(op: str, x: Node, weight: Node, groups: int, strides: Shape, dilations: Shape) -> Node:
+    """(N, G * Ci, *S), already padded, with weights (G * Co, Ci, *K): (N, G * Co, *positions)."""
+    batch, (channels, inner, *kernel), rank = x.shape[0], weight.shape, len(strides)
+    rows = [(axis, size, stride, dilation)
+            for axis, size, stride, dilation in zip(itertools.count(2), kernel, strides, dilations)
+            if size > 1 or stride > 1]
+    placed = build.window(x, rows, op)
+    positions, outer = placed.shape[2:2 + rank], channels // groups
+    shape = (batch, groups, outer, inner, *positions, *kernel)
+    left = build.reshape(placed, (batch, groups, 1, inner, *positions, *kernel))
+    right = build.reshape(weight, (1, groups, outer, inner, *(1,) * rank, *kernel))
+    product = build.binary(ops.MUL, build.expand(left, shape), build.expand(right, shape))
+    total = build.reduce(ops.SUM, product, (3, *range(4 + rank, 4 + 2 * rank)))
+    return build.reshape(total, (batch, channels, *positions))
+
+
+# ---- transposed --------------------------------------------------------------------------------------------
+class _Phase(NamedTuple):
+    """Along one axis, the results `start + q * stride`, q < extent.
+
+    They add up the weights `first + j * every` times the inputs q - j * step + offset, j < places.
+    """
+
+    start: int
+    stride: int
+    extent: int
+    first: int
+    every: int
+    places: int
+    step: int
+    offset: int
+
+
+def _phases(size: int, kernel: int, stride: int, dilation: int, before: int) -> list[_Phase]:
+    """The phases of `size` results, of which `before` more were cut off in front; those of zeros left out."""
+    common = math.gcd(stride, dilation)
+    every, found = stride // common, []
+    for start in range(min(stride, size)):
+        place = start + before
+        first = next((k for k in range(kernel) if (place - k * dilation) % stride == 0), None)
+        if first is not None:
+            found.append(_Phase(start, stride, -(-(size - start) // stride), first, every,
+                                -(-(kernel - first) // every), dilation // common,
+                                (place - first * dilation) // stride))
+    return found
+
+
+def _transposed(op: str, x: Node, weight: Node, groups: int, frame: Windows, sizes: Shape) -> Node:
+    """The adjoint of `_contracted`: (N, G * Ci, *S) with weights (G * Co, Ci, *K) gives (N, G * Co, *sizes).
+
+    Results a stride apart meet the same weights, so each phase of them is a convolution of stride 1 with
+    these alone, and no product with the zeros between spread inputs is taken.
+    """
+    choices = [_phases(*row) for row in zip(
+        sizes, frame.sizes, frame.strides, frame.dilations, [before for before, _ in frame.pads])]
+    shape = (x.shape[0], weight.shape[0], *sizes)
+    total = build.const(0, x.dtype, x.device, shape)
+    for phases in itertools.product(*choices):
+        part = _phase_of(op, x, weight, groups, phases)
+        if part.shape == shape:
+            return part
+        rows = [(phase.start, phase.extent, phase.stride) for phase in phases]
+        total = build.update(total, part, (("slice", ((0, shape[0], 1), (0, shape[1], 1), *rows)),), op)
+    return total
+
+
+def _phase_of(op: str, x: Node, weight: Node, groups: int, phases: tuple[_Phase, ...]) -> Node:
+    whole = ((0, x.shape[0], 1), (0, x.shape[1], 1))
+    widths, reads, places = [], [], []
+    for phase, size in zip(phases, x.shape[2:], strict=True):
+        low = phase.offset - (phase.places - 1) * phase.step
+        high = phase.offset + phase.extent
+        before = max(-low, 0)
+        widths.append((before, max(high - size, 0)))
+        reads.append((low + before, high - low, 1))
+        places.append((phase.first, phase.places, phase.every))
+    read = build.slice(build.pad(x, ((0, 0), (0, 0), *widths)), (*whole, *reads))
+    chosen = build.slice(weight, (*[(0, dim, 1) for dim in weight.shape[:2]], *places))
+    axes = tuple(range(2, 2 + len(phases)))
+    return _contracted(op, read, build.flip(chosen, axes), groups, (1,) * len(axes),
+                       tuple([phase.step for phase in phases]))
+
+
+class Convolution(Functional):
+    """Convolutions over 1 to 3 spatial axes. Halves add up in float32."""
+
+    __slots__ = ()
+
+    def conv2d(self, weight: Any, bias: Any = None, groups: int = 1, stride: Any = 1, dilation: Any = 1,
+               padding: Any = 0, dtype: Any = None) -> Self:
+        """(N, Ci, *S) with weights (Co, Ci / groups, *K): (N, Co, *O), for 1 to 3 spatial axes.
+
+        O = (S + padding - (K - 1) * dilation - 1) // stride + 1; weights are not flipped, as in every network
+        library. bias: (Co,). groups: inputs and outputs in as many parts, each seeing its own inputs only.
+        stride, dilation: an integer, or one per axis. padding: an integer, one per axis, or (before, after)
+        per axis in one flat tuple from the last axis backward; or "same" or "valid".
+        dtype: of the result. ShapeError names what does not fit.
+        """
+        return self._convolved("conv2d", (3, 4, 5), weight, bias, groups, stride, dilation, padding, dtype)
+
+    def conv1d(self, weight: Any, bias: Any = None, groups: int = 1, stride: Any = 1, dilation: Any = 1,
+               padding: Any = 0, dtype: Any = None) -> Self:
+        """(N, Ci, S) with weights (Co, Ci / groups, K): (N, Co, O); see `conv2d`."""
+        return self._convolved("conv1d", (3,), weight, bias, groups, stride, dilation, padding, dtype)
+
+    def conv3d(self, weight: Any, bias: Any = None, groups: int = 1, stride: Any = 1, dilation: Any = 1,
+               padding: Any = 0, dtype: Any = None) -> Self:
+        """(N, Ci, *S) with weights (Co, Ci / groups, *K), 3 spatial axes: (N, Co, *O); see `conv2d`."""
+        return self._convolved("conv3d", (5,), weight, bias, groups, stride, dilation, padding, dtype)
+
+    def conv_transpose2d(self, weight: Any, bias: Any = None, groups: int = 1, stride: Any = 1,
+                         dilation: Any = 1, padding: Any = 0, output_padding: Any = 0) -> Self:
+        """(N, Ci, *S) with weights (Ci, Co / groups, *K): (N, Co, *O), for 1 to 3 spatial axes.
+
+        The adjoint of `conv2d`: O = (S - 1) * stride + (K - 1) * dilation + 1 - padding + output_padding.
+        output_padding: further results at the end, fewer than the stride or the dilation, since several sizes
+        have the same number of windows. The other arguments are those of `conv2d`.
+        """
+        return self._spread("conv_transpose2d", (3, 4, 5), weight, bias, groups, stride, dilation, padding,
+                            output_padding)
+
+    def conv_transpose1d(self, weight: Any, bias: Any = None, groups: int = 1, stride: Any = 1,
+                         dilation: Any = 1, padding: Any = 0, output_padding: Any = 0) -> Self:
+        """(N, Ci, S) with weights (Ci, Co / groups, K): (N, Co, O); see `conv_transpose2d`."""
+        return self._spread("conv_transpose1d", (3,), weight, bias, groups, stride, dilation, padding,
+                            output_padding)
+
+    def conv_transpose3d(self, weight: Any, bias: Any = None, groups: int = 1, stride: Any = 1,
+                         dilation: Any = 1, padding: Any = 0, output_padding: Any = 0) -> Self:
+        """(N, Ci, *S) with weights (Ci, Co / groups, *K), 3 spatial axes; see `conv_transpose2d`."""
+        return self._spread("conv_transpose3d", (5,), weight, bias, groups, stride, dilation, padding,
+                            output_padding)
+
+    def unfold(self, dim: int, size: int, step: int) -> Self:
+        """Windows of `size` elements every `step` along an axis, their elements along a new last axis."""
+        axis = check_axis("unfold", dim, self.ndim)
+        return self._new(build.window(self.node, ((axis, size, step, 1),), "unfold"))
+
+    def _convolved(self, op: str, ranks: tuple[int, ...], weight: Any, bias: Any, groups: int, stride: Any,
+                   dilation: Any, padding: Any, dtype: Any) -> Self:
+        x, w = self._pair(weight, op)
+        _check_ranks(op, x, w, ranks)
+        if groups < 1 or w.shape[0] % groups:
+            raise _indivisible(op, w.shape[0], "output channels", groups)
+        if x.shape[1] != w.shape[1] * groups:
+            raise _mismatched(op, x, w, groups, w.shape[1] * groups)
+        frame = windows(op, w.shape[2:], stride, dilation, padding)
+        x, w, promoted = _widened(x, w)
+        padded = build.pad(x, frame.widths(len(x.shape)))
+        total = _contracted(op, padded, w, groups, frame.strides, frame.dilations)
+        return self._biased(op, total, bias, promoted if dtype is None else dtypes.to_dtype(dtype))
+
+    def _spread(self, op: str, ranks: tuple[int, ...], weight: Any, bias: Any, groups: int, stride: Any,
+                dilation: Any, padding: Any, output_padding: Any) -> Self:
+        x, w = self._pair(weight, op)
+        _check_ranks(op, x, w, ranks)
+        if groups < 1 or w.shape[0] % groups:
+            raise _indivisible(op, w.shape[0], "input channels", groups)
+        if x.shape[1] != w.shape[0]:
+            raise _mismatched(op, x, w, groups, w.shape[0])
+        frame = windows(op, w.shape[2:], stride, dilation, padding)
+        sizes = _spread_sizes(op, x.shape[2:], frame, output_padding)
+        x, w, promoted = _widened(x, w)
+        inner, outer, kernel = w.shape[0] // groups, w.shape[1], w.shape[2:]
+        w = build.permute(build.reshape(w, (groups, inner, outer, *kernel)),
+                          (0, 2, 1, *range(3, 3 + len(kernel))))
+        w = build.reshape(w, (groups * outer, inner, *kernel))
+        return self._biased(op, _transposed(op, x, w, groups, frame, sizes), bias, promoted)
+
+    def _biased(self, op: str, total: Node, bias: Any, dtype: dtypes.DType) -> Self:
+        """`total` plus a number for each channel, in `dtype`."""
+        if bias is None:
+            return self._new(build.cast(total, dtype))
+        added, channels = self._operand(bias, op), total.shape[1]
+        if added.shape != (channels,):
+            raise ShapeError(op=op, expected=f"a bias of shape ({channels},)", got=str(added.shape))
+        added = build.reshape(added, (channels, *(1,) * (len(total.shape) - 2)))
+        return self._new(build.cast(build.binary(ops.ADD, total, added), dtype))
+
+
+def _check_ranks(op: str, x: Node, weight: Node, ranks: tuple[int, ...]) -> None:
+    build.same_device(op, x, weight)
+    if len(weight.shape) not in ranks or len(x.shape) != len(weight.shape):
+        allowed = " or ".join(map(str, ranks))
+        raise ShapeError(op=op, expected=f"input and weight of {allowed} dimensions, equally many",
+                         got=f"{x.shape} and {weight.shape}",
+                         hint="The input is (batch, channels, *spatial): unsqueeze(0) adds a batch of one")
+
+
+def _widened(x: Node, weight: Node) -> tuple[Node, Node, dtypes.DType]:
+    """Both in the dtype that they add up in, and the dtype of the result."""
+    promoted = dtypes.promote(x.dtype, weight.dtype)
+    working = dtypes.accumulator_dtype(promoted) if promoted.is_float else dtypes.sum_dtype(promoted)
+    return build.cast(x, working), build.cast(weight, working), promoted
+
+
+def _spread_sizes(op: str, shape: Shape, frame: Windows, output_padding: Any) -> Shape:
+    extra = per_axis(op, "output_padding", output_padding, len(shape), least=0)
+    if any(more >= max(limits) for more, *limits in zip(extra, frame.strides, frame.dilations)):
+        raise ValueRangeError(op=op, expected=f"an output_padding below the stride {frame.strides} or the "
+                                              f"dilation {frame.dilations}", got=str(output_padding))
+    sizes = tuple([(size - 1) * stride + reach - sum(pad) + more for size, stride, reach, pad, more in zip(
+        shape, frame.strides, frame.reaches, frame.pads, extra, strict=True)])
+    if any(size < 1 for size in sizes):
+        raise ShapeError(op=op, expected="padding that leaves a result", got=f"sizes {sizes}",
+                         hint="Less padding, or a larger input, kernel or stride")
+    return sizes
+
+
+def _indivisible(op: str, channels: int, what: str, groups: int) -> ShapeError:
+    return ShapeError(op=op, expected=f"groups that divide the {channels} {what}", got=str(groups))
+
+
+def _mismatched(op: str, x: Node, weight: Node, groups: int, channels: int) -> ShapeError:
+    return ShapeError(op=op, expected=f"{channels} input channels, as weight {weight.shape} has with "
+                                      f"groups={groups}", got=f"{x.shape[1]} in shape {x.shape}")
