@@ -30,5 +30,5 @@ class Tuned:
 def tune(kernel: Kernel, capabilities: Capabilities) -> Tuned:
     """Apply the heuristics for a target."""
     kernels = tune_kernel(kernel, capabilities)
-    temporaries = kernels[0].buffers[len(kernel.buffers):]
+    temporaries = max([k.buffers for k in kernels], key=len)[len(kernel.buffers):]
     return Tuned(tuple([Phase(*prune_buffers(k)) for k in kernels]), temporaries)

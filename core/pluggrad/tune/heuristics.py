@@ -16,20 +16,20 @@ from pluggrad.tune.rows import split_long_reduction, tune_rows
 
 
 def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
-    """The kernel with its axes split and bound for this target; two where a reduction has two phases."""
+    """The kernel with its axes split and bound for this target. Several where operands are packed first, or a
+    reduction has two phases."""
     kernel = merge_adjacent(kernel)
     if capabilities.interprets_kernels:
         return (kernel,)
     phases = split_long_reduction(kernel, capabilities)
-    if len(phases) > 1:
-        return tuple([_tune_one(phase, capabilities) for phase in phases])
-    return (_tune_one(kernel, capabilities),)
+    return tuple([tuned for phase in phases for tuned in _tune_one(phase, capabilities)])
 
 
-def _tune_one(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
     if not reductions:
-        return tune_elementwise(kernel, capabilities)
+        return [tune_elementwise(kernel, capabilities)]
     if is_contraction(kernel, reductions):
-        return tune_contraction(kernel, capabilities)
-    return tune_rows(kernel, capabilities)
+        fills, contraction = tune_contraction(kernel, capabilities)
+        return [*[tune_elementwise(merge_adjacent(fill), capabilities) for fill in fills], contraction]
+    return [tune_rows(kernel, capabilities)]

@@ -11,7 +11,6 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.tune.actions import merge_adjacent, prune_buffers, reorder, split, split_reduce
-from pluggrad.tune.contraction import best_tile
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, softmax, store, strided, write
 
 F32 = dtypes.float32
@@ -177,10 +176,3 @@ def test_missing_axes():
     kernel = KERNELS["matmul"]
     with pytest.raises(InternalError, match="no axis 9"):
         split(kernel, 9, 2, "LOOP", "VECTOR")
-
-
-@pytest.mark.parametrize("most", range(1, 13))
-def test_a_tile_fits(most):
-    for extent in range(1, 200):
-        tile = best_tile(extent, most)
-        assert 1 <= tile <= min(most, extent)

@@ -1,0 +1,66 @@
+"""Tiles of contractions: whatever is chosen computes the same, and packs what tiles would read badly."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.interpret import interpret
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.target import Capabilities
+from pluggrad.tune import tune
+from tests.unit.kernel.kernels import matmul
+from tests.unit.tune.test_actions import kinds
+
+ALL = frozenset({"float32", "int32", "bool"})
+WIDE = Capabilities(ALL, ALL, vector_bytes=64, vector_registers=32, cores=4)
+NARROW = Capabilities(ALL, ALL, vector_bytes=16, vector_registers=16, cores=4)
+SIZES = [(1, 1, 1), (1, 64, 33), (5, 7, 11), (14, 32, 64), (15, 33, 65), (64, 64, 64), (100, 200, 101),
+         (129, 127, 128)]
+
+
+def run(kernel: Kernel, target: Capabilities) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    given = [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    tuned = tune(kernel, target)
+    memory = given + [np.full(t.size, 99).astype(t.dtype.numpy) for t in tuned.temporaries]
+    for phase in tuned.phases:
+        interpret(phase.kernel, [memory[i] for i in phase.args], [])
+    return memory[:len(given)]
+
+
+@pytest.mark.parametrize("target", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_product_of_any_size(size, target):
+    kernel = kinds(matmul(*size))
+    generator = np.random.default_rng(0)
+    expected = [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    interpret(kernel, expected, [])
+    for x, y in zip(run(kernel, target), expected, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("target", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_sums_stay_in_registers(target):
+    for kernel in (kinds(matmul(*size)) for size in SIZES):
+        main = tune(kernel, target).phases[-1].kernel
+        width = target.vector_bytes // 4
+        used = 1
+        for a in main.axes:
+            if a.in_registers:
+                used *= -(-a.extent // width) if a.kind == "VECTOR" else a.extent
+        assert used <= target.vector_registers
+
+
+def test_large_products_pack_both_operands():
+    tuned = tune(kinds(matmul(512, 512, 512)), WIDE)
+    assert len(tuned.phases) == 3
+    assert len(tuned.temporaries) == 2
+    main = tuned.phases[-1].kernel
+    read = {n.arg for n in toposort(main.stores) if n.op is ops.LOAD}
+    assert all(tuned.phases[-1].args[slot] >= 3 for slot in read), "only panels are read"
+
+
+def test_small_products_are_one_kernel():
+    assert len(tune(kinds(matmul(16, 16, 16)), WIDE).phases) == 1
