@@ -74,7 +74,7 @@ class _Linearizer:
             registers = {n.arg}
         elif n.op is ops.AXIS:
             loops = frozenset({n.arg})
-        elif n.op is ops.TAIL:
+        elif n.op is ops.TAIL and not self._is_register(n.arg[0]):
             loops = loops | {n.arg[0]}
             self.tails.setdefault(n.arg[0], []).append(n)
         elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:

@@ -150,6 +150,27 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
     return replace(kernel, axes=axes, stores=rewrite(kernel.stores, rule))
 
 
+def share_axis(kernel: Kernel, id: int, with_id: int) -> Kernel:
+    """Let what runs along axis `id` run along `with_id` instead, of the same extent: equal values become one.
+
+    Each reduction and each store binds the axis for itself, so that their loops stay apart unless the axis
+    is one of registers.
+    """
+    old, new = axis_of(kernel, id), axis_of(kernel, with_id)
+    if old.extent != new.extent:
+        raise InternalError(f"kernel {kernel.name}: axes {old} and {new} differ in extent")
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is ops.AXIS and n.arg == id:
+            return axis(with_id)
+        if n.op in (ops.REDUCE, ops.STORE):
+            return node(n.op, src, (n.arg[0], _replaced(n.arg[1], id, (with_id,)), *n.arg[2:]), n.type)
+        return node(n.op, src, n.arg, n.type)
+
+    axes = tuple([a for a in kernel.axes if a.id != id])
+    return replace(kernel, axes=axes, stores=rewrite(kernel.stores, rule))
+
+
 def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
     """Reduce in two phases: partial results of `chunk` elements each, then those.
 
@@ -161,7 +182,7 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
     reductions = [n for n in toposort(whole.stores) if n.op is ops.REDUCE]
     rows = [a for a in whole.axes if a.kind == "PARALLEL" and a.id != outer]
     size = math.prod([a.extent for a in rows]) * parts
-    position = _row_major([*rows, axis_of(whole, outer)])
+    position = _row_major([axis_of(whole, outer), *rows])
     temporaries = tuple([BufferParam(n.type, size, "out") for n in reductions])
     first_number = len(kernel.buffers)
     partial_stores, final = [], {}
@@ -171,7 +192,7 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
         partial = node(ops.REDUCE, n.src, (name, tuple([a for a in axes if a != outer])), n.type)
         ids = (*[a.id for a in rows], outer)
         partial_stores.append(node(ops.STORE, (position, partial), (first_number + number, ids), n.type))
-        loaded = node(ops.LOAD, (_row_major([*rows, second]),), first_number + number, n.type)
+        loaded = node(ops.LOAD, (_row_major([second, *rows]),), first_number + number, n.type)
         final[n] = node(ops.REDUCE, (loaded,), (name, (second.id,)), n.type)
     stores = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
     buffers_in = tuple([replace(b, role="in") for b in temporaries])

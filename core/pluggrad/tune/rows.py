@@ -5,66 +5,142 @@ import math
 
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
-from pluggrad.tune.actions import axis_of, split, split_reduce
+from pluggrad.tune.actions import axis_of, share_axis, split, split_reduce
 
-_ENOUGH_TASKS = 32  # outputs that need no second phase; a fixed number, so that sums do not depend on cores
+_ENOUGH_TASKS = 32  # that need no second phase; a fixed number, so that sums do not depend on cores
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
+_SMALLEST_PART = 64  # steps of a reduction that one task takes at least
+_TILE = 4  # vectors that are computed side by side: of one row, or one each of as many rows
+_SHORT_ROW = 16  # vectors of a row that is over so soon that its sums are waited for
+_ROW_REGISTERS = 4  # of a row that is held in registers from one reduction to the next
 
 
 def split_long_reduction(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
     """Few outputs of long reductions keep all cores busy only in two phases."""
+    ids = _common_axes(kernel)
+    if ids is None:
+        return (kernel,)
     outputs = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
-    reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
-    if not reductions or any(a.kind == "LOOP" for a in kernel.axes):
-        return (kernel,)
-    ids = reductions[0].arg[1]
-    if any(n.arg[1] != ids or any(s.op is ops.REDUCE for s in toposort(n.src)) for n in reductions):
-        return (kernel,)
-    longest = max([axis_of(kernel, id) for id in ids], key=lambda a: a.extent)
-    length = math.prod([axis_of(kernel, id).extent for id in ids])
-    if outputs * length < _SMALLEST_SPLIT:
-        return (kernel,)
-    if _parallel_tasks(kernel, outputs, capabilities) >= _ENOUGH_TASKS:
+    reduced = [axis_of(kernel, id) for id in ids]
+    work = outputs * math.prod([a.extent for a in reduced])
+    tasks = _parallel_tasks(kernel, outputs, capabilities)
+    if work < _SMALLEST_SPLIT or tasks >= _ENOUGH_TASKS:
         return (kernel,)
     # by the shape and a fixed share of work, never by cores or load: two phases always add up in one order
-    parts = min(longest.extent // 64, max(64 // max(outputs, 1), 8), max(outputs * length >> 13, 1))
-    if parts < 2:
-        return (kernel,)
-    chunk = -(-longest.extent // parts)
-    if chunk > 64:  # whole vectors, so that only the last part has a tail
-        chunk = -(-chunk // 64) * 64
-    return split_reduce(kernel, longest.id, chunk)
+    wanted = min(max(2 * _ENOUGH_TASKS // max(tasks, 1), 2), max(work >> 13, 1))
+    cut, chunk = _cut(kernel, reduced, wanted)
+    return split_reduce(kernel, cut.id, chunk) if chunk < cut.extent else (kernel,)
+
+
+def _common_axes(kernel: Kernel) -> tuple[int, ...] | None:
+    """The axes of all reductions, if these are the same and none lies within another or in a loop."""
+    order = toposort(kernel.stores)
+    reductions = [n for n in order if n.op is ops.REDUCE]
+    if not reductions:
+        return None
+    ids: tuple[int, ...] = reductions[0].arg[1]
+    free = free_axes(order)
+    loops = {a.id for a in kernel.axes if a.kind == "LOOP"}
+    if any(n.arg[1] != ids or free[n] & loops for n in reductions):
+        return None
+    inner = toposort([n.src[0] for n in reductions])
+    return None if any(n.op is ops.REDUCE for n in inner) else ids
 
 
 def _parallel_tasks(kernel: Kernel, outputs: int, capabilities: Capabilities) -> int:
     """Tasks that outputs alone give: a vector of them each where memory runs along an output axis."""
-    lanes = max(capabilities.vector_bytes // 4, 1)
     axis = best_vector_axis(kernel, weighted=True)
-    return outputs // lanes if axis is not None and axis.kind == "PARALLEL" else outputs
+    if axis is None or axis.kind != "PARALLEL":
+        return outputs
+    return outputs // axis.extent * -(-axis.extent // _column_lanes(kernel, axis, capabilities))
+
+
+def _cut(kernel: Kernel, reduced: list[Axis], wanted: int) -> tuple[Axis, int]:
+    """The axis to cut into about `wanted` parts, and how long they are.
+
+    The first that is long enough leaves the loops within it whole; else the longest, in whole vectors.
+    """
+    longest = max(reduced, key=lambda a: a.extent)
+    if reduced[0] is not longest and reduced[0].extent >= wanted:
+        return reduced[0], -(-reduced[0].extent // wanted)
+    chunk = -(-longest.extent // min(wanted, max(longest.extent // _SMALLEST_PART, 1)))
+    return longest, -(-chunk // _SMALLEST_PART) * _SMALLEST_PART
 
 
 def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     """Reductions along memory, and inner loops, take vectors of the row; across memory, of the outputs."""
     vector = best_vector_axis(kernel, weighted=True)
-    lanes = vector_lanes(kernel, capabilities, 4)
-    if vector is None:
+    if vector is None or not capabilities.vector_bytes:
         return kernel
     if vector.kind == "PARALLEL":
-        lanes = fit_lanes(vector_lanes(kernel, capabilities, 2), vector.extent)
+        lanes = _column_lanes(kernel, vector, capabilities)
         return split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")[0] if lanes > 1 else kernel
+    rows = _tiled_rows(kernel, capabilities)
+    if rows is not None and _fits_registers(kernel, capabilities):
+        kernel = _hold_rows(kernel, capabilities)
+    else:
+        kernel = _vectorize_rows(kernel, vector_lanes(kernel, capabilities, 1 if rows else _TILE))
+    return split(kernel, rows.id, _TILE, "PARALLEL", "TILE")[0] if rows else kernel
+
+
+def _tiled_rows(kernel: Kernel, capabilities: Capabilities) -> Axis | None:
+    """The axis of rows, if they are so short and so many that a task had better take several side by side.
+
+    The steps from a row's sum or maximum to the next depend on each other: other rows fill the wait.
+    """
+    rows = [a for a in kernel.axes if a.kind == "PARALLEL"]
+    longest = max(a.extent for a in kernel.axes if a.kind in ("LOOP", "REDUCE"))
+    if longest > _SHORT_ROW * vector_lanes(kernel, capabilities, 1):
+        return None
+    many = math.prod([a.extent for a in rows]) >= _TILE * _ENOUGH_TASKS
+    return rows[-1] if many and rows[-1].extent >= _TILE else None
+
+
+def _vectorize_rows(kernel: Kernel, lanes: int) -> Kernel:
+    """Lanes for every loop that runs along memory."""
     found = accesses(kernel)
     for a in [a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")]:
-        strides = [access.stride(a.id) for access in found]
         fitting = fit_lanes(lanes, a.extent)
-        if fitting > 1 and any(s == 1 for s in strides) and _last_in_reductions(kernel, a):
+        if fitting > 1 and any(x.stride(a.id) == 1 for x in found) and _last_in_reductions(kernel, a):
             kernel, _, _ = split(kernel, a.id, fitting, a.kind, "VECTOR")
     return kernel
 
 
+def _column_lanes(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> int:
+    """Lanes across outputs: as long a run of memory at each step as registers allow."""
+    values = [n for n in toposort(kernel.stores) if n.op in (ops.LOAD, ops.REDUCE)]
+    registers = 8 if len(values) <= 2 else 4 if len(values) <= 4 else 2
+    return fit_lanes(vector_lanes(kernel, capabilities, registers), vector.extent)
+
+
+def _fits_registers(kernel: Kernel, capabilities: Capabilities) -> bool:
+    """Whether all reductions and inner stores run along one axis each, of one length, short enough."""
+    extents = {a.extent for a in kernel.axes if a.kind in ("LOOP", "REDUCE")}
+    longest = _ROW_REGISTERS * vector_lanes(kernel, capabilities, 1)
+    return len(extents) == 1 and max(extents) <= longest and all(len(nest) < 2 for nest in _nests(kernel))
+
+
+def _hold_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """Load and compute each row once, for all reductions and stores."""
+    first, *others = [a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")]
+    for other in others:
+        kernel = share_axis(kernel, other.id, first.id)
+    lanes = fit_lanes(vector_lanes(kernel, capabilities, 1), first.extent)
+    return split(kernel, first.id, lanes, "TILE", "VECTOR")[0]
+
+
+def _nests(kernel: Kernel) -> list[tuple[int, ...]]:
+    """The loops of each reduction and each store."""
+    kinds = {a.id: a.kind for a in kernel.axes}
+    nests = [n.arg[1] for n in toposort(kernel.stores) if n.op in (ops.REDUCE, ops.STORE)]
+    return [tuple([id for id in nest if kinds[id] != "PARALLEL"]) for nest in nests]
+
+
 def _last_in_reductions(kernel: Kernel, a: Axis) -> bool:
     """One vector axis a loop nest: an axis takes lanes where no other of its reduction or store does."""
-    nests = [n.arg[1] for n in toposort(kernel.stores) if n.op in (ops.REDUCE, ops.STORE)]
-    return not any(axis_of(kernel, id).kind == "VECTOR" for nest in nests if a.id in nest for id in nest)
+    return not any(axis_of(kernel, id).kind == "VECTOR" for nest in _nests(kernel) if a.id in nest
+                   for id in nest)

@@ -10,7 +10,7 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
-from pluggrad.tune.actions import merge_adjacent, prune_buffers, reorder, split, split_reduce
+from pluggrad.tune.actions import merge_adjacent, prune_buffers, reorder, share_axis, split, split_reduce
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, softmax, store, strided, write
 
 F32 = dtypes.float32
@@ -157,6 +157,17 @@ def test_a_contraction_in_two_phases(chunk):
     pruned, kept = prune_buffers(first)
     assert kept == (0, 1, 3)
     assert len(pruned.buffers) == 3
+
+
+def test_sharing_an_axis():
+    kernel = KERNELS["softmax"]
+    shared = share_axis(share_axis(kernel, 2, 1), 3, 1)
+    assert [a.id for a in shared.axes] == [0, 1]
+    assert [n.op.name for n in toposort(shared.stores)].count("EXP") == 1
+    same(kernel, shared)
+    same(kernel, split(shared, 1, 5, "TILE", "VECTOR")[0])
+    with pytest.raises(InternalError, match="extent"):
+        share_axis(kernel, 1, 0)
 
 
 def test_pruning_renumbers():
