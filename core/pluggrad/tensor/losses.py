@@ -4,12 +4,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
-from pluggrad.tensor.convolution import Convolution
+from pluggrad.tensor.adaptive import AdaptivePooling
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-class Losses(Convolution):
+class Losses(AdaptivePooling):
     """Losses: of predictions (`self`) against targets `Y`."""
 
     __slots__ = ()
