@@ -41,7 +41,7 @@ lint: $(DEV)
 	.venv/$(BIN)/lint-imports
 
 bench: $(BENCH)
-	.venv-bench/$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+	.venv-bench/$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
 	rm -rf .venv .venv-torch .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build

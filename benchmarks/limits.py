@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import llvmlite.binding as llvm
+
+LimitName: TypeAlias = Literal["fma", "stream"]
 
 LARGEST_MOVE: Final = 0.15
 # Thread pools that split work evenly wait for their slowest thread: on a busy machine they lose far more than
@@ -86,6 +88,10 @@ class Limits:
     fma: float
     stream: float
     granted: float
+
+    def of(self, name: LimitName) -> float:
+        """A limit by name."""
+        return self.fma if name == "fma" else self.stream
 
     def moved(self, later: Limits) -> float:
         """The larger relative change of the two limits."""

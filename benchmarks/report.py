@@ -1,4 +1,4 @@
-"""Tables for people (with rich where it is installed), JSON for machines."""
+"""Tables for people, as Markdown, and JSON for machines."""
 from __future__ import annotations
 
 import json
@@ -8,80 +8,165 @@ import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from floors import OURS, Verdict, best_peer, duration, goal
-from startup import FirstStep, median_of
-from turns import Row
+from benchmarks.criteria import ONE_THREAD, OURS, best_peer, duration
+from benchmarks.floors import NO_ROUND, Verdict, judged, unevenness
+from benchmarks.limits import LimitName
+from benchmarks.startup import Firsts, median_of
+from benchmarks.turns import ROOT, Row
 
 RESULTS: Final = Path(__file__).with_name("results")
+_LIMIT_OF: Final[dict[str, LimitName]] = {"GFLOP/s": "fma", "GB/s": "stream"}
+_TEXTS: Final = ("required", "aimed at", "note")  # columns that hold no figures
+
+
+@dataclass(slots=True)
+class Results:
+    """All that a run measured. A text instead of first results says why there are none."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    sizes: dict[int, list[Row]] = field(default_factory=dict)
+    imports: dict[str, list[float]] = field(default_factory=dict)
+    demo: Firsts | str | None = None
+    lenet: dict[str, Firsts | str] = field(default_factory=dict)
 
 
 # ---- tables --------------------------------------------------------------------------------------
-def show(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """Print a table; all columns but the first are aligned to the right."""
-    if find_spec("rich") is not None:
-        console: Any = import_module("rich.console").Console(width=None if os.isatty(1) else 200)
-        table: Any = import_module("rich.table").Table(title=title, title_justify="left")
-        for position, name in enumerate(header):
-            table.add_column(name, justify="right" if position else "left")
-        for line in lines:
-            table.add_row(*map(str, line))
-        console.print(table)
-        return
-    widths = [max(len(line[column]) for line in [header, *lines]) for column in range(len(header))]
-    print(f"\n{title}")
-    for line in [header, ["-" * width for width in widths], *lines]:
-        first, *rest = (text.ljust(width) if not i else text.rjust(width)
-                        for i, (text, width) in enumerate(zip(line, widths, strict=True)))
-        print("  ".join([first, *rest]).rstrip())
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table in columns; figures are aligned to the right."""
+    widths = [max(3, *(len(line[column]) for line in [header, *lines])) for column in range(len(header))]
+    right = [column > 0 and name not in _TEXTS for column, name in enumerate(header)]
+    rule = ["-" * (width - flush) + ":" * flush for width, flush in zip(widths, right, strict=True)]
+    shown = [[cell.rjust(width) if flush else cell.ljust(width)
+              for cell, width, flush in zip(line, widths, right, strict=True)]
+             for line in [header, rule, *lines]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in shown)
 
 
-def floors_table(verdicts: Sequence[Verdict]) -> None:
-    lines = [[v.name, v.ours, v.beside, v.ratio, v.required, "met" if v.met else "NOT MET", v.note]
-             for v in verdicts]
-    show("Floors", ["floor", OURS, "beside it", "ratio", "required", "", "note"], lines)
-
-
-def workloads_table(rows: Sequence[Row], libraries: Sequence[str]) -> None:
+def workloads_table(rows: Sequence[Row], libraries: Sequence[str]) -> str:
+    """A line for each workload: rates or times, the ratio to the best peer, the share of the limit."""
+    header = ["workload", "unit", *libraries, "speed beside best", "of limit", "required", "", "rounds"]
     lines = []
     for row in rows:
-        peer = best_peer(row)
-        ratio = None if peer is None else row.ratio(peer, OURS)
-        text, reached = goal(row)
-        shares = [f"{share:.0%} {limit}" for limit, unit in (("fma", "GFLOP/s"), ("stream", "GB/s"))
-                  if row.workload.unit == unit and (share := row.share(OURS, limit)) is not None]
-        verdict = "" if reached is None else ": reached" if reached else ": not reached"
-        lines.append([row.workload.name, *[_figure(row, library) for library in libraries],
-                      "-" if ratio is None else f"{ratio:.2f}x {peer}", " ".join(shares), text + verdict,
+        found = [judged(row, criterion) for criterion in row.workload.required]
+        verdict = "" if not found else "ok" if all(each.met for each in found) else "MISSED"
+        lines.append([row.workload.name, row.workload.unit, *[_figure(row, library) for library in libraries],
+                      _beside_best(row), _of_limit(row), "; ".join(map(str, row.workload.required)), verdict,
                       f"{len(row.limits)} of {len(row.limits) + row.discarded}"])
-    show("Workloads (median; a rate where the row has one)",
-         ["workload", *libraries, "speed beside best", "of limit", "to reach", "quiet rounds"], lines)
+    return table(header, lines)
 
 
 def _figure(row: Row, library: str) -> str:
-    seconds, rate = row.seconds(library), row.rate(library)
-    if seconds is None:
-        return "-"
-    return duration(seconds) if rate is None else f"{rate:.4g} {row.workload.unit}"
+    return f"{row.figure(library):.4g}" if library in row.turns else "-"
 
 
-def parts_table(cold: list[FirstStep], second: list[FirstStep]) -> None:
-    if not cold or not second:
-        return
-    a, b = median_of(cold), median_of(second)
+def _beside_best(row: Row) -> str:
+    peer = best_peer(row)
+    return f"{row.ratio(peer, OURS):.2f}x {peer}" if peer is not None and OURS in row.turns else "-"
+
+
+def _of_limit(row: Row) -> str:
+    limit = _LIMIT_OF.get(row.workload.unit)
+    return f"{row.share(OURS, limit):.0%} {limit}" if limit is not None and OURS in row.turns else ""
+
+
+def goals_table(rows: Sequence[Row]) -> str:
+    """What is aimed at beyond the floors."""
+    lines = []
+    for row in rows:
+        for criterion in row.workload.goals:
+            found = judged(row, criterion)
+            lines.append([row.workload.name, found.figure, str(criterion), "reached" if found.met else "",
+                          found.note])
+    return table(["goal", OURS, "aimed at", "", "note"], lines)
+
+
+def floors_table(verdicts: Sequence[Verdict]) -> str:
+    return table(["floor", OURS, "required", "", "note"],
+                 [[v.name, v.figure, v.required, "ok" if v.met else "MISSED", v.note] for v in verdicts])
+
+
+def sizes_table(groups: Mapping[int, Sequence[Row]]) -> str:
+    """Each size's rate beside those of its neighbors."""
+    lines = []
+    for size, rows in groups.items():
+        measured = all(OURS in row.turns for row in rows)
+        lines.append([str(size), *[_figure(row, OURS) for row in rows],
+                      f"{unevenness(rows):.2f}x" if measured else "-"])
+    return table(["n, GFLOP/s", "n - 1", "n", "n + 1", "apart"], lines)
+
+
+def parts_table(firsts: Firsts) -> str:
+    """What first results consist of."""
+    a, b = median_of(firsts.cold), median_of(firsts.second)
     names = list(dict.fromkeys([*a.parts, *b.parts]))
     lines = [[name, duration(a.parts.get(name, 0.0)), duration(b.parts.get(name, 0.0))] for name in names]
-    show("The demo's first step, from the start of the process (medians)", ["part", "cold", "second process"],
-         [*lines, ["all", duration(a.seconds), duration(b.seconds)]])
+    return table(["part", "cold", "second process"],
+                 [*lines, ["all", duration(a.seconds), duration(b.seconds)],
+                  ["since the process was started", duration(a.process), duration(b.process)]])
 
 
-def imports_table(times: Mapping[str, list[float]]) -> None:
-    show("Imports", ["module", "seconds"], [[n, duration(statistics.median(t))] for n, t in times.items()])
+def first_calls_table(found: Mapping[str, Firsts | str]) -> str:
+    """First calls beside each other."""
+    lines = []
+    for library, firsts in found.items():
+        if isinstance(firsts, str) or not firsts.cold:
+            lines.append([library, *["-"] * 4])
+            continue
+        a, b = median_of(firsts.cold), median_of(firsts.second)
+        lines.append([library, *map(duration, (a.seconds, b.seconds, a.process, b.process))])
+    return table(["library", "cold", "second process", "process, cold", "process, second"], lines)
+
+
+def imports_table(times: Mapping[str, list[float]]) -> str:
+    return table(["import", "time"], [[n, duration(statistics.median(t))] for n, t in times.items()])
+
+
+# ---- the whole report ----------------------------------------------------------------------------
+def text(results: Results, verdicts: Sequence[Verdict], libraries: Sequence[str]) -> str:
+    """Every table that has something to show, and what was not measured."""
+    rows, parts = list(results.rows.values()), list[str]()
+
+    def add(title: str, shown: str) -> None:
+        parts.append(f"## {title}\n\n{shown}")
+
+    if results.imports:
+        add("Imports (medians)", imports_table(results.imports))
+    if isinstance(results.demo, Firsts) and results.demo.cold:
+        add("The demo's first step, from the start of the process (medians)", parts_table(results.demo))
+    ours = results.lenet.get(OURS)
+    if isinstance(ours, Firsts) and ours.cold:
+        add("LeNet's first call, images and weights on the device (medians)", parts_table(ours))
+    if results.lenet:
+        add("LeNet's first call, and since the process was started", first_calls_table(results.lenet))
+    if results.sizes:
+        add("Matmuls of nearly equal sizes", sizes_table(results.sizes))
+    if rows:
+        add("Workloads (medians of quiet rounds)", workloads_table(rows, libraries))
+    if any(row.workload.goals for row in rows):
+        add("Goals", goals_table(rows))
+    if verdicts:
+        add("Floors", floors_table(verdicts))
+    missing = unmeasured(results)
+    if missing:
+        add("Not measured, or not comparable", "\n".join(missing))
+    return "\n\n".join(parts)
+
+
+def unmeasured(results: Results) -> list[str]:
+    """Why figures are missing, a line each."""
+    lines = [f"- {name}, {library}: {reason}" for name, row in results.rows.items()
+             for library, reason in row.absent.items() if library != ONE_THREAD]
+    lines += [f"- {name}: the result of {', '.join(row.differing())} differs from what most libraries found"
+              for name, row in results.rows.items() if row.differing()]
+    firsts = {"the demo's first step": results.demo}
+    firsts |= {f"LeNet's first call, {library}": found for library, found in results.lenet.items()}
+    lines += [f"- {name}: {found}" for name, found in firsts.items() if isinstance(found, str)]
+    return lines + [f"- {name}: {NO_ROUND}" for name, found in firsts.items()
+                    if isinstance(found, Firsts) and not found.cold]
 
 
 # ---- JSON ----------------------------------------------------------------------------------------
@@ -99,22 +184,37 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True,
+                          text=True, check=False)
     return done.stdout.strip()
 
 
-def write(results: Mapping[str, Any]) -> Path:
-    """Results as JSON under benchmarks/results, by time; returns the file."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / (time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime()) + ".json")
-    path.write_text(json.dumps(results, indent=1) + "\n")
+def write(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict], path: Path | None) -> Path:
+    """Everything measured as JSON, under benchmarks/results by time if no path is given; returns the file."""
+    if path is None:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / (time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime()) + ".json")
+    data = {
+        **facts,
+        "floors": [asdict(verdict) for verdict in verdicts],
+        "rows": {name: _as_data(row) for name, row in results.rows.items()},
+        "gemm_sizes": {size: [_as_data(row) for row in rows] for size, rows in results.sizes.items()},
+        "imports": results.imports,
+        "first_step": _firsts_data(results.demo),
+        "first_call": {library: _firsts_data(found) for library, found in results.lenet.items()},
+    }
+    path.write_text(json.dumps(data, indent=1) + "\n")
     return path
 
 
-def as_data(row: Row) -> dict[str, Any]:
+def _as_data(row: Row) -> dict[str, Any]:
     """A row's raw rounds."""
-    return {"what": row.workload.what, "amount": row.workload.amount, "unit": row.workload.unit,
+    work = row.workload
+    return {"name": work.name, "what": work.what, "amount": work.amount, "unit": work.unit,
             "turns": {name: [asdict(turn) for turn in turns] for name, turns in row.turns.items()},
             "limits": [asdict(limits) for limits in row.limits], "discarded": row.discarded,
-            "absent": row.absent}
+            "absent": row.absent, "values": row.values, "kernels": row.kernels}
+
+
+def _firsts_data(firsts: Firsts | str | None) -> Any:
+    return asdict(firsts) if isinstance(firsts, Firsts) else firsts

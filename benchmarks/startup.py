@@ -1,4 +1,4 @@
-"""What a user waits for before the first result: imports and the demo's first step, in fresh processes."""
+"""What a user waits for before the first result, in fresh processes: imports, first steps."""
 from __future__ import annotations
 
 import json
@@ -7,12 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from limits import Probe
-from turns import Absent, child_environment, quiet_rounds
+from benchmarks.limits import Probe
+from benchmarks.turns import ROOT, Absent, child_environment, quiet_rounds
 
 _IMPORT: Final = "import time; begin = time.perf_counter(); {}; print(time.perf_counter() - begin)"
 # name -> what a program imports. Our names resolve on first access: `import pluggrad` alone says little.
@@ -26,12 +26,30 @@ IMPORTS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class First:
+    """A first result: `seconds` and what they consist of; `process`: since the process was started."""
+
+    seconds: float
+    process: float
+    parts: dict[str, float]
+    counters: dict[str, int]
+
+
+@dataclass(slots=True)
+class Firsts:
+    """First results in quiet rounds: with an empty cache folder, and in a second process with that folder."""
+
+    cold: list[First] = field(default_factory=list)
+    second: list[First] = field(default_factory=list)
+
+
 def _run(arguments: list[str], **variables: str) -> str:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False,
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT,
                           env=child_environment(**variables))
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise Absent(lines[-1] if lines else f"status {done.returncode}")
+        raise Absent(lines[-1][:200] if lines else f"status {done.returncode}")
     return done.stdout
 
 
@@ -54,35 +72,37 @@ def import_times(probe: Probe, rounds: int) -> tuple[dict[str, list[float]], dic
     return {name: [found[name] for found, _ in kept] for name in present}, absent
 
 
-@dataclass(frozen=True, slots=True)
-class FirstStep:
-    """seconds: from the start of the process to the loss of the first step. parts: what they consist of."""
-
-    seconds: float
-    parts: dict[str, float]
-    counters: dict[str, int]
+def demo(probe: Probe, rounds: int) -> Firsts:
+    """The demo's first step, from the start of the process. Absent if it fails."""
+    return _firsts(probe, rounds, ["benchmarks.first_step"])
 
 
-def first_steps(probe: Probe, rounds: int) -> tuple[list[FirstStep], list[FirstStep]]:
-    """The demo's first step with an empty cache folder, and in a second process with that folder."""
-    def both() -> list[FirstStep]:
+def lenet(probe: Probe, rounds: int, library: str) -> Firsts:
+    """The first call of LeNet's training step, inputs and weights on the device. Absent if it fails."""
+    return _firsts(probe, rounds, ["benchmarks.first_call", library])
+
+
+def _firsts(probe: Probe, rounds: int, program: list[str]) -> Firsts:
+    def both() -> tuple[First, First]:
         with tempfile.TemporaryDirectory() as folder:
-            return [_first_step(folder) for _ in range(2)]
+            return _first(program, folder), _first(program, folder)
 
     both()  # leaves byte code and a warm file cache
     kept, _ = quiet_rounds(probe, rounds, both)
-    return [pair[0] for pair, _ in kept], [pair[1] for pair, _ in kept]
+    return Firsts([cold for (cold, _), _ in kept], [second for (_, second), _ in kept])
 
 
-def _first_step(cache: str) -> FirstStep:
-    script = str(Path(__file__).with_name("first_step.py"))
-    output = _run([script, repr(time.monotonic())], PLUGGRAD_CACHE_DIR=cache, PLUGGRAD_CACHE="1")
+def _first(program: list[str], folder: str) -> First:
+    """One process, every library's cache in `folder`."""
+    output = _run(["-m", *program, repr(time.monotonic())], PLUGGRAD_CACHE_DIR=folder, PLUGGRAD_CACHE="1",
+                  TORCHINDUCTOR_CACHE_DIR=folder, CACHEDB=f"{folder}/tinygrad.db")
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return FirstStep(found["seconds"], found["parts"], found["counters"])
+    return First(**found)
 
 
-def median_of(steps: list[FirstStep]) -> FirstStep:
-    """Medians of the total and of each part; the counters of the first."""
-    names = {name: None for step in steps for name in step.parts}
-    parts = {name: statistics.median(step.parts.get(name, 0.0) for step in steps) for name in names}
-    return FirstStep(statistics.median(step.seconds for step in steps), parts, steps[0].counters)
+def median_of(firsts: Sequence[First]) -> First:
+    """Medians of the times and of each part; the counters of the first."""
+    names = {name: None for first in firsts for name in first.parts}
+    parts = {name: statistics.median(first.parts.get(name, 0.0) for first in firsts) for name in names}
+    return First(statistics.median(first.seconds for first in firsts),
+                 statistics.median(first.process for first in firsts), parts, firsts[0].counters)

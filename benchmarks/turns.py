@@ -7,18 +7,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from limits import Limits, Probe
-from workloads import Workload
+from benchmarks.limits import LimitName, Limits, Probe, cores
+from benchmarks.workloads import Workload
 
+ROOT: Final = Path(__file__).parents[1]
 _PATIENCE: Final = 4  # rounds thrown away for each that is wanted, before giving up
 _PAUSE_S: Final = 0.02  # the threads of the last library go to sleep
+_LARGEST_DIFFERENCE: Final = 0.01  # of a result's mean magnitude, from what most libraries found
+_SCALES: Final = {"ms": 1e3, "us": 1e6}
 T = TypeVar("T")
-_FOLDER: Final = Path(__file__).parent
 
 
 class Absent(Exception):
@@ -32,12 +35,12 @@ def child_environment(**variables: str) -> dict[str, str]:
 
 
 class Child:
-    """A library's process."""
+    """A library's process: see `worker.py` for what it answers."""
 
     def __init__(self, name: str, library: str, **variables: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, str(_FOLDER / "worker.py"), library], stdin=subprocess.PIPE,
+            [sys.executable, "-m", "benchmarks.worker", library], stdin=subprocess.PIPE, cwd=ROOT,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=child_environment(**variables))
         hello = self._answer()
         if "absent" in hello:
@@ -64,9 +67,15 @@ class Child:
             raise Absent("its process has ended") from None
         return self._answer()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
 
@@ -80,39 +89,52 @@ class Turn:
 
 @dataclass(slots=True)
 class Row:
-    """A workload's quiet rounds: for each library its turns, and the limits of each round."""
+    """A workload's quiet rounds: for each library its turns, and the limits of each round.
+
+    values: the mean magnitude of each library's first result. kernels: launched by a call of ours.
+    absent: why a library has no turns. A library that does not have this row is in neither.
+    """
 
     workload: Workload
     turns: dict[str, list[Turn]] = field(default_factory=dict)
     limits: list[Limits] = field(default_factory=list)
     discarded: int = 0
     absent: dict[str, str] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    kernels: int | None = None
+    cores: int = field(default_factory=cores)
 
-    def seconds(self, library: str) -> float | None:
-        """The median over rounds; None if the library has no turns."""
-        turns = self.turns.get(library)
-        return statistics.median(t.seconds for t in turns) if turns else None
+    def seconds(self, library: str) -> float:
+        """The median over rounds."""
+        return statistics.median(turn.seconds for turn in self.turns[library])
 
-    def rate(self, library: str) -> float | None:
-        """Work per second in the workload's unit."""
-        seconds = self.seconds(library)
-        return self.workload.amount / seconds if seconds and self.workload.amount else None
+    def figure(self, library: str) -> float:
+        """What the table shows, in the workload's unit: work per second, or a time."""
+        seconds, work = self.seconds(library), self.workload
+        return work.amount / seconds if work.amount else seconds * _SCALES[work.unit]
 
-    def ratio(self, library: str, other: str) -> float | None:
-        """Time of `library` over that of `other`: the median of the rounds' ratios."""
-        pairs = list(zip(self.turns.get(library, ()), self.turns.get(other, ()), strict=False))
-        return statistics.median(a.seconds / b.seconds for a, b in pairs) if pairs else None
+    def ratio(self, library: str, other: str, of: Row | None = None) -> float:
+        """Time of `library` over that of `other`, here or in a row of the same rounds: the rounds' median."""
+        pairs = zip(self.turns[library], (of or self).turns[other], strict=True)
+        return statistics.median(a.seconds / b.seconds for a, b in pairs)
 
-    def share(self, library: str, limit: str) -> float | None:
-        """The rate as a share of the round's limit, "fma" or "stream": the median over rounds."""
-        pairs = list(zip(self.turns.get(library, ()), self.limits, strict=False))
-        return statistics.median(self.workload.amount / turn.seconds / getattr(limits, limit)
-                                 for turn, limits in pairs) if pairs else None
+    def share(self, library: str, limit: LimitName) -> float:
+        """The rate as a share of the round's limit: the median over rounds."""
+        pairs = zip(self.turns[library], self.limits, strict=True)
+        return statistics.median(self.workload.amount / turn.seconds / limits.of(limit)
+                                 for turn, limits in pairs)
 
-    def busy(self, library: str) -> float | None:
+    def busy(self, library: str) -> float:
         """CPU seconds per second: how many cores were at work."""
-        turns = self.turns.get(library)
-        return statistics.median(t.busy for t in turns) if turns else None
+        return statistics.median(turn.busy for turn in self.turns[library])
+
+    def differing(self) -> list[str]:
+        """The libraries whose result is not what most found."""
+        if not self.workload.comparable or not self.values:
+            return []
+        usual = statistics.median_low(self.values.values())
+        return [name for name, value in self.values.items()
+                if not abs(value - usual) <= _LARGEST_DIFFERENCE * abs(usual)]
 
 
 def quiet_rounds(probe: Probe, wanted: int, run: Callable[[], T]) -> tuple[list[tuple[T, Limits]], int]:
@@ -135,28 +157,61 @@ def quiet_rounds(probe: Probe, wanted: int, run: Callable[[], T]) -> tuple[list[
     return kept, discarded
 
 
-def measure(workload: Workload, children: Sequence[Child], probe: Probe, rounds: int) -> Row:
-    """Rounds of one workload."""
-    row = Row(workload)
-    present = []
-    for child in children:
-        try:
-            if child.ask("make", work=workload.name)["made"]:
-                present.append(child)
-        except Absent as reason:
-            row.absent[child.name] = str(reason)
+class Contest:
+    """Workloads that are timed together, and the children that can run them all."""
 
-    def turns() -> list[Turn]:
-        taken = []
-        for child in present:
+    def __init__(self, workloads: Sequence[Workload], children: Sequence[Child]) -> None:
+        self.rows = [Row(workload) for workload in workloads]
+        self.names = [workload.name for workload in workloads]
+        self.seconds = sum(workload.seconds for workload in workloads)
+        self.ready = [child for child in children if self._makes(child)]
+
+    def _makes(self, child: Child) -> bool:
+        try:
+            for row in self.rows:
+                made = child.ask("make", work=row.workload.name)
+                if not made["made"]:
+                    return False
+                row.values[child.name] = made["value"]
+                row.kernels = row.kernels if made["kernels"] is None else made["kernels"]
+        except Absent as reason:
+            self._out(child, reason)
+            return False
+        return True
+
+    def _out(self, child: Child, reason: Absent) -> None:
+        for row in self.rows:
+            row.absent[child.name] = str(reason)
+            row.values.pop(child.name, None)
+
+    def round(self) -> dict[str, list[Turn]]:
+        """A turn of each child: its name -> a Turn for each workload. A child that fails is out."""
+        taken = {}
+        for child in tuple(self.ready):
             time.sleep(_PAUSE_S)
-            answer = child.ask("time", seconds=workload.seconds)
-            taken.append(Turn(answer["seconds"], answer["busy"]))
+            try:
+                answer = child.ask("time", works=self.names, seconds=self.seconds)
+            except Absent as reason:
+                self.ready.remove(child)
+                self._out(child, reason)
+                continue
+            taken[child.name] = [Turn(seconds, answer["busy"]) for seconds in answer["seconds"]]
         return taken
 
-    kept, row.discarded = quiet_rounds(probe, rounds, turns)
-    row.limits = [limits for _, limits in kept]
-    row.turns = {child.name: [taken[i] for taken, _ in kept] for i, child in enumerate(present)}
-    for child in present:
-        child.ask("drop")
-    return row
+    def finish(self, kept: Sequence[tuple[Mapping[str, list[Turn]], Limits]], discarded: int) -> list[Row]:
+        """The rows, with the rounds that count."""
+        names = [child.name for child in self.ready]
+        for position, row in enumerate(self.rows):
+            row.limits, row.discarded = [limits for _, limits in kept], discarded
+            row.turns = {name: [taken[name][position] for taken, _ in kept] for name in names} if kept else {}
+        return self.rows
+
+
+def measure(workloads: Sequence[Workload], children: Sequence[Child], probe: Probe, rounds: int) -> list[Row]:
+    """Rounds of workloads that take their turns together: a row for each."""
+    contest = Contest(workloads, children)
+    kept, discarded = quiet_rounds(probe, rounds, contest.round) if contest.ready else ([], 0)
+    for child in children:
+        with suppress(Absent):
+            child.ask("drop")
+    return contest.finish(kept, discarded)

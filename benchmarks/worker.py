@@ -1,84 +1,99 @@
 """One library in a process of its own: reads requests, a JSON object a line, and answers each with one.
 
-    {"do": "make", "work": NAME}    {"made": true or false}
-    {"do": "time", "seconds": S}    {"seconds": median, "best": ..., "calls": n, "busy": CPU / wall}
-    {"do": "drop"}                  {}
+    {"do": "make", "work": NAME}                  {"made": true or false, "value": ..., "kernels": ...}
+    {"do": "time", "works": NAMES, "seconds": S}  {"seconds": medians, "busy": CPU / wall}; calls alternate
+    {"do": "drop"}                                {}; forgets what was made
+
+value: the mean magnitude of the first result. kernels: launched by a call, or null where nobody counts.
 """
 from __future__ import annotations
 
 import gc
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from peers import LIBRARIES, Call, Maker
-from workloads import WORKLOADS, inputs_of
+import numpy as np
+
+from benchmarks.forms import Call, Library, load
+from benchmarks.workloads import WORKLOADS, workload
 
 _WARM_UP_CALLS: Final = 3  # a capture, a compilation, caches
 
 
-def library(name: str) -> tuple[str, Maker]:
-    """The version of a library, and what makes its calls."""
-    if name in LIBRARIES:
-        return LIBRARIES[name]()
-    from ours import library as ours
-
-    return ours()
-
-
 class Worker:
-    """Holds one workload's call at a time."""
+    """Holds the calls that were made."""
 
-    def __init__(self, make: Maker) -> None:
-        self._make = make
-        self._call: Call | None = None
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._calls: dict[str, Call] = {}
+
+    def start(self) -> None:
+        """Run the smallest row: a library that cannot compile is known before anything is measured."""
+        call = self._library.make(WORKLOADS["tiny_add"])
+        if call is not None:
+            call()
 
     def make(self, request: dict[str, Any]) -> dict[str, Any]:
-        workload = WORKLOADS[request["work"]]
-        self._call = self._make(workload.name, inputs_of(workload))
-        if self._call is not None:
-            for _ in range(_WARM_UP_CALLS if workload.seconds else 1):
-                self._call()
-        return {"made": self._call is not None}
+        work = workload(request["work"])
+        call = self._library.make(work)
+        if call is None:
+            return {"made": False}
+        self._calls[work.name] = call
+        value = _magnitude(call())
+        kernels = None
+        for _ in range(_WARM_UP_CALLS - 1 if work.seconds else 0):
+            before = self._library.kernels()
+            call()
+            kernels = self._library.kernels() - before
+        return {"made": True, "value": value, "kernels": kernels or None}
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
-        call, clock = self._call, time.perf_counter
-        if call is None:
-            raise RuntimeError("nothing was made")
-        call()  # brings back what the other libraries' turns drove out of the caches
-        times: list[float] = []
+        calls, clock = [self._calls[name] for name in request["works"]], time.perf_counter
+        times: list[list[float]] = [[] for _ in calls]
+        for call in calls if request["seconds"] else ():
+            call()  # brings back what the other libraries' turns drove out of the caches
         begin, busy = clock(), time.process_time()
         while True:
-            start = clock()
-            call()
-            end = clock()
-            times.append(end - start)
-            if end - begin >= request["seconds"]:
+            for call, taken in zip(calls, times, strict=True):
+                start = clock()
+                call()
+                taken.append(clock() - start)
+            wall = clock() - begin
+            if wall >= request["seconds"]:
                 break
         busy = time.process_time() - busy
-        times.sort()
-        return {"seconds": times[len(times) // 2], "best": times[0], "calls": len(times),
-                "busy": busy / (end - begin)}
+        return {"seconds": [statistics.median(taken) for taken in times], "busy": busy / wall}
 
     def drop(self, _: dict[str, Any]) -> dict[str, Any]:
-        self._call = None
+        self._calls.clear()
         gc.collect()
         return {}
+
+
+def _magnitude(result: Any) -> float:
+    """The mean magnitude of a result, whichever library's it is."""
+    array = result.numpy() if hasattr(result, "numpy") else result
+    return float(np.abs(np.asarray(array, np.float64)).mean())
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is not an answer
+    needs = ""
     try:
-        version, make = library(sys.argv[1])
+        library = load(sys.argv[1])
+        needs = f"; needs {library.needs}" if library.needs else ""
+        worker = Worker(library)
+        worker.start()
     except Exception as error:
-        print(json.dumps({"absent": f"{type(error).__name__}: {error}"}), file=answers)
+        print(json.dumps({"absent": _reason(error) + needs}), file=answers)
         return
-    print(json.dumps({"version": version}), file=answers)
-    worker = Worker(make)
+    print(json.dumps({"version": library.version}), file=answers)
     actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "make": worker.make, "time": worker.time, "drop": worker.drop}
     for line in sys.stdin:
@@ -86,8 +101,13 @@ def main() -> None:
         try:
             answer = actions[request["do"]](request)
         except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+            answer = {"error": _reason(error)}
         print(json.dumps(answer), file=answers)
+
+
+def _reason(error: Exception) -> str:
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    return " ".join(lines[:2])[:200]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""Speed beside other frameworks, turn and turn about: the floors, the figures behind them, and JSON.
+
+    python -m benchmarks                              everything (`make bench`)
+    python -m benchmarks --only gemm1024 first_call   some rows; see --help for their names
+    python -m benchmarks --rounds 9 --libs torch jax  more rounds, fewer peers
+
+A round counts if the machine's limits, probed before and after it, moved by at most 15 % and other programs
+left the cores alone (or with --any-load). A floor without its peer, or a round that counts, is missed. The
+exit status is 1 if a floor is missed.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm.auto import tqdm
+
+from benchmarks import floors, report, startup
+from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp
+from benchmarks.forms import PEERS
+from benchmarks.limits import Probe
+from benchmarks.turns import Absent, Child, measure
+from benchmarks.workloads import NEIGHBORS, WORKLOADS, Workload
+
+_PROCESS_ROWS: Final = ("import", "first_step", "first_call")
+_SIZES_ROW: Final = "gemm_sizes"
+_NO_STEP: Final = ("numpy",)  # libraries that cannot train LeNet
+
+
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    rows = [*_PROCESS_ROWS, _SIZES_ROW, *WORKLOADS]
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--only", nargs="+", metavar="ROW", default=rows, choices=rows, help=f"rows (all): {' '.join(rows)}")
+    add("--libs", nargs="*", metavar="NAME", default=[*PEERS], choices=[*PEERS],
+        help=f"libraries to compare with (all): {' '.join(PEERS)}")
+    add("--rounds", type=int, metavar="N", default=5, help="quiet rounds of each row (5)")
+    add("--json", type=Path, metavar="FILE", help="where to write the figures (benchmarks/results/TIME.json)")
+    add("--any-load", action="store_true", help="count rounds although other programs compute as well")
+    return parser.parse_args(arguments)
+
+
+class Bench:
+    """The libraries that are there, in their processes, and what was measured."""
+
+    def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
+        self.options = options
+        self.probe = Probe(options.any_load)
+        self.results = report.Results()
+        self.children: dict[str, Child] = {}
+        self.absent: dict[str, str] = {}
+        self._specs: dict[str, tuple[str, dict[str, str]]] = {
+            OURS: (OURS, {}), ONE_THREAD: (OURS, {"PLUGGRAD_CPU_THREADS": "1"}),
+            **{name: (name, {}) for name in options.libs}}
+        for name in self._specs:
+            self._start(name)
+        stack.callback(self._close)
+
+    def _start(self, name: str) -> None:
+        library, variables = self._specs[name]
+        try:
+            self.children[name] = Child(name, library, **variables)
+        except Absent as reason:
+            self.absent[name] = str(reason)
+            tqdm.write(f"{name} is left out: {reason}", file=sys.stderr)
+
+    def _close(self) -> None:
+        for child in self.children.values():
+            child.close()
+
+    def _present(self, names: Sequence[str]) -> list[Child]:
+        """The children among these; one whose process ended, in an earlier row, is started again."""
+        for name in [n for n in names if n in self.children and self.children[n].ended]:
+            self.children.pop(name).close()
+            self._start(name)
+        return [self.children[name] for name in names if name in self.children]
+
+    # ---- rows ------------------------------------------------------------------------------------
+    def tasks(self) -> list[tuple[str, Callable[[], None]]]:
+        """What there is to do, by name."""
+        only = self.options.only
+        made: dict[str, Callable[[], None]] = {"import": self._imports, "first_step": self._first_step}
+        tasks = [(name, task) for name, task in made.items() if name in only]
+        if "first_call" in only:
+            libraries = [OURS, *[n for n in self.options.libs if n in self.children and n not in _NO_STEP]]
+            tasks += [(f"first_call {name}", partial(self._first_call, name)) for name in libraries]
+        tasks += [(name, partial(self._workload, work)) for name, work in WORKLOADS.items() if name in only]
+        if _SIZES_ROW in only:
+            tasks += [(f"{_SIZES_ROW} {size}", partial(self._size, size)) for size in NEIGHBORS]
+        return tasks
+
+    def _imports(self) -> None:
+        self.results.imports, _ = startup.import_times(self.probe, self.options.rounds)
+
+    def _first_step(self) -> None:
+        try:
+            self.results.demo = startup.demo(self.probe, self.options.rounds)
+        except Absent as reason:
+            self.results.demo = str(reason)
+
+    def _first_call(self, name: str) -> None:
+        rounds = self.options.rounds if name == OURS else 1  # minutes otherwise
+        try:
+            self.results.lenet[name] = startup.lenet(self.probe, rounds, name)
+        except Absent as reason:
+            self.results.lenet[name] = str(reason)
+
+    def _workload(self, work: Workload) -> None:
+        alone = [ONE_THREAD] if any(isinstance(each, SpeedUp) for each in work.required) else []
+        wanted = [OURS, *alone, *self.options.libs]
+        [row] = measure([work], self._present(wanted), self.probe, self.options.rounds)
+        row.absent |= {name: why for name, why in self.absent.items() if name in (OURS, *alone)}
+        self.results.rows[work.name] = row
+
+    def _size(self, size: int) -> None:
+        rows = measure(NEIGHBORS[size], self._present([OURS]), self.probe, self.options.rounds)
+        self.results.sizes[size] = rows
+
+    # ---- what must hold --------------------------------------------------------------------------
+    def verdicts(self) -> list[floors.Verdict]:
+        """The floors of the rows that were asked for."""
+        only, results = self.options.only, self.results
+        found = floors.of_rows(list(results.rows.values()))
+        if _SIZES_ROW in only:
+            found.append(floors.of_sizes(results.sizes))
+        if "first_call" in only:
+            found += floors.of_firsts("LeNet's first call", results.lenet[OURS], floors.LENET)
+        if "first_step" in only:
+            found += floors.of_firsts("the demo's first step", results.demo or "", floors.DEMO)
+        if "import" in only:
+            found.append(floors.of_imports(results.imports))
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """The machine and the libraries."""
+        return {"machine": report.machine() | {"any_load": self.options.any_load},
+                "libraries": {name: child.version for name, child in self.children.items()},
+                "absent": self.absent}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = read_options(arguments)
+    with ExitStack() as stack:
+        bench = Bench(options, stack)
+        bar = stack.enter_context(tqdm(bench.tasks(), unit="row", disable=None))
+        for name, task in bar:
+            bar.set_description(name)
+            task()
+        facts, verdicts = bench.facts(), bench.verdicts()
+    libraries = [name for name in bench.children if name != ONE_THREAD]
+    print(f"{facts['machine']['processor']}, {bench.probe.cores} cores; "
+          + ", ".join(f"{name} {facts['libraries'][name]}" for name in libraries))
+    if options.any_load:
+        print("measured on a machine that may have been busy: no more than an indication")
+    for name, reason in bench.absent.items():
+        print(f"{name} is left out: {reason}")
+    print("\n" + report.text(bench.results, verdicts, libraries))
+    print(f"\nwritten to {report.write(facts, bench.results, verdicts, options.json)}")
+    missed = list(dict.fromkeys(verdict.name for verdict in verdicts if not verdict.met))
+    print(f"missed: {', '.join(missed)}" if missed else f"all {len(verdicts)} floors met")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

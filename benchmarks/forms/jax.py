@@ -1,0 +1,139 @@
+"""The forms in JAX under jit, on the CPU."""
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from benchmarks.forms import Call, Library
+from benchmarks.workloads import ADAM, GPT_HEADS, MLP_LAYERS, Inputs, Workload
+
+
+# ---- functions -----------------------------------------------------------------------------------
+def _layernorm(h: Any) -> Any:
+    centered = h - h.mean(-1, keepdims=True)
+    return centered * lax.rsqrt((centered * centered).mean(-1, keepdims=True) + 1e-5)
+
+
+def _attention(q: Any, k: Any, v: Any, mask: Any = None) -> Any:
+    scores = q @ k.swapaxes(-2, -1) / math.sqrt(q.shape[-1])
+    return jax.nn.softmax(scores if mask is None else jnp.where(mask, scores, -jnp.inf)) @ v
+
+
+def _gpt(h: Any, *weights: Any) -> Any:
+    batch, tokens, width = h.shape
+    mask = jnp.tril(jnp.ones((tokens, tokens), bool))
+    for qkv, out, up, down in zip(*[iter(weights)] * 4, strict=True):
+        q, k, v = [part.reshape(batch, tokens, GPT_HEADS, -1).transpose(0, 2, 1, 3)
+                   for part in jnp.split(_layernorm(h) @ qkv, 3, -1)]
+        h = h + _attention(q, k, v, mask).transpose(0, 2, 1, 3).reshape(batch, tokens, width) @ out
+        h = h + jax.nn.gelu(_layernorm(h) @ up) @ down
+    return h
+
+
+_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    "matmul": lambda a, b: a @ b,
+    "conv": lambda a, w: lax.conv_general_dilated(a, w, (1, 1), "SAME"),
+    "attention": _attention,
+    "gpt": _gpt,
+    "fuse": lambda a, b, c: jax.nn.relu(a * b + c) * 0.5,
+    "sum": lambda a: a.sum(),
+    "softmax": lambda a: jax.nn.softmax(a, axis=1),
+    "lnorm": _layernorm,
+    "transpose": lambda a: a.T + 0,  # an operation, so that the result is stored
+    "captured_add": lambda a, b: a + b,
+}
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+def _mean_cross_entropy(logits: Any, labels: Any) -> Any:
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
+
+
+def _lenet_loss(images: Any, labels: Any, weights: Any) -> Any:
+    w1, b1, w2, b2, w3, b3, w4, b4 = weights
+
+    def layer(h: Any, w: Any, b: Any) -> Any:
+        h = jax.nn.relu(lax.conv_general_dilated(h, w, (1, 1), "VALID") + b[None, :, None, None])
+        return lax.reduce_window(h, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+
+    h = layer(layer(images, w1, b1), w2, b2).reshape(len(images), -1)
+    return _mean_cross_entropy(jax.nn.relu(h @ w3 + b3) @ w4 + b4, labels)
+
+
+def _mlp_loss(images: Any, labels: Any, weights: Any) -> Any:
+    h = images
+    for weight, bias in weights[:-1]:
+        h = jax.nn.relu(h @ weight + bias)
+    return _mean_cross_entropy(h @ weights[-1][0] + weights[-1][1], labels)
+
+
+def _trained(loss_of: Callable[[Any], Any], weights: Any) -> Call:
+    """Adam's step as a captured function."""
+    def adam(p: Any, m: Any, v: Any, t: Any) -> Any:
+        step = (m / (1 - ADAM["b1"]**t)) / (jnp.sqrt(v / (1 - ADAM["b2"]**t)) + ADAM["eps"])
+        return p - ADAM["lr"] * step
+
+    @jax.jit  # type: ignore[untyped-decorator]
+    def step(weights: Any, first: Any, second: Any, t: Any) -> Any:
+        each = jax.tree.map
+        loss, gradient = jax.value_and_grad(loss_of)(weights)
+        first = each(lambda m, g: ADAM["b1"] * m + (1 - ADAM["b1"]) * g, first, gradient)
+        second = each(lambda v, g: ADAM["b2"] * v + (1 - ADAM["b2"]) * g * g, second, gradient)
+        weights = each(lambda p, m, v: adam(p, m, v, t + 1), weights, first, second)
+        return weights, first, second, t + 1, loss
+
+    zeros = jax.tree.map(jnp.zeros_like, weights)
+    state: list[Any] = [weights, zeros, zeros, jnp.float32(0)]
+
+    def run() -> float:
+        *state[:], loss = step(*state)
+        return float(loss)
+
+    return run
+
+
+def _lenet(inputs: Inputs) -> Call:
+    images, labels, *weights = map(jnp.asarray, inputs)
+    return _trained(partial(_lenet_loss, images, labels), weights)
+
+
+def _mlp(inputs: Inputs) -> Call:
+    images, labels = map(jnp.asarray, inputs)
+    rng = np.random.default_rng(0)
+    weights = [(jnp.asarray(rng.uniform(-1, 1, (m, n)).astype(np.float32) / math.sqrt(m)), jnp.zeros(n))
+               for m, n in pairwise(MLP_LAYERS)]
+    return _trained(partial(_mlp_loss, images, labels), weights)
+
+
+def _eager_add(inputs: Inputs) -> Call:
+    a, b = map(jnp.asarray, inputs)
+    return lambda: jax.block_until_ready(a + b)
+
+
+_STEPS: Final[dict[str, Callable[[Inputs], Call]]] = {"lenet": _lenet, "mlp": _mlp, "eager_add": _eager_add}
+
+
+def _make(workload: Workload) -> Call | None:
+    form, inputs = workload.form, workload.arrays()
+    if form in _STEPS:
+        return _STEPS[form](inputs)
+    if form not in _FUNCTIONS:
+        return None
+    arrays, function = [jnp.asarray(array) for array in inputs], jax.jit(_FUNCTIONS[form])
+    return lambda: jax.block_until_ready(function(*arrays))
+
+
+def library() -> Library:
+    """JAX."""
+    return Library(str(jax.__version__), _make)

@@ -1,0 +1,41 @@
+"""The forms in NumPy, matrix products by the BLAS that it comes with."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from benchmarks.forms import Call, Library
+from benchmarks.workloads import Array, Workload
+
+
+def _softmax(a: Array) -> Array:
+    grown = np.exp(a - a.max(1, keepdims=True))
+    return np.asarray(grown / grown.sum(1, keepdims=True))
+
+
+def _layernorm(a: Array) -> Array:
+    centered = a - a.mean(1, keepdims=True)
+    return np.asarray(centered / np.sqrt((centered * centered).mean(1, keepdims=True) + 1e-5))
+
+
+_FUNCTIONS: Final[dict[str, Callable[..., Array]]] = {
+    "matmul": lambda a, b: a @ b,
+    "fuse": lambda a, b, c: np.maximum(a * b + c, 0) * np.float32(0.5),
+    "sum": lambda a: a.sum(),
+    "softmax": _softmax,
+    "lnorm": _layernorm,
+    "transpose": lambda a: np.ascontiguousarray(a.T),
+    "eager_add": lambda a, b: a + b,
+}
+
+
+def _make(workload: Workload) -> Call | None:
+    function, arrays = _FUNCTIONS.get(workload.form), workload.arrays()
+    return None if function is None else lambda: function(*arrays)
+
+
+def library() -> Library:
+    """NumPy."""
+    return Library(np.__version__, _make)

@@ -1,0 +1,138 @@
+"""The forms in pluggrad, written as its users would write them."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import pluggrad
+from benchmarks.forms import Call, Library
+from benchmarks.workloads import ADAM, CHAIN, GPT_HEADS, MLP_LAYERS, Workload
+from pluggrad import Device, GlobalCounters, Tensor, jit, nn
+from pluggrad.nn import Linear, optim
+
+
+# ---- captured functions --------------------------------------------------------------------------
+def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """(..., tokens, width) each."""
+    scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[-1]))
+    if causal:
+        position = Tensor.arange(q.shape[-2])
+        scores = (position.unsqueeze(1) >= position).where(scores, -math.inf)
+    return scores.softmax(-1) @ v
+
+
+def _gpt(h: Tensor, *weights: Tensor) -> Tensor:
+    batch, tokens, width = h.shape
+    for qkv, out, up, down in zip(*[iter(weights)] * 4, strict=True):
+        q, k, v = [part.reshape(batch, tokens, GPT_HEADS, -1).transpose(1, 2)
+                   for part in (h.layernorm() @ qkv).split(width, -1)]
+        h = h + _attention(q, k, v, causal=True).transpose(1, 2).reshape(batch, tokens, width) @ out
+        h = h + (h.layernorm() @ up).gelu() @ down
+    return h
+
+
+def _busy(a: Tensor) -> Tensor:
+    for _ in range(CHAIN):
+        a = a.sin() * a
+    return a
+
+
+_FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
+    "matmul": lambda a, b: a @ b,
+    "conv": lambda a, w: a.conv2d(w, padding=1),
+    "attention": _attention,
+    "gpt": _gpt,
+    "fuse": lambda a, b, c: (a * b + c).relu() * 0.5,
+    "sum": lambda a: a.sum(),
+    "softmax": lambda a: a.softmax(1),
+    "lnorm": lambda a: a.layernorm(),
+    "transpose": lambda a: a.T.contiguous(),
+    "captured_add": lambda a, b: a + b,
+    "busy": _busy,
+}
+
+
+def _captured(form: str, tensors: list[Tensor]) -> Call:
+    function, device = jit(_FUNCTIONS[form]), Device[Device.DEFAULT]
+
+    def run() -> Tensor:
+        result = function(*tensors)
+        device.synchronize()
+        return result
+
+    return run
+
+
+# ---- loops and steps -----------------------------------------------------------------------------
+def _lenet(tensors: list[Tensor], _: int) -> Call:
+    images, labels, *weights = tensors
+    w1, b1, w2, b2, w3, b3, w4, b4 = weights
+    optimizer = optim.Adam(weights, **ADAM)
+
+    @jit
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        h = x.conv2d(w1, b1).relu().max_pool2d(2)
+        h = h.conv2d(w2, b2).relu().max_pool2d(2)
+        loss: Tensor = ((h.flatten(1) @ w3 + b3).relu() @ w4 + b4).cross_entropy(y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return lambda: step(images, labels).item()
+
+
+def _mlp(tensors: list[Tensor], _: int) -> Call:
+    images, labels = tensors
+    first, second, third, last = MLP_LAYERS
+    model = nn.Sequential(Linear(first, second), Tensor.relu, Linear(second, third), Tensor.relu,
+                          Linear(third, last))
+    optimizer = optim.Adam([model], **ADAM)
+
+    @jit
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(x).cross_entropy(y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return lambda: step(images, labels).item()
+
+
+def _xor(tensors: list[Tensor], steps: int) -> Call:
+    x, y = tensors
+    model = Linear(2, 1)
+    opt = optim.Adam([model], lr=0.1)
+
+    def run() -> object:
+        for _ in range(steps):
+            loss = ((model(x).sigmoid() - y) ** 2).mean()
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+        return loss.item()
+
+    return run
+
+
+def _eager_add(tensors: list[Tensor], _: int) -> Call:
+    a, b = tensors
+    return lambda: (a + b).realize()
+
+
+_STEPS: Final[dict[str, Callable[[list[Tensor], int], Call]]] = {
+    "lenet": _lenet, "mlp": _mlp, "xor": _xor, "eager_add": _eager_add}
+
+
+def _make(workload: Workload) -> Call:
+    tensors = [Tensor(array).realize() for array in workload.arrays()]
+    step = _STEPS.get(workload.form)
+    return _captured(workload.form, tensors) if step is None else step(tensors, workload.steps)
+
+
+def library() -> Library:
+    """pluggrad on its default device."""
+    Tensor.training = True
+    return Library(f"{pluggrad.__version__} on {Device.DEFAULT}", _make, lambda: GlobalCounters.kernels)

@@ -1,0 +1,133 @@
+"""The forms in PyTorch, on as many threads as there are CPUs: eager, or compiled for `torch_compile.py`."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.forms import Call, Library
+from benchmarks.workloads import ADAM, GPT_HEADS, MLP_LAYERS, Inputs, Workload
+
+Wrap = Callable[[Any], Any]  # torch.compile, or nothing
+
+
+# ---- functions -----------------------------------------------------------------------------------
+def _gpt(h: Any, *weights: Any) -> Any:
+    batch, tokens, width = h.shape
+    for qkv, out, up, down in zip(*[iter(weights)] * 4, strict=True):
+        q, k, v = [part.view(batch, tokens, GPT_HEADS, -1).transpose(1, 2)
+                   for part in (F.layer_norm(h, (width,)) @ qkv).split(width, -1)]
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        h = h + attended.transpose(1, 2).reshape(batch, tokens, width) @ out
+        h = h + F.gelu(F.layer_norm(h, (width,)) @ up, approximate="tanh") @ down
+    return h
+
+
+_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    "matmul": lambda a, b: a @ b,
+    "conv": lambda a, w: F.conv2d(a, w, padding=1),
+    "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "gpt": _gpt,
+    "fuse": lambda a, b, c: torch.relu(a * b + c) * 0.5,
+    "sum": lambda a: a.sum(),
+    "softmax": lambda a: a.softmax(1),
+    "lnorm": lambda a: F.layer_norm(a, (4096,)),
+    "transpose": lambda a: a.T.contiguous(),
+}
+_ADD: Final = {"captured_add": lambda a, b: a + b}, {"eager_add": lambda a, b: a + b}
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+def _adam(parameters: Any) -> Any:
+    return torch.optim.Adam(parameters, lr=ADAM["lr"], betas=(ADAM["b1"], ADAM["b2"]), eps=ADAM["eps"])
+
+
+def _lenet(inputs: Inputs, wrap: Wrap) -> Call:
+    images, labels, *weights = [torch.from_numpy(array) for array in inputs]
+    for weight in weights:
+        weight.requires_grad_()
+    optimizer = _adam(weights)
+
+    def network(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, w4: Any, b4: Any) -> Any:
+        h = F.max_pool2d(F.relu(F.conv2d(x, w1, b1)), 2)
+        h = F.max_pool2d(F.relu(F.conv2d(h, w2, b2)), 2)
+        return F.relu(h.flatten(1) @ w3 + b3) @ w4 + b4
+
+    network = wrap(network)
+
+    def step() -> object:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images, *weights), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def _mlp(inputs: Inputs, wrap: Wrap) -> Call:
+    images, labels = map(torch.from_numpy, inputs)
+    first, second, third, last = MLP_LAYERS
+    model = nn.Sequential(nn.Linear(first, second), nn.ReLU(), nn.Linear(second, third), nn.ReLU(),
+                          nn.Linear(third, last))
+    optimizer, model = _adam(model.parameters()), wrap(model)
+
+    def step() -> object:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def _xor(inputs: Inputs, steps: int) -> Call:
+    x, y = map(torch.from_numpy, inputs)
+    model = nn.Linear(2, 1)
+    opt = torch.optim.Adam(model.parameters(), lr=0.1)
+
+    def run() -> object:
+        for _ in range(steps):
+            loss = ((model(x).sigmoid() - y) ** 2).mean()
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+        return loss.item()
+
+    return run
+
+
+def _function(function: Any, inputs: Inputs) -> Call:
+    tensors = [torch.from_numpy(array) for array in inputs]
+
+    def run() -> object:
+        with torch.no_grad():
+            return function(*tensors)
+
+    return run
+
+
+def library(compiled: bool = False) -> Library:
+    """PyTorch; compiled: what `torch.compile` makes of everything but the loop that is written without it."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    wrap: Wrap = torch.compile if compiled else lambda function: function
+    functions = _FUNCTIONS | (_ADD[0] if compiled else _ADD[1])
+
+    def make(workload: Workload) -> Call | None:
+        if compiled:
+            torch.compiler.reset()  # or it makes one matmul for the sizes of all rows
+        form, inputs = workload.form, workload.arrays()
+        if form == "lenet":
+            return _lenet(inputs, wrap)
+        if form == "mlp":
+            return _mlp(inputs, wrap)
+        if form == "xor" and not compiled:
+            return _xor(inputs, workload.steps)
+        return _function(wrap(functions[form]), inputs) if form in functions else None
+
+    return Library(str(torch.__version__), make, needs="a C++ compiler" if compiled else "")
