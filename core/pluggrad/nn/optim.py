@@ -263,9 +263,9 @@ def _subtract(x: Node, y: Node) -> Node:
 
 # ---- what optimizers are given -------------------------------------------------------------------
 def _trainable(params: object) -> list[Tensor]:
-    """The float tensors in `params`, each once and marked."""
+    """The float tensors in `params`, each once and marked; those that are `requires_grad=False` stay out."""
     found = get_parameters(list(params) if isinstance(params, Iterator) else params)
-    return [tensor.requires_grad_() for tensor in found if tensor.dtype.is_float]
+    return [tensor.requires_grad_() for tensor in found if tensor.dtype.is_float and not tensor._frozen]
 
 
 def _zeros_like(params: Iterable[Tensor]) -> list[Tensor]:

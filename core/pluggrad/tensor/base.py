@@ -34,13 +34,15 @@ class TensorBase(Handle):
 
     # _node: the node, for a view as composed from _seen, the base's node then. _steps: a chain (previous,
     # name, arg)
-    __slots__ = ("_node", "_base", "_steps", "_seen", "_identity", "_grad")
+    # _frozen: made, or set to be, `requires_grad=False`, which optimizers heed; computed tensors are not
+    __slots__ = ("_node", "_base", "_steps", "_seen", "_identity", "_grad", "_frozen")
     _node: Any  # a Node; None only while another thread realizes it
     _base: TensorBase | None
     _steps: tuple[Any, ...] | None
     _seen: Node
     _identity: Identity | None
     _grad: Any
+    _frozen: bool
 
     training: ClassVar[bool] = False
     __array_ufunc__ = None  # `array + tensor` is the tensor's business
@@ -53,6 +55,7 @@ class TensorBase(Handle):
         made = _create(cls)
         made._node = node
         made._base = made._identity = made._grad = None
+        made._frozen = False
         return made
 
     @classmethod
@@ -60,6 +63,7 @@ class TensorBase(Handle):
         """A tensor that the user made: a leaf with an identity, if it is float."""
         made = cls._of(node)
         made._become_leaf(node, requires_grad)
+        made._frozen = requires_grad is False
         return made
 
     def _new(self, node: Node) -> Self:
@@ -67,6 +71,7 @@ class TensorBase(Handle):
         made = _create(self.__class__)
         made._node = node if mode.enabled else build.detach(node)
         made._base = made._identity = made._grad = None
+        made._frozen = False
         return made
 
     def _view(self, node: Node, *steps: build.Step) -> Self:
@@ -83,6 +88,7 @@ class TensorBase(Handle):
             chain, node = (chain, *_DETACH), build.detach(node)
         made._steps, made._node = chain, node
         made._identity = made._grad = None
+        made._frozen = False
         return made
 
     def _become_leaf(self, node: Node, requires_grad: bool | None) -> None:
@@ -104,6 +110,7 @@ class TensorBase(Handle):
     def _load(self, data: Any, dtype: DType | None, device: DeviceId, requires_grad: bool | None) -> None:
         """Become a leaf from Python or NumPy data: uploaded, or a constant where it is a single value."""
         self._base = self._identity = self._grad = None
+        self._frozen = requires_grad is False
         array, found = to_array(data, dtype)
         if array.ndim == 0 and found is not dtypes.bfloat16:
             self._become_leaf(build.const(array.item(), found, device), requires_grad)

@@ -156,6 +156,7 @@ class Data(Losses):
         copied = self._of(build.detach(self.node))
         if self._identity is not None:
             copied._become_leaf(copied._node, self._identity.marked)
+        copied._frozen = self._frozen
         memo[id(self)] = copied
         return copied
 
@@ -164,7 +165,7 @@ class Data(Losses):
 
     def _flag(self) -> bool | None:
         """What `requires_grad` to make an equal tensor with: None is an unmarked leaf, False no leaf."""
-        return False if self._identity is None else self._identity.marked or None
+        return False if self._frozen else (self._identity is not None and self._identity.marked) or None
 
     @classmethod
     def from_dlpack(cls, x: Any) -> Self:
@@ -178,4 +179,5 @@ def _restored(
     made = cls._of(build.const(0, dtype, place(device), array.shape))
     node = runtime.upload(array, dtype, place(device))
     made._become_leaf(node, flag)
+    made._frozen = flag is False
     return made

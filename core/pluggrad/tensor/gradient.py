@@ -71,9 +71,10 @@ class Differentiable(Data):
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Mark as a parameter, also in graphs that hold it already; False: no leaf any more. Returns itself.
 
-        A computed tensor becomes a leaf here, and a view a tensor of its own. GradientError unless the dtype
-        is float.
+        A computed tensor becomes a leaf here, and a view a tensor of its own; one set to False is left alone
+        by optimizers. GradientError unless the dtype is float.
         """
+        self._frozen = not requires_grad
         if not requires_grad:
             if self._identity is not None:
                 self._identity.handle, self._identity = None, None

@@ -19,8 +19,8 @@ class Tensor(Differentiable, Casts):
     data keep their dtype.
     device: where it lives, default `Device.DEFAULT`. dtype: cast to it. requires_grad: True marks a
     parameter, None makes a float tensor a leaf that gets a gradient while nothing is marked, False makes it
-    no leaf. ShapeError for ragged lists, DTypeError for what holds no numbers, UnknownDevice or
-    DeviceUnavailable for the device.
+    no leaf, which optimizers leave alone. ShapeError for ragged lists, DTypeError for what holds no numbers,
+    UnknownDevice or DeviceUnavailable for the device.
     """
 
     __slots__ = ()
@@ -33,6 +33,7 @@ class Tensor(Differentiable, Casts):
             self._load(data, target, place(device), requires_grad)
             return
         self._base = self._identity = self._grad = None
+        self._frozen = requires_grad is False
         node = build.detach(data.node)
         if device is not None:
             node = build.copy(node, place(device))

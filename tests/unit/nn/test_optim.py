@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +97,10 @@ def test_integer_tensors_are_left_alone():
 def test_frozen_tensors_are_no_parameters():
     model = Linear(2, 3)
     model.weight.requires_grad_(False)
-    assert [id(tensor) for tensor in optim.SGD(model.parameters()).params] == [id(model.bias)]
+    for given in (model, [model], model.parameters(), state.get_parameters(model)):
+        assert [id(tensor) for tensor in optim.SGD(given).params] == [id(model.bias)]
+    for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert [id(tensor) for tensor in optim.SGD(copied).params] == [id(copied.bias)]
 
 
 def test_computed_tensors_become_leaves():
