@@ -11,7 +11,7 @@ from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector
 from pluggrad.tune.actions import reorder, split
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
-_BLOCK_ROWS = 64  # rows of a transposing block: all elements of the cache lines it touches, a few times over
+_BLOCK_STEPS = 8  # transposing blocks along each side of a task: all of the cache lines it touches
 _LONG_TASK = 4096  # vectors: beside so many, the tail of a task costs nothing
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
 
@@ -24,7 +24,7 @@ def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     lanes = fit_lanes(vector_lanes(kernel, capabilities, 2), vector.extent)
     other = _transposed_axis(kernel, vector)
     if other is not None and lanes > 1:
-        return _block(kernel, vector, other, lanes)
+        return _transpose(kernel, vector, other, capabilities)
     chunk = _chunk(kernel, vector, lanes, capabilities)
     id = vector.id
     if chunk < vector.extent:
@@ -37,7 +37,7 @@ def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
 def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
     """The axis along which some load runs through memory that jumps along the vector axis."""
     for access in accesses(kernel):
-        if access.node.op is not ops.LOAD or access.stride(vector.id) in (0, 1):
+        if access.node.op is not ops.LOAD or access.stride(vector.id) in (0, 1, -1):
             continue
         for a in kernel.axes:
             if a.kind == "PARALLEL" and a.id != vector.id and a.extent > 1 and access.stride(a.id) == 1:
@@ -45,21 +45,49 @@ def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
     return None
 
 
-def _block(kernel: Kernel, vector: Axis, other: Axis, lanes: int) -> Kernel:
-    """Blocks of one vector by as many rows as use the cache lines that its jumps have brought in."""
-    kernel, columns, _ = split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")
-    kernel, rows, _ = split(kernel, other.id, min(_BLOCK_ROWS, other.extent), "PARALLEL", "LOOP")
-    return reorder(kernel, [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in (columns, rows)]
-                   + [rows, columns])
+def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabilities) -> Kernel:
+    """Blocks of registers along one axis by lanes along the other, which a renderer can transpose.
+
+    Stores run through memory along `columns`, some load along `rows`. Tasks are squares of blocks.
+    """
+    found = accesses(kernel)
+    # narrow elements move twice as many at once, as more of a cache line
+    lanes = vector_lanes(kernel, capabilities, 2 if max(x.itemsize for x in found) < 4 else 1)
+    loads = sum(x.node.op is ops.LOAD for x in found)
+    most = min(lanes, max(capabilities.vector_registers // (2 * loads), 2))  # half of all, to transpose in
+    wide, narrow = (rows, columns) if columns.extent < min(lanes, rows.extent) else (columns, rows)
+    sizes = {wide.id: fit_lanes(lanes, wide.extent), narrow.id: _even_tile(narrow.extent, most)}
+    blocks = {a.id: -(-a.extent // sizes[a.id]) for a in (rows, columns)}
+    others = [a for a in kernel.axes if a.kind == "PARALLEL" and a.id not in blocks]
+    per_task = math.prod([*[a.extent for a in others], *blocks.values()]) // _tasks(kernel, capabilities)
+    tasks, loops = [], []
+    for a in (rows, columns):
+        steps = _dividing(blocks[a.id], max(min(math.isqrt(per_task), _BLOCK_STEPS, blocks[a.id]), 1))
+        kernel, task, inner = split(kernel, a.id, steps * sizes[a.id], "PARALLEL", "LOOP")
+        kernel, loop, _ = split(kernel, inner, sizes[a.id], "LOOP", "VECTOR" if a is wide else "TILE")
+        tasks.append(task)
+        loops.append(loop)
+    return reorder(kernel, [*[a.id for a in others], *tasks, *loops])
+
+
+def _even_tile(extent: int, most: int) -> int:
+    """The tile of at most `most` that takes `extent` in least work, a step counted as one more element."""
+    if extent <= most:
+        return extent
+    return min(range(most, most // 2 - 1, -1), key=lambda tile: -(-extent // tile) * (tile + 1))
+
+
+def _tasks(kernel: Kernel, capabilities: Capabilities) -> int:
+    """How many tasks a kernel should be cut into."""
+    one_core = estimate_us(cost(kernel), capabilities)
+    return int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
 
 
 def _chunk(kernel: Kernel, vector: Axis, lanes: int, capabilities: Capabilities) -> int:
     """Elements of one task along the vector axis: whole vectors, or all where the rows are tasks enough."""
     rows = math.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL" and a.id != vector.id])
-    one_core = estimate_us(cost(kernel), capabilities)
-    wanted = int(min(max(one_core / _TASK_US, 1), capabilities.cores * _TASKS_PER_CORE))
     vectors = -(-vector.extent // lanes)
-    pieces = min(-(-wanted // rows), vectors)
+    pieces = min(-(-_tasks(kernel, capabilities) // rows), vectors)
     if pieces < 2:
         return vector.extent
     per_task = -(-vectors // pieces)

@@ -1,0 +1,66 @@
+"""Kernels that transpose keep what they compute, and turn blocks of registers by lanes."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pluggrad import Tensor
+from pluggrad.kernel.interpret import interpret
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.target import Capabilities
+from pluggrad.tune import tune
+from tests.golden.expressions import TARGET, stages, stored, value
+
+WIDE = replace(TARGET.capabilities, vector_bytes=64, vector_registers=32)
+# what is made, and the extents of its TILE and VECTOR axes on 32 registers of 64 bytes
+EXPRESSIONS: dict[str, tuple[Callable[[], Tensor], int, int]] = {
+    "square": (lambda: stored(64, 64).T.contiguous(), 16, 16),
+    "tails": (lambda: stored(37, 53).T.contiguous(), 14, 16),
+    "few columns": (lambda: stored(3, 200).T.contiguous(), 3, 16),
+    "few rows": (lambda: stored(200, 3).T.contiguous(), 3, 16),
+    "batches": (lambda: stored(5, 28, 30).permute(0, 2, 1).contiguous(), 15, 16),
+    "two operands": (lambda: stored(40, 48).T + stored(48, 40), 8, 16),
+    "small": (lambda: stored(2, 3).T.contiguous(), 2, 4),
+}
+
+
+def made(name: str) -> Kernel:
+    built = stages(value(EXPRESSIONS[name][0]())).built
+    assert len(built) == 1
+    return built[0].kernel
+
+
+def tuned(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    (phase,) = tune(kernel, capabilities).phases
+    return phase.kernel
+
+
+@pytest.mark.parametrize("capabilities", [TARGET.capabilities, WIDE], ids=["32", "64"])
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_transposed_blocks_keep_what_is_computed(name: str, capabilities: Capabilities) -> None:
+    kernel = made(name)
+    want = [np.random.default_rng(1).standard_normal(b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    got = [data.copy() for data in want]
+    interpret(kernel, want, [])
+    interpret(tuned(kernel, capabilities), got, [])
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_blocks_are_registers_by_lanes(name: str) -> None:
+    _, tile, lanes = EXPRESSIONS[name]
+    extents = {a.kind: a.extent for a in tuned(made(name), WIDE).axes}
+    assert (extents["TILE"], extents["VECTOR"]) == (tile, lanes)
+
+
+def test_a_large_transpose_has_tasks_of_several_blocks() -> None:
+    kernel = tuned(stages(value(stored(1024, 1024).T.contiguous())).built[0].kernel, WIDE)
+    tasks = np.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
+    steps = [a.extent for a in kernel.axes if a.kind == "LOOP"]
+    assert len(steps) == 2
+    assert min(steps) >= 4
+    assert tasks >= 8 * WIDE.cores
