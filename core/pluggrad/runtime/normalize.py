@@ -9,6 +9,7 @@ from typing import Any
 from pluggrad.dtypes import DType
 from pluggrad.graph import ops
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
+from pluggrad.graph.sums import merge_sums
 from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel.reductions import COMBINE, identity
@@ -106,11 +107,11 @@ def normalize(roots: Sequence[Node]) -> Normalized:
 
 
 def rebuild(normalized: Normalized) -> list[Node]:
-    """The normalized graph over INPUT and ValueSlot leaves, empty values folded; one node per root."""
+    """The normalized graph over INPUT and ValueSlot leaves, simplified for scheduling; one node per root."""
     made: list[Node] = []
     for op, arg, kind, sources in normalized.rows:
         made.append(_fold_empty(op, arg, kind, tuple([made[s] for s in sources])))
-    return [made[i] for i in normalized.roots]
+    return merge_sums([made[i] for i in normalized.roots])
 
 
 def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:

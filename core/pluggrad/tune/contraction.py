@@ -34,6 +34,7 @@ _GATHER: Final = 1.0  # cycles for a lane that is read on its own
 _TAIL: Final = 1.03  # gates of the last, partial tile: more code, and masks
 _REGISTERS: Final = (1, 2, 4, 8)  # vectors side by side
 _LARGEST_FOOTPRINT: Final = 2.5  # times the operand: more would not fit into the cache that it fits into
+_MOST_PADDING: Final = 5.0  # the same with zeros around; gates in the inner loop cost more
 _WORTH_PACKING: Final = 1 << 20  # multiply-adds; below, a launch costs more than slow loads
 _REUSED: Final = 6  # tiles that read an operand, from which on packing it pays
 
@@ -68,7 +69,7 @@ def _padded(kernel: Kernel) -> tuple[list[Kernel], Kernel]:
     fills: list[Kernel] = []
     for load in [x.node for x in accesses(kernel) if x.node.op is ops.LOAD and len(x.node.src) > 1]:
         dims = gate_dims(kernel, load)
-        if dims is None or footprint(dims) > _LARGEST_FOOTPRINT * kernel.buffers[load.arg].size + 4096:
+        if dims is None or footprint(dims) > _MOST_PADDING * kernel.buffers[load.arg].size + 4096:
             continue
         placed = place(kernel, load, dims)
         if placed is not None:
@@ -78,26 +79,33 @@ def _padded(kernel: Kernel) -> tuple[list[Kernel], Kernel]:
 
 
 def _without_shared_gates(kernel: Kernel) -> Kernel:
-    """Of two factors under one gate that which varies with it keeps it: its zeros are multiplied instead."""
+    """A gated product of two operands: that which varies with the gate keeps it; its zeros are multiplied.
+
+    Where the other is infinite this gives NaN, as padding an input by zeros does.
+    """
     extents = {a.id: a.extent for a in kernel.axes}
-    free: dict[Node, Node] = {}
-    for n in toposort(kernel.stores):
-        if n.op is not g.MUL:
-            continue
-        pair = [_uncast(s) for s in n.src]
-        if any(x.op is not ops.LOAD or len(x.src) < 2 for x in pair) or pair[0].src[1] is not pair[1].src[1]:
-            continue
-        gated = {m.arg for m in toposort([pair[0].src[1]]) if m.op is ops.AXIS}
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        product = n.src[1] if n.op is g.WHERE else n
+        pair = [_uncast(s) for s in product.src]
+        if product.op is not g.MUL or n.op is not g.WHERE or not _is_zero(n.src[2]) or \
+                any(x.op is not ops.LOAD or x.src[1:] != n.src[:1] for x in pair):
+            return node(n.op, src, n.arg, n.type)
+        gated = {m.arg for m in toposort(n.src[:1]) if m.op is ops.AXIS}
         follows = [gated <= linear(x.src[0]).strides.keys() for x in pair]
-        if follows.count(True) != 1:
-            continue
-        other = pair[follows.index(False)]
-        if _inside(other, kernel.buffers[other.arg].size, extents):
-            free[other] = node(ops.LOAD, other.src[:1], other.arg, other.type)
-    if not free:
-        return kernel
-    stores = rewrite(kernel.stores, lambda n, src: free.get(n) or node(n.op, src, n.arg, n.type))
-    return replace(kernel, stores=stores)
+        other = pair[follows.index(False)] if False in follows else None
+        if True not in follows or (other and not _inside(other, kernel.buffers[other.arg].size, extents)):
+            return node(n.op, src, n.arg, n.type)
+        if other is None:
+            return src[1]
+        free = node(ops.LOAD, other.src[:1], other.arg, other.type)
+        return rewrite([product], lambda m, s: free if m is other else node(m.op, s, m.arg, m.type))[0]
+
+    return replace(kernel, stores=rewrite(kernel.stores, rule))
+
+
+def _is_zero(n: Node) -> bool:
+    return n.op is ops.CONST and n.arg.of(n.type) == 0
 
 
 def _uncast(n: Node) -> Node:

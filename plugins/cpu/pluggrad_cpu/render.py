@@ -29,15 +29,19 @@ Position = dict[int, int]  # index along each TILE axis, by id
 
 
 class _Loop:
-    """A counted loop, open from its making to `close`. Where there is nothing to do its body is skipped."""
+    """A counted loop, open from its making to `close`. Only where it may be `empty` is that tested first: a
+    way around the loop would keep its accumulators from staying in their registers."""
 
-    def __init__(self, out: Emitter, start: str, stop: str) -> None:
+    def __init__(self, out: Emitter, start: str, stop: str, empty: bool = False) -> None:
         self.out, self.stop = out, stop
         self.head, self.latch, self.done = out.name("loop"), out.name("latch"), out.name("done")
         self.counter, self.advanced = f"%{out.name('i')}", f"%{out.name('i')}"
         before = out.label
-        some = out.op(f"icmp slt i64 {start}, {stop}")
-        out.do(f"br i1 {some}, label %{self.head}, label %{self.done}")
+        if empty:
+            some = out.op(f"icmp slt i64 {start}, {stop}")
+            out.do(f"br i1 {some}, label %{self.head}, label %{self.done}")
+        else:
+            out.do(f"br label %{self.head}")
         out.block(self.head)
         out.do(f"{self.counter} = phi i64 [ {start}, %{before} ], [ {self.advanced}, %{self.latch} ]")
 
@@ -97,9 +101,13 @@ class _Kernel:
             slot = out.op(f"getelementptr inbounds ptr, ptr %args, i64 {i}")
             out.do(f"{name} = load ptr, ptr {slot}, align 8")
         self.values = [self._load_value(i, dtype) for i, dtype in enumerate(self.program.values)]
-        self.tasks = _Loop(out, "%lo", "%hi")
-        for i, instr in enumerate(self.body):
-            _RENDER.get(instr.op, _Kernel._elementwise)(self, i, instr)
+        self.tasks = _Loop(out, "%lo", "%hi", empty=True)
+        for by_position, group in itertools.groupby(range(len(self.body)), self._is_by_position):
+            if by_position:
+                self._spread(list(group))
+                continue
+            for i in group:
+                _RENDER.get(self.body[i].op, _Kernel._alone)(self, i, self.body[i])
         self.tasks.close()
         return ["entry:", *out.entry, *out.lines, "  ret void"]
 
@@ -174,12 +182,52 @@ class _Kernel:
         for at in self._positions((instr.arg,)):
             self._define(i, at, str(at[instr.arg]))
 
-    def _elementwise(self, i: int, instr: Instr) -> None:
+    # ------------------------------------------------------------------- instructions position by position
+
+    def _is_by_position(self, i: int) -> bool:
+        """Whether each position of instruction i needs nothing but the same position of its operands."""
+        instr = self.body[i]
+        if any(self.body[s].op == "ACC" and self.tiles[s] != self._written(i) for s in instr.src):
+            return False
+        if instr.op == "LOAD":
+            return not self._run(i, instr)
+        return instr.op not in _RENDER
+
+    def _written(self, i: int) -> tuple[int, ...]:
+        """The TILE axes of the registers that instruction i gives a value to."""
+        instr = self.body[i]
+        return self.tiles[instr.src[0] if instr.op == "SET" else i]
+
+    def _spread(self, group: list[int]) -> None:
+        """All of a group at one position, then at the next: few registers are alive at a time."""
+        axes = [self._written(i) for i in group]
+        done: list[set[tuple[int, ...]]] = [set() for _ in group]
+        for at in self._positions(tuple(sorted(set().union(*axes)))):
+            for i, own, written in zip(group, axes, done, strict=True):
+                position = tuple(at[a] for a in own)
+                if position not in written:
+                    written.add(position)
+                    _BY_POSITION.get(self.body[i].op, _Kernel._elementwise)(self, i, dict(zip(own, position)))
+
+    def _alone(self, i: int, instr: Instr) -> None:
+        self._spread([i])
+
+    def _elementwise(self, i: int, at: Position) -> None:
+        instr, lanes = self.body[i], self.lanes[i]
         source, target = self._dtype(instr.src[-1]), self._dtype(i)
-        for at in self._positions(self.tiles[i]):
-            values = [self._use(s, at, self.lanes[i]) for s in instr.src]
-            self._define(i, at, elementwise.apply(
-                self.out, instr.op, source, target, self.lanes[i], values))
+        values = [self._use(s, at, lanes) for s in instr.src]
+        self._define(i, at, elementwise.apply(self.out, instr.op, source, target, lanes, values))
+
+    def _load_one(self, i: int, at: Position) -> None:
+        instr = self.body[i]
+        gate = instr.src[1] if len(instr.src) > 1 else None
+        self._define(i, at, load(self.out, self._access(i, instr, [at], gate))[0])
+
+    def _set(self, i: int, at: Position) -> None:
+        acc, value = self.body[i].src
+        kind = vector(self._element(acc), self.lanes[acc])
+        new = self._use(value, at, self.lanes[acc])
+        self.out.do(f"store {kind} {new}, ptr {self.registers[acc][tuple(at.values())]}")
 
     # ---------------------------------------------------------------------------------------------- memory
 
@@ -240,14 +288,6 @@ class _Kernel:
             self.out.do(f"store {kind} {initial}, ptr {slot}")
             self.registers[i][tuple(at.values())] = slot
 
-    def _set(self, i: int, instr: Instr) -> None:
-        acc, value = instr.src
-        kind, lanes = vector(self._element(acc), self.lanes[acc]), self.lanes[acc]
-        # all positions are read before any is written, as if they were set together
-        values = [self._use(value, at, lanes) for at in self._positions(self.tiles[acc])]
-        for at, new in zip(self._positions(self.tiles[acc]), values):
-            self.out.do(f"store {kind} {new}, ptr {self.registers[acc][tuple(at.values())]}")
-
     def _reduce(self, i: int, instr: Instr) -> None:
         op, removed = instr.arg
         source, dtype = instr.src[0], self._dtype(i)
@@ -281,7 +321,7 @@ class _Kernel:
 
     def _loop(self, i: int, instr: Instr) -> None:
         start, stop = instr.arg
-        loop = _Loop(self.out, str(start), str(stop))
+        loop = _Loop(self.out, str(start), str(stop), empty=start >= stop)
         self.blocks.append(loop)
         self._define(i, {}, loop.counter)
 
@@ -297,9 +337,11 @@ class _Kernel:
         self.blocks.pop().close()
 
 
+# what is not here is elementwise
 _RENDER: Final[dict[str, Callable[[_Kernel, int, Instr], None]]] = {
     "CONST": _Kernel._const, "VALUE": _Kernel._value, "TASK": _Kernel._task, "LANE": _Kernel._lane,
-    "LOAD": _Kernel._load, "STORE": _Kernel._store, "ACC": _Kernel._acc, "SET": _Kernel._set,
-    "HREDUCE": _Kernel._reduce, "LOOP": _Kernel._loop, "IF": _Kernel._if, "ELSE": _Kernel._else,
-    "END": _Kernel._end,
+    "LOAD": _Kernel._load, "STORE": _Kernel._store, "ACC": _Kernel._acc, "HREDUCE": _Kernel._reduce,
+    "LOOP": _Kernel._loop, "IF": _Kernel._if, "ELSE": _Kernel._else, "END": _Kernel._end,
 }
+_BY_POSITION: Final[dict[str, Callable[[_Kernel, int, Position], None]]] = {
+    "LOAD": _Kernel._load_one, "SET": _Kernel._set}
