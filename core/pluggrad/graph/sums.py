@@ -48,10 +48,13 @@ def _pairs(order: Sequence[Node], uses: Counter[Node]) -> dict[Node, _Pair]:
         pair = _pair(outer, uses) if outer.op is ops.SUM else None
         if pair is not None:
             found[pair.inner].append(pair)
-    # an inner sum that is needed anyhow would be computed twice
-    return {pair.outer: pair for inner, pairs in found.items()
-            if len(pairs) == uses[inner] and sum(map(_work, pairs)) <= _MOST_EXTRA_WORK * inner.src[0].type.size
-            for pair in pairs}
+    merged: dict[Node, _Pair] = {}
+    for inner, pairs in found.items():
+        most = _MOST_EXTRA_WORK * inner.src[0].type.size
+        # an inner sum that is needed anyhow would be computed twice
+        if len(pairs) == uses[inner] and sum(map(_work, pairs)) <= most:
+            merged |= {pair.outer: pair for pair in pairs}
+    return merged
 
 
 def _pair(outer: Node, uses: Counter[Node]) -> _Pair | None:
@@ -67,7 +70,8 @@ def _pair(outer: Node, uses: Counter[Node]) -> _Pair | None:
 def _work(pair: _Pair) -> int:
     """Elements that the sum over both sums' axes takes."""
     within = pair.inner.src[0].shape
-    return math.prod(pair.outer.src[0].shape) * math.prod([within[axis] for axis in pair.inner.arg])
+    elements: int = math.prod(pair.outer.src[0].shape) * math.prod([within[axis] for axis in pair.inner.arg])
+    return elements
 
 
 def _merged(pair: _Pair, made: dict[Node, Node]) -> Node:
