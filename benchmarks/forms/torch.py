@@ -38,7 +38,6 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "lnorm": lambda a: F.layer_norm(a, (4096,)),
     "transpose": lambda a: a.T.contiguous(),
 }
-_ADD: Final = {"captured_add": lambda a, b: a + b}, {"eager_add": lambda a, b: a + b}
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -116,7 +115,7 @@ def library(compiled: bool = False) -> Library:
     """PyTorch; compiled: what `torch.compile` makes of everything but the loop that is written without it."""
     torch.set_num_threads(os.cpu_count() or 1)
     wrap: Wrap = torch.compile if compiled else lambda function: function
-    functions = _FUNCTIONS | (_ADD[0] if compiled else _ADD[1])
+    functions = _FUNCTIONS | {"captured_add" if compiled else "eager_add": lambda a, b: a + b}
 
     def make(workload: Workload) -> Call | None:
         if compiled:

@@ -1,0 +1,81 @@
+"""The benchmarks' own processes: they start, answer, and end with a status. No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import stage_timers
+from benchmarks.__main__ import main
+from benchmarks.stage_timers import StageTimers
+from benchmarks.workloads import WORKLOADS, workload
+from tests.architecture.source import ROOT
+
+pytestmark = pytest.mark.device("cpu")
+
+
+def test_every_place_that_is_timed_exists():
+    for places in stage_timers.PLACES.values():
+        for module, path in places:
+            owner, name = stage_timers._found(module, path)
+            assert callable(getattr(owner, name)), f"{module}.{path}"
+
+
+def test_parts_hold_the_time_of_their_own(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(stage_timers.time, "perf_counter", lambda: now[0])
+    timers = StageTimers()
+
+    def spend(seconds):
+        now[0] += seconds
+
+    inner = timers.timed("inner", spend)
+
+    def outer_work():
+        spend(1)
+        inner(2)
+        spend(4)
+        inner(8)
+
+    timers.timed("outer", outer_work)()
+    assert timers.parts == {"inner": 10.0, "outer": 5.0}
+
+
+def test_lenets_first_call_in_its_parts(fresh_cache):
+    command = [sys.executable, "-m", "benchmarks.first_call", "pluggrad", repr(time.monotonic())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert sum(found["parts"].values()) == pytest.approx(found["seconds"])
+    stages = ("autograd", "schedule", "tune", "lower", "render", "LLVM", "link", "trace, and the rest")
+    assert all(found["parts"][stage] > 0 for stage in stages)
+    assert found["process"] > found["seconds"]
+    assert found["counters"]["compiled"] > 0
+
+
+def test_a_run_writes_its_figures_and_names_what_is_left_out(tmp_path, capsys):
+    path, asked = tmp_path / "figures.json", ["--only", "eager_add", "--libs", "numpy", "tinygrad"]
+    status = main([*asked, "--rounds", "1", "--any-load", "--json", str(path)])
+    assert status == 0  # eager_add has a goal and no floor
+    data = json.loads(path.read_text())
+    libraries, absent = data["libraries"].keys(), data["absent"].keys()
+    assert libraries >= {"pluggrad", "pluggrad, 1 thread", "numpy"}
+    assert "tinygrad" in libraries ^ absent
+    row = data["rows"]["eager_add"]
+    assert row["values"]["numpy"] == pytest.approx(row["values"]["pluggrad"])
+    assert "| eager_add |" in capsys.readouterr().out
+
+
+def test_every_process_makes_the_same_inputs():
+    for name in ("mlp_step", "gemm512", "xor100"):
+        first, second = workload(name).arrays(), workload(name).arrays()
+        assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_every_form_is_written_for_pluggrad():
+    from benchmarks.forms import pluggrad
+
+    assert {work.form for work in WORKLOADS.values()} <= pluggrad._FUNCTIONS.keys() | pluggrad._STEPS.keys()
