@@ -196,6 +196,36 @@ def _update(n, s):
     return base.reshape(n.shape)
 
 
+def _placed(index, axis, extent):
+    """The coordinates that an index selects, and where they are in range."""
+    places = list(np.indices(index.shape))
+    number = index.astype(object)  # uint64 as well
+    number = np.where(number < 0, number + extent, number)
+    inside = np.array((number >= 0) & (number < extent), bool)
+    places[axis] = np.clip(number, 0, extent - 1).astype(np.int64)
+    return tuple(places), inside
+
+
+def _gather(n, s):
+    return s[0][_placed(s[1], n.arg.axis, s[0].shape[n.arg.axis])[0]]
+
+
+_COMBINE = {"ADD": np.add, "MUL": np.multiply, "MAX": np.maximum, "MIN": np.minimum}
+
+
+def _scatter(n, s):
+    result = s[0].copy().reshape(-1)
+    view = moved(np.arange(result.size).reshape(n.shape), n.arg.view)
+    places, inside = _placed(s[1], n.arg.axis, view.shape[n.arg.axis])
+    for place in np.ndindex(s[1].shape):
+        if not inside[place]:
+            continue
+        at = view[tuple([p[place] for p in places])]
+        combine = _COMBINE.get(n.arg.mode)
+        result[at] = s[2][place] if combine is None else combine(result[at], s[2][place])
+    return result.reshape(n.shape)
+
+
 # ---- random --------------------------------------------------------------------------------------------
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -237,5 +267,7 @@ OTHER = {
     ops.RMIN: lambda n, s: _reduced(np.min, n, s),
     **{op: (lambda n, s: moved(s[0], [(n.op.name.lower(), n.arg)])) for op in ops.MOVEMENT},
     ops.UPDATE: _update,
+    ops.GATHER: _gather,
+    ops.SCATTER: _scatter,
     ops.RANDOM_BITS: _random_bits,
 }

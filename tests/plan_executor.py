@@ -19,9 +19,11 @@ def run_plan(plan: Plan, inputs: Sequence[np.ndarray], values: Sequence[object],
     outputs = [np.full(o.nbytes, 0xA5, np.uint8) if o.reuses is None else inputs[o.reuses]
                for o in plan.outputs]
     arena = np.full(plan.arena_bytes, 0xA5, np.uint8)
+    status = np.zeros(8 * len(plan.checks), np.uint8)
 
     def place(ref: BufferRef) -> np.ndarray:
-        return {"input": inputs, "output": outputs, "arena": [arena]}[ref.place][ref.number][ref.offset:]
+        return {"input": inputs, "output": outputs, "arena": [arena],
+                "status": [status]}[ref.place][ref.number][ref.offset:]
 
     for phase in phases(plan, random.Random(seed)):
         for command in phase:

@@ -365,6 +365,43 @@ class Drawn:
         return self.each(lambda b, v: build.update(b, v, tuple(steps)), base, value,
                          top=max(base.top, value.top), error=max(base.error, value.error))
 
+    def index(self, shape: tuple[int, ...], axis: int) -> Value:
+        """Numbers that are in range along an axis, from the end or the start, of `shape` or broadcast."""
+        dims = [d if i == axis or self.chance() else 1 for i, d in enumerate(shape)]
+        dims[axis] = self.pick((1, 2, 5, shape[axis]))
+        data = self.leaf(tuple(dims), self.pick((dtypes.int32, dtypes.int64, dtypes.int8)), top=1 << 6)
+        full = tuple(dims[axis] if i == axis else d for i, d in enumerate(shape))
+        size = [build.const(shape[axis], data.dtype, device) for device in self.devices]
+        signed = [build.binary(ops.MOD, n, s) for n, s in zip(data.nodes, size)]
+        if self.chance():
+            signed = [build.binary(ops.SUB, n, s) for n, s in zip(signed, size)]
+        return Value(tuple(build.broadcast_to(n, full) for n in signed), 128.0)
+
+    def gather(self) -> Value | None:
+        x = self.any(lambda v: v.shape and math.prod(v.shape) > 0 and max(v.shape) < 100)
+        if x is None:
+            return None
+        axis = self.number(0, len(x.shape) - 1)
+        return self.each(lambda n, i: build.gather(n, i, axis), x, self.index(x.shape, axis), top=x.top,
+                         error=x.error)
+
+    def scatter(self) -> Value | None:
+        base = self.any(lambda v: v.shape and math.prod(v.shape) > 0 and max(v.shape) < 100)
+        if base is None:
+            return None
+        steps = [self.movement(base.shape, writable=True)] if self.chance() else []
+        view = build.move(base.nodes[0], steps).shape
+        if not view or 0 in view or max(view) >= 100:
+            return None
+        axis = self.number(0, len(view) - 1)
+        index = self.index(view, axis)
+        mode = self.pick(("SET", "ADD", "MAX", "MIN"))
+        value = self.leaf(index.shape, base.dtype)
+        count = index.shape[axis] if mode == "ADD" else 0
+        top = max(base.top, value.top) + count * value.top
+        return self.each(lambda b, i, v: build.scatter(b, i, v, axis, mode, tuple(steps)), base, index, value,
+                         top=top, error=base.error)
+
     def identity(self) -> Value:
         x = self.any()
         make = self.pick((build.contiguous, build.detach))
@@ -373,4 +410,5 @@ class Drawn:
 
 _STEPS = (Drawn.new_leaf, Drawn.iota, Drawn.bits, Drawn.unary, Drawn.unary, Drawn.binary, Drawn.binary,
           Drawn.binary, Drawn.compare, Drawn.where, Drawn.cast, Drawn.reduced, Drawn.reduced, Drawn.softmax,
-          Drawn.matmul, Drawn.moved, Drawn.moved, Drawn.moved, Drawn.update, Drawn.update, Drawn.identity)
+          Drawn.matmul, Drawn.moved, Drawn.moved, Drawn.moved, Drawn.update, Drawn.update, Drawn.identity,
+          Drawn.gather, Drawn.gather, Drawn.scatter)

@@ -6,7 +6,8 @@ free. A primitive without a row is piecewise constant (FLOOR, comparisons) or ca
 is zero and nothing is built.
 
 Conventions at kinks: |x| and sign have gradient 0 at 0; max and min, of two operands or over an axis, split
-evenly between equals; x**0 has gradient 0; 0**y has gradient 0 with respect to y for y >= 0.
+evenly between equals, also where a SCATTER brings them together; x**0 has gradient 0; 0**y has gradient 0
+with respect to y for y >= 0.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from pluggrad import dtypes
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.shape.dims import Shape
@@ -214,8 +216,8 @@ def _window(g: Node, n: Node) -> Node:
 
 
 class _Residue(NamedTuple):
-    """Elements `residue + q * stride` along `axis`, q < extent: they meet windows o = q - j * step + offset at
-    their places k = first + j * every, j < places."""
+    """Elements `residue + q * stride` along `axis`, q < extent: they meet windows o = q - j * step + offset
+    at their places k = first + j * every, j < places."""
 
     axis: int
     by: int
@@ -260,6 +262,76 @@ def _skew(g: Node, n: Node) -> Node:
 
 def _update_base(g: Node, n: Node) -> Node:
     return build.update(g, _constant(0.0, n.src[1]), n.arg)
+
+
+# ---- selecting ---------------------------------------------------------------------------------------------
+def _gather(g: Node, n: Node) -> Node:
+    x, index = n.src
+    return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.op)
+
+
+def _scattered(base: Node, value: Node, n: Node, mode: ops.Mode) -> Node:
+    """What the SCATTER `n` does, with another base, other values and another mode."""
+    return build.scatter(base, n.src[1], value, n.arg.axis, mode, n.arg.view, n.arg.op)
+
+
+def _selected(x: Node, n: Node) -> Node:
+    """The elements of `x`, shaped like the base of the SCATTER `n`, that each of its values goes to."""
+    return build.gather(build.move(x, n.arg.view), n.src[1], n.arg.axis, n.arg.op)
+
+
+def _stays(n: Node) -> Node:
+    """Which values of a SCATTER by SET are not written over by later ones."""
+    index, axis = n.src[1], n.arg.axis
+    number = build.iota(index.shape[axis], dtypes.int32, n.device)
+    shape = tuple([dim if i == axis else 1 for i, dim in enumerate(index.shape)])
+    number = build.expand(build.reshape(number, shape), index.shape)
+    last = _scattered(build.const(0, dtypes.int32, n.device, n.shape), number, n, "SET")
+    return build.binary(ops.EQ, _selected(last, n), number)
+
+
+def _share(g: Node, n: Node) -> Node:
+    """The gradient of an extreme, divided by how many values of a SCATTER, and the base, are equal to it."""
+    base, _, value = n.src
+    hits = build.cast(build.binary(ops.EQ, value, _selected(n, n)), n.dtype)
+    return _over(g, _scattered(build.cast(build.binary(ops.EQ, base, n), n.dtype), hits, n, "ADD"))
+
+
+def _product_of_others(n: Node) -> Node:
+    """For each value of a SCATTER by MUL, the product of all else that meets in its element.
+
+    Zeros are counted and left out, which is exact, but second derivatives at a zero come out as 0.
+    """
+    base, _, value = n.src
+    zero, one = _constant(0.0, value), _constant(1.0, value)
+    base_zero, is_zero = [build.binary(ops.EQ, x, _constant(0.0, x)) for x in (base, value)]
+    zeros = _selected(_scattered(build.cast(base_zero, n.dtype), build.cast(is_zero, n.dtype), n, "ADD"), n)
+    nonzero = build.where(is_zero, one, value)
+    product = _selected(_scattered(build.where(base_zero, _constant(1.0, base), base), nonzero, n, "MUL"), n)
+    others = build.where(is_zero, build.binary(ops.SUB, zeros, one), zeros)
+    return build.where(build.binary(ops.EQ, others, zero), _over(product, nonzero), zero)
+
+
+def _scatter_base(g: Node, n: Node) -> Node:
+    base, _, value = n.src
+    if n.arg.mode == "SET":
+        return _scattered(g, _constant(0.0, value), n, "SET")
+    if n.arg.mode == "ADD":
+        return g
+    if n.arg.mode == "MUL":
+        return _times(g, _scattered(_constant(1.0, base), value, n, "MUL"))
+    return _zero_unless(build.binary(ops.EQ, base, n), _share(g, n))
+
+
+def _scatter_value(g: Node, n: Node) -> Node:
+    _, index, value = n.src
+    if n.arg.mode == "ADD" or (n.arg.mode == "SET" and index.shape[n.arg.axis] == 1):
+        return _selected(g, n)
+    if n.arg.mode == "SET":
+        return _zero_unless(_stays(n), _selected(g, n))
+    if n.arg.mode == "MUL":
+        return _times(_selected(g, n), _product_of_others(n))
+    return _zero_unless(build.binary(ops.EQ, value, _selected(n, n)), _selected(_share(g, n), n))
 
 
 def _same(g: Node, n: Node) -> Node:
@@ -312,4 +384,6 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.WINDOW: (_window,),
     ops.SKEW: (_skew,),
     ops.UPDATE: (_update_base, lambda g, n: build.move(g, n.arg)),
+    ops.GATHER: (_gather, None),
+    ops.SCATTER: (_scatter_base, None, _scatter_value),
 }

@@ -63,7 +63,7 @@ def run_once(stages: Stages, sources: list[str], normalized: Normalized, place: 
     binaries = trace.step("compile", lambda: place.toolchain.compile_many(sources))
     signatures = tuple([Signature(p.name, p.buffers, p.values, p.tasks) for p in stages.programs])
     compiled = CompiledPlan(signatures, tuple(binaries), plan.commands, plan.outputs, plan.roots,
-                            plan.arena_bytes)
+                            plan.arena_bytes, plan.checks)
     loaded = trace.step("load", lambda: LoadedPlan(compiled, place.device, inputs, dtypes, plan.kernels))
     values = [scalar.python for scalar in normalized.scalars]
     trace.step("run", partial(execute, place, loaded, normalized.inputs, values))

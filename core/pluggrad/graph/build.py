@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
-from pluggrad.errors import DTypeError, MixedDevices, ShapeError
+from pluggrad.errors import DTypeError, MixedDevices, ShapeError, TensorIndexError
 from pluggrad.graph import ops
 from pluggrad.graph.scalar import HostRead, scalar
 from pluggrad.graph.types import tensor_type
@@ -311,6 +311,43 @@ def update(base: Node, value: Node, view: tuple[Step, ...], op: str = "setitem")
     same_device(op, base, value)
     value = broadcast_to(cast(value, base.dtype), target.shape, op)
     return node(ops.UPDATE, (base, value), view, base.type)
+
+
+def gather(x: Node, index: Node, axis: int, op: str | None = "gather") -> Node:
+    """`x` at the positions `index` along `axis`; ranks and the sizes of other axes are equal.
+
+    op: what errors call it; None where every index is known to be in range.
+    """
+    _check_index(op or "gather", x, index, axis)
+    return node(ops.GATHER, (x, index), ops.Gather(axis, op), tensor_type(index.shape, x.dtype, x.device))
+
+
+def _check_index(op: str, x: Node, index: Node, axis: int) -> None:
+    """`index` selects along `axis` of what has the shape and device of `x`."""
+    same_device(op, x, index)
+    if not index.dtype.is_int:
+        raise DTypeError(op=op, expected="integer indices", got=index.dtype.name)
+    expected = (*x.shape[:axis], *index.shape[axis:axis + 1], *x.shape[axis + 1:])
+    if index.shape != expected:
+        raise ShapeError(op=op, expected=f"indices of shape {x.shape} but for axis {axis}",
+                         got=str(index.shape))
+    if x.shape[axis] == 0 and index.type.size:
+        raise TensorIndexError(op=op, expected=f"no index on axis {axis} of size 0", got=str(index.shape))
+
+
+def scatter(base: Node, index: Node, value: Node, axis: int, mode: ops.Mode = "SET",
+            view: tuple[Step, ...] = (), op: str | None = "scatter") -> Node:
+    """`base` with `value` (cast and broadcast) written, or combined by `mode`, at `index` along `axis` of its
+    basic view `view`. Halves are combined in float32 and rounded once. op: as in `gather`."""
+    target = move(base, view)
+    _check_index(op or "scatter", target, index, axis)
+    same_device(op or "scatter", base, value)
+    value = broadcast_to(cast(value, base.dtype), index.shape, op or "scatter")
+    wide = base.dtype if mode == "SET" else dtypes.accumulator_dtype(base.dtype)
+    arg = ops.Scatter(axis, mode, view, op)
+    made = node(ops.SCATTER, (cast(base, wide), index, cast(value, wide)), arg,
+                tensor_type(base.shape, wide, base.device))
+    return cast(made, base.dtype)
 
 
 def random_bits(shape: Shape, key0: Node, key1: Node, counter: Node) -> Node:

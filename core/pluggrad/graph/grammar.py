@@ -10,7 +10,7 @@ from pluggrad.dtypes import DType
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.opset import Grammar, Rule, anything, first_complaint
-from pluggrad.shape.index import result_shape
+from pluggrad.shape.index import result_shape, view_shape
 
 # the kinds of dtype that a row computes in: 'b' bool, 'i' signed, 'u' unsigned, 'f' float
 _KINDS: Final = {
@@ -110,6 +110,29 @@ def _update(node: Node) -> str:
     return "" if fits else "the base's shape and the value's dtype"
 
 
+def _indexes(node: Node, target: tuple[int, ...]) -> str:
+    """Whether src[1] selects along the axis of something of shape `target`."""
+    index, axis = node.src[1], node.arg.axis
+    others = [(dim, size) for i, (dim, size) in enumerate(zip(target, index.shape)) if i != axis]
+    fits = len(target) == len(index.shape) and axis in range(len(target)) and all(d == s for d, s in others)
+    return "" if fits and index.dtype.is_int else f"integers of shape {target} but for axis {axis}"
+
+
+def _gather(node: Node) -> str:
+    alike = node.shape == node.src[1].shape
+    return _indexes(node, node.src[0].shape) or ("" if alike else "the index's shape")
+
+
+def _scatter(node: Node) -> str:
+    base, index, value = node.src
+    target = view_shape(node.arg.view, base.shape)
+    if node.arg.mode != "SET" and dtypes.accumulator_dtype(node.dtype) is not node.dtype:
+        return "halves combined in float32"
+    if node.shape != base.shape or value.shape != index.shape or node.dtype is not value.dtype:
+        return "the base's shape, the value's dtype, and a value for each index"
+    return _indexes(node, target)
+
+
 _derived: Final = first_complaint(_derived_shape, _same_dtype, _same_device)
 _unchanged: Final = first_complaint(_same_shape, _same_dtype, _same_device)
 
@@ -124,4 +147,6 @@ GRAMMAR: Final = Grammar("graph", {
     ops.IOTA: _iota,
     ops.RANDOM_BITS: first_complaint(_random_bits, _same_device),
     ops.UPDATE: first_complaint(_update, _same_dtype, _same_device),
+    ops.GATHER: first_complaint(_gather, _same_dtype, _same_device),
+    ops.SCATTER: first_complaint(_scatter, _same_dtype, _same_device),
 })

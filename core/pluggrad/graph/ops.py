@@ -5,7 +5,7 @@ lanes. Floats follow IEEE 754 with NaN and infinity kept; multiply-add may contr
 """
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
 from pluggrad.ir.node import Op
 
@@ -89,6 +89,10 @@ WINDOW = _row("WINDOW", "movement", 1, "sliding windows; arg: (axis, size, strid
               "dilation")
 SKEW = _row("SKEW", "movement", 1, "arg: (axis, by, step, offset, size) rows. Element i along `axis`, now of "
             "`size`, where axis `by` is at j, is the source's i - j * step + offset; 0 outside of it")
+# selecting; an index counts from the end where it is negative
+GATHER = _row("GATHER", "gather", 2, "src (x, index) of one rank, arg: Gather. Element j is x at j with "
+              "index[j] along the axis; other axes are of equal sizes. Out of range: the nearest element, "
+              "and reported")
 # random: two uint32 key sources and a uint32 pair counter, all 0-d
 RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with key (src0, src1): element i "
                    "(row-major) is the xor of both words of the block cipher at the 64-bit counter "
@@ -96,7 +100,33 @@ RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with
 # writing
 UPDATE = _row("UPDATE", "update", 2, "base with `value` written at a basic view; arg: the view as movement "
               "steps ((op name, arg), ...) from base to value's shape; pure: a new version")
+SCATTER = _row("SCATTER", "update", 3, "src (base, index, value), arg: Scatter. Base with each value[j] "
+               "written into its view at j with index[j] along the axis, or combined with what is there, one "
+               "j after another in row-major order and rounded each time (halves combine as float32 only). "
+               "Out of range: nothing, and reported")
 
+
+class Gather(NamedTuple):
+    """op: what errors call it; None where every index is known to be in range."""
+
+    axis: int
+    op: str | None
+
+
+Mode = Literal["SET", "ADD", "MUL", "MAX", "MIN"]
+
+
+class Scatter(NamedTuple):
+    """view: movement steps from the base to what is indexed. mode: SET replaces; a name of a binary row
+    combines. op as of `Gather`."""
+
+    axis: int
+    mode: Mode
+    view: tuple[tuple[str, Any], ...]
+    op: str | None
+
+
+WRITES: Final = frozenset({UPDATE, SCATTER})  # a new version of src[0], over the shape of src[1]
 _ELEMENTWISE_KINDS: Final = ("unary", "binary", "compare", "ternary", "cast")
 ELEMENTWISE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind in _ELEMENTWISE_KINDS)
 REDUCE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "reduce")

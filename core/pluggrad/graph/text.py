@@ -38,8 +38,23 @@ def _update(steps: tuple[tuple[str, Any], ...]) -> str:
     return "; ".join(f"{name} {text.arg_text(arg)}" for name, arg in steps)
 
 
+def _gather(arg: ops.Gather) -> str:
+    return f"axis {arg.axis}{_checked(arg.op)}"
+
+
+def _scatter(arg: ops.Scatter) -> str:
+    view = f" of {_update(arg.view)}" if arg.view else ""
+    return f"{arg.mode} axis {arg.axis}{view}{_checked(arg.op)}"
+
+
+def _checked(op: str | None) -> str:
+    return ", in range" if op is None else f", checked as {op}"
+
+
 _WRITERS: Final[dict[Op, Callable[[Any], str]]] = {
     ops.CONST: _const,
     ops.LEAF: lambda identity: "marked" if identity.marked else "",
     ops.UPDATE: _update,
+    ops.GATHER: _gather,
+    ops.SCATTER: _scatter,
 }

@@ -15,7 +15,7 @@ from pluggrad.graph.types import TensorType
 from pluggrad.runtime import BufferVersion, Handle, buffer
 from pluggrad.runtime.compiled import LoadedPlan
 from pluggrad.runtime.interrupts import held
-from pluggrad.runtime.realization import duplicate, execute, shared, transfer
+from pluggrad.runtime.realization import duplicate, execute, raise_reported, shared, transfer
 from pluggrad.runtime.session import Session
 from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
@@ -135,7 +135,9 @@ class Replay:
             runtime.realize_pending()
             runtime.realize(handles)
         with held:
-            return self._run(arguments, stored, handles)
+            results = self._run(arguments, stored, handles)
+        raise_reported()
+        return results
 
     def _run(
         self, arguments: Sequence[Tensor], stored: Sequence[Tensor], handles: list[Handle]

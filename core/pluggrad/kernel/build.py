@@ -12,26 +12,30 @@ from pluggrad.graph.scalar import ValueSlot
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.index_checks import IndexChecks
 from pluggrad.kernel.index_nodes import gate_node, index_node
-from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, Role, cast, const
+from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, IndexCheck, Kernel, Role, cast, const
 from pluggrad.kernel.reductions import COMBINE
 from pluggrad.kernel.threefry import threefry
+from pluggrad.schedule.places import Gate, Place, lookup, sources_at, written_at
 from pluggrad.schedule.region import Member, Region, domain
 from pluggrad.shape.dims import Shape
-from pluggrad.shape.index import ZERO, Condition, Index, axis_index, flatten, source_index, view_index
+from pluggrad.shape.index import ZERO, Affine, Index, Lookup, axis_index, flatten
 
 _OF_BOOL = {"ADD": "MAX", "MUL": "MIN"}  # or, and: a sum of bytes would wrap
-Gate = tuple[Condition, ...]
-Place = tuple[Node, Index, Gate]  # a graph node, evaluated at an index, under conditions
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A kernel, the graph nodes that its buffers hold, and the graph's value slots behind its values."""
+    """A kernel, the graph nodes that its buffers hold, and the graph's value slots behind its values.
+
+    checks: what each word of the status buffer is about, which is the last buffer where there are any.
+    """
 
     kernel: Kernel
     params: tuple[Node, ...]
     slots: tuple[int, ...]
+    checks: tuple[IndexCheck, ...] = ()
 
 
 def build(region: Region) -> Built:
@@ -51,6 +55,7 @@ class _Builder:
         self.slots: dict[int, int] = {}
         self.values: list[dtypes.DType] = []
         self.done: dict[Place, Node] = {}
+        self.checks = IndexChecks()
 
     def _levels(self) -> dict[Node, int]:
         """Reductions of one level do not depend on each other, and share loops where their extents agree."""
@@ -62,15 +67,20 @@ class _Builder:
 
     def run(self) -> Built:
         stored = [m for m in self.region.members if m.stored]
-        roles: list[Role] = ["inout" if m.root.op is g.UPDATE else "out" for m in stored]
+        roles: list[Role] = ["inout" if m.root.op in g.WRITES else "out" for m in stored]
         for m in stored:
             self.params[m.root] = len(self.params)
-        stores = tuple([self._store(m) for m in stored])
+        stores = [self._store(m) for m in stored]
         roles += ["in"] * (len(self.params) - len(stored))
         buffers = [BufferParam(n.dtype, n.type.size, role)
                    for n, role in zip(self.params, roles, strict=True)]
-        kernel = Kernel(self._name(), tuple(buffers), tuple(self.values), tuple(self.axes), stores)
-        return Built(kernel, tuple(self.params), tuple(self.slots))
+        checks = self.checks.checks
+        if checks:
+            together = [ids for key, ids in self.shared_axes.items() if key[0] != "inner"]
+            stores += self.checks.stores(len(buffers), self.axes, together)
+            buffers.append(BufferParam(dtypes.int64, len(checks), "status"))
+        kernel = Kernel(self._name(), tuple(buffers), tuple(self.values), tuple(self.axes), tuple(stores))
+        return Built(kernel, tuple(self.params), tuple(self.slots), checks)
 
     def _name(self) -> str:
         """What people read in listings: the reductions and the outputs' last ops, and the domain."""
@@ -80,14 +90,43 @@ class _Builder:
     def _store(self, member: Member) -> Node:
         index, axes = self._domain_index(member)
         root = member.root
-        if root.op is g.UPDATE:
-            base, value = root.src
-            position = flatten(view_index(root.arg, index, base.shape), base.shape)
-            stored = self._value((value, index, ()))
-        else:
-            position = flatten(index, root.shape)
-            stored = self._value((root, index, ()))
-        return node(ops.STORE, (index_node(position), stored), (self.params[root], axes), root.dtype)
+        if root.op in g.WRITES:
+            return self._write(root, index, axes)
+        position = self._position(flatten(index, root.shape))
+        stored = self._value((root, index, ()))
+        return node(ops.STORE, (position, stored), (self.params[root], axes), root.dtype)
+
+    def _write(self, root: Node, index: Index, axes: tuple[int, ...]) -> Node:
+        """The store of an UPDATE or SCATTER, which leaves the rest of its buffer as it is."""
+        arg: tuple[object, ...] = (self.params[root], axes)
+        gates: tuple[Node, ...] = ()
+        if root.op is g.SCATTER:
+            self._value((root.src[1], index, ()))
+            gates = self._check((root, index, ()))
+            arg = arg if root.arg.mode == "SET" else (*arg, root.arg.mode)
+        position = index_node(flatten(written_at(root, index), root.shape), self._resolve_to_write)
+        return node(ops.STORE, (position, self._value((root.src[-1], index, ())), *gates), arg, root.dtype)
+
+    # ---- indices that data decide --------------------------------------------------------------------------
+    def _check(self, place: Place) -> tuple[Node, ...]:
+        """The test that a GATHER or SCATTER meets an index in range there; it is reported where it fails."""
+        found = lookup(place)
+        return self.checks.inside(found, self._looked_up(found), self._gate(found.gate))
+
+    def _looked_up(self, found: Lookup) -> Node:
+        return self.done[found.numbers, found.at, found.gate]
+
+    def _position(self, index: Affine) -> Node:
+        return index_node(index, self._resolve)
+
+    def _resolve(self, found: Lookup) -> Node:
+        return self.checks.position(found, self._looked_up(found))
+
+    def _resolve_to_write(self, found: Lookup) -> Node:
+        return self.checks.position_if_inside(found, self._looked_up(found))
+
+    def _gate(self, gate: Gate) -> Node | None:
+        return gate_node(gate, self._resolve)
 
     def _domain_index(self, member: Member) -> tuple[Index, tuple[int, ...]]:
         """The index of a member's domain in outer and inner axes, and the ids of the axes it ranges over."""
@@ -128,17 +167,12 @@ class _Builder:
         return n.op is g.INPUT or (n not in self.members and n in self.reads)
 
     def _needs(self, place: Place) -> list[Place]:
-        n, index, gate = place
+        n, index, _ = place
         if self._is_param(n) or n.op in (g.CONST, g.IOTA):
             return []
         if n.op in g.REDUCE:
             return [(n.src[0], self._reduce_index(n, index), ())]
-        if n.op in g.MOVEMENT:
-            moved, checks = source_index(n.op.name.lower(), n.arg, index, n.shape, n.src[0].shape)
-            return [(n.src[0], moved, gate + tuple([c for c in checks if c not in gate]))]
-        if n.op is g.RANDOM_BITS:
-            return [(s, (), ()) for s in n.src]
-        return [(s, index, gate) for s in n.src]
+        return sources_at(place)
 
     def _reduce_axes(self, n: Node) -> tuple[int, ...]:
         extents = tuple([n.src[0].shape[i] for i in n.arg if n.src[0].shape[i] > 1])
@@ -155,21 +189,23 @@ class _Builder:
         n, index, gate = place
         if self._is_param(n):
             number = self.params.setdefault(n, len(self.params))
-            position = index_node(flatten(index, n.shape))
-            test = gate_node(gate)
+            position, test = self._position(flatten(index, n.shape)), self._gate(gate)
             return node(ops.LOAD, (position,) if test is None else (position, test), number, n.dtype)
         if n.op is g.CONST:
             return self._constant(n)
+        if n.op is g.GATHER:
+            self._check(place)
+            return sources[0]
         if n.op is g.IOTA:
-            return cast(index_node(index[0]), n.dtype)
+            return cast(self._position(index[0]), n.dtype)
         if n.op in g.REDUCE:
             return self._reduction(n, sources[0])
         if n.op in g.PADDING:
-            return _padded(sources[0], gate_node(self._needs(place)[0][2]), n.dtype)
+            return _padded(sources[0], self._gate(self._needs(place)[0][2]), n.dtype)
         if n.op in g.MOVEMENT or n.op.kind == "identity":
             return sources[0]
         if n.op is g.RANDOM_BITS:
-            low = cast(index_node(flatten(index, n.shape)), dtypes.uint32)
+            low = cast(self._position(flatten(index, n.shape)), dtypes.uint32)
             return threefry(sources[0], sources[1], sources[2], low)
         return node(n.op, tuple(sources), None, n.dtype)
 

@@ -36,6 +36,11 @@ def _index_and_gate(node: Node, gate_at: int) -> str:
     return "" if all(gate.type is dtypes.bool_ for gate in node.src[gate_at:]) else "a bool gate"
 
 
+def _combine(node: Node) -> str:
+    known = all(name in COMBINE.values() for name in node.arg[2:])
+    return "" if known else f"to combine by {', '.join(COMBINE.values())}"
+
+
 def _position(node: Node) -> str:
     fits = node.src[0].type is dtypes.int64 and len(node.arg) == 3
     return "" if fits else "an int64 position and (outer axis, factor, extent)"
@@ -59,7 +64,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.CONST: _const,
     ops.VALUE: _slot,
     ops.LOAD: lambda node: _slot(node) or _index_and_gate(node, 1),
-    ops.STORE: lambda node: _index_and_gate(node, 2),
+    ops.STORE: lambda node: _index_and_gate(node, 2) or _combine(node),
     ops.REDUCE: _reduce,
     ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
     ops.CDIV: _integers,
@@ -86,19 +91,20 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
     if node.op is ops.REDUCE:
         return "" if axes.issuperset(node.arg[1]) else f"axes among {sorted(axes)}"
     if node.op is ops.LOAD:
-        return _buffer_complaint(kernel, node.arg, node.type, "in")
+        return _buffer_complaint(kernel, node.arg, node.type, "in", "inout")
     if node.op is ops.STORE:
-        slot, ranged = node.arg
+        slot, ranged = node.arg[:2]
         if not free[node] <= set(ranged) <= axes:
             return f"axes that hold {sorted(free[node])}, among {sorted(axes)}"
-        return _buffer_complaint(kernel, slot, node.src[1].type, "out")
+        roles = ("inout",) if node.arg[2:] else ("out", "inout", "status")
+        return _buffer_complaint(kernel, slot, node.src[1].type, *roles)
     return "" if free[node] <= axes else f"axes among {sorted(axes)}"
 
 
-def _buffer_complaint(kernel: Kernel, slot: int, dtype: dtypes.DType, direction: str) -> str:
+def _buffer_complaint(kernel: Kernel, slot: int, dtype: dtypes.DType, *roles: str) -> str:
     if slot >= len(kernel.buffers):
         return f"a slot below {len(kernel.buffers)}"
     param = kernel.buffers[slot]
-    if param.role not in (direction, "inout"):
-        return f"a buffer of role {direction} or inout"
+    if param.role not in roles:
+        return f"a buffer of role {' or '.join(roles)}"
     return "" if param.dtype is dtype else f"type {param.dtype.name}"

@@ -1,15 +1,16 @@
 """Between index functions (shape/index.py) and kernel nodes, both ways."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pluggrad import dtypes
+from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import axis, const
-from pluggrad.shape.index import Affine, Atom, AxisAtom, Condition, Quotient
+from pluggrad.shape.index import Affine, Atom, AxisAtom, Condition, Lookup, Quotient
 
 INDEX = dtypes.int64
 
@@ -25,23 +26,32 @@ def weighted_sum(terms: Iterable[tuple[Node, int]], offset: int = 0) -> Node:
     return total if offset == 0 else node(g.ADD, (total, const(offset)), None, INDEX)
 
 
-def index_node(x: Affine) -> Node:
-    """An Affine as int64 arithmetic."""
-    return weighted_sum([(_atom(atom), factor) for atom, factor in x.terms], x.offset)
+Resolve = Callable[[Lookup], Node]
 
 
-def _atom(atom: Atom) -> Node:
+def _unresolved(found: Lookup) -> Node:
+    raise InternalError(f"an index made of axes alone was expected, got {found}")
+
+
+def index_node(x: Affine, resolve: Resolve = _unresolved) -> Node:
+    """An Affine as int64 arithmetic; `resolve` gives the node of what is looked up in data."""
+    return weighted_sum([(_atom(atom, resolve), factor) for atom, factor in x.terms], x.offset)
+
+
+def _atom(atom: Atom, resolve: Resolve) -> Node:
     if isinstance(atom, AxisAtom):
         return axis(atom.id)
+    if isinstance(atom, Lookup):
+        return resolve(atom)
     op = ops.CDIV if isinstance(atom, Quotient) else ops.CMOD
-    return node(op, (index_node(atom.value), const(atom.divisor)), None, INDEX)
+    return node(op, (index_node(atom.value, resolve), const(atom.divisor)), None, INDEX)
 
 
-def gate_node(checks: Iterable[Condition]) -> Node | None:
+def gate_node(checks: Iterable[Condition], resolve: Resolve = _unresolved) -> Node | None:
     """All conditions together as one bool node; None where there are none."""
     gate: Node | None = None
     for check in checks:
-        value = index_node(check.value)
+        value = index_node(check.value, resolve)
         for test in (node(g.LE, (const(check.low), value), None, dtypes.bool_),
                      node(g.LT, (value, const(check.high)), None, dtypes.bool_)):
             gate = test if gate is None else node(g.AND, (gate, test), None, dtypes.bool_)

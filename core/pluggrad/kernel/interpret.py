@@ -3,7 +3,7 @@
 Each axis of the kernel is one array dimension; a node is an array with the axis's extent along the dimensions
 that it depends on and 1 along the others, so that NumPy's broadcasting is the loop nest. All values of an
 evaluation are computed before anything is stored. An element of an inout buffer may be read only where it is
-also written.
+also written. What meets in one element is stored in the order of the axes, and the last stays.
 """
 from __future__ import annotations
 
@@ -170,7 +170,8 @@ def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozense
         slot, gate = (node.arg, node.src[1:]) if node.op is ops.LOAD else (node.arg[0], node.src[2:])
         axes = free[node.src[0]] if node.op is ops.LOAD else node.arg[1]
         position = linear(node.src[0])
-        if gate or position.rest or any(extents[axis] == 0 for axis in axes):
+        combines = node.op is ops.STORE and len(node.arg) > 2
+        if gate or combines or position.rest or any(extents[axis] == 0 for axis in axes):
             continue
         reach = [stride * (extents[axis] - 1) for axis, stride in position.strides.items()]
         low = position.offset + sum(r for r in reach if r < 0)
@@ -347,7 +348,7 @@ def _load_view(layout: _Layout, node: Node) -> _Step:
 
 
 def _store(layout: _Layout, node: Node) -> _Write:
-    slot, axes = node.arg
+    slot, axes, *combine = node.arg
     index_axes = frozenset(axes)
     if not layout.free[node] <= index_axes:
         raise InternalError(op=f"store to buffer {slot}", expected=f"values over axes {sorted(axes)}",
@@ -366,7 +367,10 @@ def _store(layout: _Layout, node: Node) -> _Write:
         index, value, *gates = [np.broadcast_to(source, shape) for source in sources]
         for gate in gates:
             index, value = index[gate], value[gate]
-        buffer[_inside(index, buffer, node)] = numpy_ops.encode(value, dtype)
+        if combine:
+            numpy_ops.combine_at(combine[0], dtype)(buffer, _inside(index, buffer, node), value)
+        else:
+            buffer[_inside(index, buffer, node)] = numpy_ops.encode(value, dtype)
 
     return write
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType, Scalar
@@ -12,7 +12,7 @@ from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
 AxisKind = Literal["PARALLEL", "LOOP", "REDUCE", "TILE", "VECTOR"]
-Role = Literal["in", "out", "inout"]
+Role = Literal["in", "out", "inout", "status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,22 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class BufferParam:
-    """One buffer argument: element type, size in elements, and what the kernel does with it."""
+    """One buffer argument: element type, size in elements, and what the kernel does with it.
+
+    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range.
+    """
 
     dtype: DType
     size: int
     role: Role
+
+
+class IndexCheck(NamedTuple):
+    """What a word of a status buffer is about: indices of the op called `op`, along an axis of `extent`."""
+
+    op: str
+    axis: int
+    extent: int
 
 
 @dataclass(frozen=True, slots=True)

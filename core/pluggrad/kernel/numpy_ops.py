@@ -165,3 +165,12 @@ def reduction(name: str, dtype: DType) -> Callable[[Array, tuple[int, ...]], Arr
         return round_bfloat16(result) if dtype is dtypes.bfloat16 else result
 
     return reduce
+
+
+def combine_at(name: str, dtype: DType) -> Callable[[Array, Array, Array], None]:
+    """Combine values with the elements at the given indices of a buffer, one after another in their order.
+
+    Never of a half, which the graph combines as float32.
+    """
+    ufunc = _REDUCTIONS[name]
+    return lambda buffer, index, values: ufunc.at(buffer, index, values.astype(buffer.dtype, copy=False))

@@ -15,7 +15,9 @@ AXIS = Op("AXIS", "index", 0, "the position along axis `arg` (an Axis id)")
 CONST = Op("CONST", "leaf", 0, "arg: ConstBits, a value that is part of the code")
 VALUE = Op("VALUE", "leaf", 0, "run-time value in slot `arg`")
 LOAD = Op("LOAD", "memory", -1, "buffer `arg` at element src[0]; 0 where the gate src[1], if any, is false")
-STORE = Op("STORE", "memory", -1, "arg: (buffer, axes it ranges over); src: index, value[, gate]")
+STORE = Op("STORE", "memory", -1, "arg: (buffer, axes it ranges over[, name of ADD, MUL, MAX or MIN: "
+           "combines with what is there]); src: index, value[, gate]. What meets in one element along a LOOP "
+           "axis is stored in order")
 REDUCE = Op("REDUCE", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axes bound)")
 TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... "
           "is below extent; true wherever axis `outer` is below extent // factor")

@@ -24,7 +24,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, ConstBits, Kernel, Role, const
 
 _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
-_BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout) (" + _DTYPE + r")\[(\d+)\]")
+_BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status) (" + _DTYPE + r")\[(\d+)\]")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
 _WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD}
 _AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|LOOP|REDUCE|TILE|VECTOR) (\d+)")
@@ -90,6 +90,9 @@ def _parse_arg(op: Op, text: str | None, dtype: DType | None) -> Any:
     if op is ops.REDUCE:
         name, axes = text.split(", ", 1)
         return name, literal_eval(axes)
+    if op is ops.STORE and not text.endswith(")"):
+        slot_and_axes, name = text.rsplit(", ", 1)
+        return *literal_eval(slot_and_axes), name
     return literal_eval(text)
 
 

@@ -197,7 +197,7 @@ class _Linearizer:
         """Stores over the same loops share them; each group after the one before."""
         groups: dict[tuple[int, ...], list[Node]] = {}
         for store in self.kernel.stores:
-            _, _, axes = store.arg
+            axes = store.arg[2]
             loops = self._ordered(id for id in axes if self.axes[id].kind == "LOOP")
             groups.setdefault(tuple(loops), []).append(store)
         for nest, stores in groups.items():
@@ -210,11 +210,16 @@ class _Linearizer:
             self._store(store, items)
 
     def _store(self, store: Node, items: list[_Item]) -> None:
-        buffer, strides, _ = store.arg
+        buffer, strides, _, *combine = store.arg
         if len(items) == 3 and _is_true(items[2]):
             items.pop()
-        made = _Item("STORE", None, tuple(items), (buffer, strides), self.registers[store])
-        self._append(len(self.blocks) - 1, made)
+        level, registers = len(self.blocks) - 1, self.registers[store]
+        if combine:  # with what is there now, after all that was stored before
+            index, value, *gate = items
+            there = _Item("LOAD", store.type, (index, *gate), (buffer, strides), registers)
+            combined = _Item(combine[0], store.type, (self._append(level, there), value), axes=registers)
+            items[1] = self._append(level, combined)
+        self._append(level, _Item("STORE", None, tuple(items), (buffer, strides), registers))
 
     # ---- expressions ---------------------------------------------------------------------------------------
     def _emit(self, goal: Node) -> _Item:

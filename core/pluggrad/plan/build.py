@@ -11,7 +11,7 @@ from pluggrad.ir.node import Node
 from pluggrad.kernel.build import Built, build
 from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.grammar import verify_kernel
-from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.kernel import IndexCheck, Kernel
 from pluggrad.plan.inplace import overwrite
 from pluggrad.plan.memory import Lifetime, lay_out
 from pluggrad.plan.order import barriers
@@ -23,12 +23,16 @@ from pluggrad.tune import tune
 
 @dataclass(slots=True)
 class _Buffer:
-    """A buffer of the plan: an input, an output, or a temporary. `reuses`: the input that it overwrites."""
+    """A buffer of the plan: an input, an output, status words, or a temporary.
+
+    reuses: the input that it overwrites. status: the first of its status words.
+    """
 
     nbytes: int
     input: int | None = None
     output: int | None = None
     reuses: int | None = None
+    status: int | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class _Planner:
         self.donated = {root: slot for root, slot in zip(roots, donated, strict=True) if slot is not None}
         self.kernels: dict[Kernel, int] = {}
         self.drafts: list[_Draft] = []
+        self.checks: list[IndexCheck] = []
         self.outputs = 0
         self.last_reader: dict[int, int] = {}  # input -> number of the last region that reads it
         self.readers: dict[Node, int] = {}
@@ -101,7 +106,7 @@ class _Planner:
         """Plan one region: its kernel's phases, after a copy where it writes into a part of something."""
         built = build(region)
         root = region.members[0].root
-        if root.op is g.UPDATE:
+        if root.op in g.WRITES:
             self._base(root, root.src[0] in built.params)
         built = self._in_place(built)
         tuned = tune(built.kernel, self.capabilities)
@@ -110,6 +115,8 @@ class _Planner:
             for phase in tuned.phases:
                 verify_kernel(phase.kernel, "tune")
         numbers = [self._buffer(n) for n in built.params]
+        if built.checks:
+            numbers.append(self._status(built.checks))
         for temporary in tuned.temporaries:
             numbers.append(len(self.buffers))
             self.buffers.append(_Buffer(temporary.size * temporary.dtype.itemsize))
@@ -117,11 +124,17 @@ class _Planner:
             args = [numbers[i] for i in phase.args]
             roles = [b.role for b in phase.kernel.buffers]
             work = estimate_us(cost(phase.kernel), self.capabilities)
-            reads = {a for a, r in zip(args, roles, strict=True) if r != "out"}
-            writes = {a for a, r in zip(args, roles, strict=True) if r != "in"}
+            reads = {a for a, r in zip(args, roles, strict=True) if r in ("in", "inout")}
+            writes = {a for a, r in zip(args, roles, strict=True) if r in ("out", "inout")}
             kernel = self.kernels.setdefault(phase.kernel, len(self.kernels))
             self.drafts.append(_Draft(reads, writes, kernel, args, built.slots, work))
         self.number += 1
+
+    def _status(self, checks: tuple[IndexCheck, ...]) -> int:
+        """Words of their own for the checks of one kernel: no other command touches them."""
+        self.buffers.append(_Buffer(8 * len(checks), status=len(self.checks)))
+        self.checks += checks
+        return len(self.buffers) - 1
 
     def _base(self, root: Node, read: bool) -> None:
         """Give a partial write the memory of its base, or a copy where somebody still needs the base.
@@ -148,7 +161,7 @@ class _Planner:
         kernel, params = built.kernel, built.params
         for target, n in enumerate(params):
             slot = self.donated.get(n)
-            if slot is None or n.op is g.UPDATE or kernel.buffers[target].role != "out":
+            if slot is None or n.op in g.WRITES or kernel.buffers[target].role != "out":
                 continue
             if self.last_reader.get(slot, -1) > self.number:
                 continue
@@ -158,7 +171,7 @@ class _Planner:
                 continue
             kernel = changed
             self.buffers[self._buffer(n)].reuses = slot
-        return Built(kernel, params, built.slots)
+        return Built(kernel, params, built.slots, built.checks)
 
     def finish(self) -> Plan:
         """Lay out the arena and number everything."""
@@ -176,7 +189,8 @@ class _Planner:
                 buffers, work = tuple([refs[a] for a in draft.args]), round(draft.work_us, 2)
                 commands.append(PlannedLaunch(draft.kernel, buffers, draft.values, work, barrier))
         roots, outputs = self._results(refs)
-        return Plan(tuple(self.kernels), tuple(commands), outputs, roots, self.arena_bytes)
+        return Plan(tuple(self.kernels), tuple(commands), outputs, roots, self.arena_bytes,
+                    tuple(self.checks))
 
     def _conflicts(self, draft: _Draft) -> tuple[frozenset[int], frozenset[int]]:
         """Buffers as places of memory: an output that takes over an input is that input."""
@@ -188,7 +202,8 @@ class _Planner:
 
     def _places(self, phases: list[int]) -> list[BufferRef]:
         """Where buffers lie. Commands of one phase may run side by side: temporaries live for phases."""
-        temporaries = [i for i, b in enumerate(self.buffers) if b.input is None and b.output is None]
+        temporaries = [i for i, b in enumerate(self.buffers)
+                       if b.input is None and b.output is None and b.status is None]
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for phase, draft in zip(phases, self.drafts, strict=True):
@@ -204,6 +219,8 @@ class _Planner:
                 refs.append(BufferRef("output", b.output))
             elif b.input is not None:
                 refs.append(BufferRef("input", b.input))
+            elif b.status is not None:
+                refs.append(BufferRef("status", 0, 8 * b.status))
             else:
                 refs.append(BufferRef("arena", 0, offset_of[i]))
         return refs

@@ -4,13 +4,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.kernel import IndexCheck, Kernel
 
 
 class BufferRef(NamedTuple):
-    """An argument: input `number`, output `number`, or the arena (`number` 0) from byte `offset`."""
+    """An argument: input `number`, output `number`, or the arena or the status words (`number` 0) from byte
+    `offset`."""
 
-    place: Literal["input", "output", "arena"]
+    place: Literal["input", "output", "arena", "status"]
     number: int
     offset: int = 0
 
@@ -48,10 +49,14 @@ class PlannedOutput:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`roots[i]` says where the value of root i is: an output, or an input that it is unchanged."""
+    """`roots[i]` says where the value of root i is: an output, or an input that it is unchanged.
+
+    checks: what each status word, an int64, is about.
+    """
 
     kernels: tuple[Kernel, ...]
     commands: tuple[PlannedCommand, ...]
     outputs: tuple[PlannedOutput, ...]
     roots: tuple[BufferRef, ...]
     arena_bytes: int
+    checks: tuple[IndexCheck, ...] = ()

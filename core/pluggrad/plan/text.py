@@ -37,6 +37,8 @@ def _lines(plan: Plan, names: Sequence[str]) -> Iterator[str]:
         memory = "of new memory" if output.reuses is None else f"over input {output.reuses}"
         yield f"output {number}: {output.nbytes} bytes {memory}"
     yield f"arena: {plan.arena_bytes} bytes"
+    yield from (f"status {number}: indices of {check.op} on axis {check.axis} of size {check.extent}"
+                for number, check in enumerate(plan.checks))
     yield from (f"root {number} is {_ref(ref)}" for number, ref in enumerate(plan.roots))
 
 
@@ -49,4 +51,6 @@ def _command(command: PlannedCommand, names: Sequence[str]) -> str:
 
 
 def _ref(ref: BufferRef) -> str:
-    return f"arena+{ref.offset}" if ref.place == "arena" else f"{ref.place} {ref.number}"
+    if ref.place in ("arena", "status"):
+        return f"{ref.place}+{ref.offset}"
+    return f"{ref.place} {ref.number}"

@@ -26,11 +26,12 @@ from pluggrad.device.contract import (
 )
 from pluggrad.dtypes import DType
 from pluggrad.errors import DeviceError
-from pluggrad.kernel.kernel import BufferParam, Kernel
+from pluggrad.kernel.kernel import BufferParam, IndexCheck, Kernel
 from pluggrad.lower import lower, program_name
 from pluggrad.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 from pluggrad.runtime import cache
 from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.status import StatusWords
 from pluggrad.runtime.stepwise import report_sources, run_stepwise
 from pluggrad.target import Target
 from pluggrad.version import __version__
@@ -46,6 +47,7 @@ class CompiledPlan:
     outputs: tuple[PlannedOutput, ...]
     roots: tuple[BufferRef, ...]
     arena_bytes: int
+    checks: tuple[IndexCheck, ...] = ()
 
 
 def context_key(target: Target, toolchain: Toolchain) -> str:
@@ -70,7 +72,8 @@ def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str)
         GlobalCounters.compiled += len(missing)
     GlobalCounters.kernel_disk_hits += len(keys) - len(missing)
     binaries = tuple([b for b in (found[key] for key in keys) if b is not None])
-    return CompiledPlan(signatures, binaries, plan.commands, plan.outputs, plan.roots, plan.arena_bytes)
+    return CompiledPlan(signatures, binaries, plan.commands, plan.outputs, plan.roots, plan.arena_bytes,
+                        plan.checks)
 
 
 def _signature(kernel: Kernel, target: Target) -> Signature:
@@ -121,7 +124,7 @@ def store_plan(key: str, plan: CompiledPlan) -> None:
         "binaries": [names[binary] for binary in plan.binaries],
         "commands": [_command_data(c) for c in plan.commands],
         "outputs": [[o.nbytes, o.reuses] for o in plan.outputs],
-        "roots": plan.roots, "arena": plan.arena_bytes}
+        "roots": plan.roots, "arena": plan.arena_bytes, "checks": plan.checks}
     cache.store("plan", key, json.dumps(data).encode())
 
 
@@ -149,7 +152,8 @@ def load_plan(key: str) -> CompiledPlan | None:
                         tuple([blobs[name] or b"" for name in data["binaries"]]),
                         tuple([_stored_command(c) for c in data["commands"]]),
                         tuple([PlannedOutput(*o) for o in data["outputs"]]),
-                        tuple([BufferRef(*r) for r in data["roots"]]), data["arena"])
+                        tuple([BufferRef(*r) for r in data["roots"]]), data["arena"],
+                        tuple([IndexCheck(*check) for check in data["checks"]]))
 
 
 def _stored_signature(data: list[Any]) -> Signature:
@@ -167,9 +171,9 @@ def _stored_command(data: list[Any]) -> PlannedCommand:
 
 # ---- loading -----------------------------------------------------------------------------------------------
 class LoadedPlan:
-    """A plan on an open device. Slots are inputs, then outputs, then the arena."""
+    """A plan on an open device. Slots are inputs, outputs, then status words and the arena, if any."""
 
-    __slots__ = ("plan", "launches", "shared", "_device", "_commands", "_prepared", "_kernels")
+    __slots__ = ("plan", "launches", "shared", "status", "_device", "_commands", "_prepared", "_kernels")
 
     def __init__(self, plan: CompiledPlan, device: Device, inputs: int, value_dtypes: Sequence[DType],
                  kernels: tuple[Kernel, ...]) -> None:
@@ -178,7 +182,9 @@ class LoadedPlan:
         # outputs that several roots share
         self.shared = tuple([number for number, count in Counter(outputs).items() if count > 1])
         executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
-        first = {"input": 0, "output": inputs, "arena": inputs + len(plan.outputs)}
+        self.status = StatusWords(device, plan.checks) if plan.checks else None
+        after = inputs + len(plan.outputs)
+        first = {"input": 0, "output": inputs, "status": after, "arena": after + bool(plan.checks)}
         self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]
         self.launches = sum(isinstance(c, PlannedLaunch) for c in plan.commands)
         self._prepared = None

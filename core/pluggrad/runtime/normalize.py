@@ -123,7 +123,7 @@ def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) 
         return node(ops.CONST, (), scalar(identity(COMBINE[op], kind.dtype), kind.dtype), kind)
     if op in ops.PADDING and sources[0].type.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
-    if op is ops.UPDATE and sources[1].type.size == 0:
+    if op in ops.WRITES and sources[1].type.size == 0:
         return sources[0]
     return node(op, sources, arg, kind)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from pluggrad.device.contract import CopyCommand, SlotRef
 from pluggrad.dtypes import DType
-from pluggrad.errors import InternalError, JitError, KernelFault
+from pluggrad.errors import InternalError, JitError, KernelFault, TensorIndexError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
@@ -36,6 +36,7 @@ from pluggrad.target import DeviceId
 lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork waits for what others compute: the child inherits it whole
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+_ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
 # by identity: two Tensors are compared elementwise, by making a graph
 _pending: WeakValueDictionary[int, Handle] = WeakValueDictionary()
 # keeps a transferred value while its COPY node lives
@@ -66,6 +67,7 @@ class Recorder(Protocol):
         """A handle has `made` now, the same memory as `version`."""
 
 
+_reported: list[TensorIndexError] = []
 recorder: Recorder | None = None  # set under `lock`, so other threads wait until the capture is over
 
 
@@ -105,7 +107,9 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     """Store the values of handles, and of those pending on the same devices; they are rebound to leaves.
 
     keep_history: keep what a value was computed from however deep it is (reading a value never cuts
-    gradients). Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was.
+    gradients). Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was;
+    TensorIndexError for an index out of range too, except where a write has gone over what was there: then
+    everything is computed, without what was out of range.
     """
     with lock, held:
         wanted = list({id(handle): handle for handle in handles}.values())  # `==` of tensors is elementwise
@@ -124,6 +128,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
         finally:
             for handle in wanted:  # after a failure too: what cannot be computed must not fail later calls
                 _pending.pop(id(handle), None)
+        raise_reported()
 
 
 def own(handle: Handle) -> None:
@@ -195,10 +200,10 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
         while n is not None and n.op in (ops.LEAF, ops.DETACH):
             n = n.src[0]
         base = n
-        while base is not None and base.op in (ops.UPDATE, ops.LEAF, ops.DETACH):
-            base = resolve(base.src[0]) if base.op is ops.UPDATE else base.src[0]
+        while base is not None and base.op in _ABOVE_BASE:
+            base = resolve(base.src[0]) if base.op in ops.WRITES else base.src[0]
         slot = None
-        if n is not None and n.op is ops.UPDATE and base is not None and base.op is ops.BUFFER:
+        if n is not None and n.op in ops.WRITES and base is not None and base.op is ops.BUFFER:
             slot = slots.get(base.arg) if base.type is job.kind else None
         donors.append(None if slot is None or base is None else (slot, ref(base)))
     return donors
@@ -280,7 +285,11 @@ def shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
 
 def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
             values: Sequence[Any]) -> list[Storage]:
-    """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version."""
+    """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version.
+
+    TensorIndexError if a kernel met an index out of range. Where the run wrote over inputs it is complete
+    then, and `raise_reported` is to be called once their handles are bound to the new versions.
+    """
     plan = loaded.plan
     for version in inputs:
         version.storage.require_usable()
@@ -289,6 +298,8 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
                for o in plan.outputs]
     slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
+    if loaded.status is not None:
+        slots.append(loaded.status.allocation)
     arena = place.pool.take(plan.arena_bytes) if plan.arena_bytes else None
     if arena is not None:
         slots.append(arena.allocation)
@@ -297,6 +308,9 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     try:
         with nullcontext() if written else at_once:
             loaded.run(slots, values)
+            wrong = None if loaded.status is None else loaded.status.take()
+            if wrong is not None and not written:
+                raise wrong
     except BaseException as error:
         for storage in written:
             storage.fault = KernelFault(
@@ -309,7 +323,17 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
         storage.version += 1
     for number in loaded.shared:
         outputs[number].exported = True
+    if wrong is not None:
+        _reported.append(wrong)
     return outputs
+
+
+def raise_reported() -> None:
+    """Raise what a run that wrote over its inputs reported, now that handles have its results."""
+    if _reported:
+        error = _reported[0]
+        _reported.clear()
+        raise error
 
 
 def upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None = None) -> Node:
@@ -385,5 +409,5 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
     return BufferVersion(storage, version.identity)
 
 
-__all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "read", "realize",
-           "realize_pending", "run", "shared", "transfer", "upload"]
+__all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
+           "read", "realize", "realize_pending", "run", "shared", "transfer", "upload"]

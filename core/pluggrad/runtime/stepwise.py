@@ -69,7 +69,7 @@ def _read(device: Device, slots: Sequence[Any], ref: SlotRef, dtype: DType, size
 
 def _compare(kernel: Kernel, expected: Sequence[Any], got: Sequence[Any]) -> None:
     for number, (param, right, found) in enumerate(zip(kernel.buffers, expected, got, strict=True)):
-        if param.role == "in":
+        if param.role in ("in", "status"):  # which of several wrong indices is reported depends on the order
             continue
         same = _same(decode(right, param.dtype), decode(found, param.dtype), param.dtype)
         if not same.all():

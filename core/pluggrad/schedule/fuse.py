@@ -51,7 +51,7 @@ def fuse(expressions: list[Expression], roots: set[Node]) -> tuple[Region, ...]:
     for expression in expressions:
         draft = _find_draft(expression, passing, home) or _new_draft(expression, drafts)
         home[expression.root] = draft
-        if not draft.contraction and expression.root.op is not ops.UPDATE:
+        if not draft.contraction and expression.root.op not in ops.WRITES:
             for each in _passes(expression):
                 passing[each].append(draft)
         _depend(draft, [home[n] for n in expression.reads if n in home], drafts)
@@ -62,10 +62,12 @@ def fuse(expressions: list[Expression], roots: set[Node]) -> tuple[Region, ...]:
 
 
 def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
-    shape = domain(expression.root)
-    draft = _Draft(len(drafts), tuple([d for d in shape if d > 1]), contraction=expression.contraction)
-    numbers = iter(range(len(draft.outer)))
-    draft.placed[expression.root] = tuple([next(numbers) if d > 1 else None for d in shape])
+    root, shape = expression.root, domain(expression.root)
+    # what a SCATTER writes along its axis may meet in one element: those come in order, the others in any
+    ordered = root.arg.axis if root.op is ops.SCATTER else None
+    outer = [axis for axis, d in enumerate(shape) if d > 1 and axis != ordered]
+    draft = _Draft(len(drafts), tuple([shape[axis] for axis in outer]), contraction=expression.contraction)
+    draft.placed[root] = tuple([outer.index(axis) if axis in outer else None for axis in range(len(shape))])
     draft.expressions.append(expression)
     drafts.append(draft)
     return draft
@@ -74,14 +76,14 @@ def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
 def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
                 home: dict[Node, _Draft]) -> _Draft | None:
     """The latest region that the expression can join; regions must not come to wait for each other."""
-    if expression.root.op is ops.UPDATE:
+    if expression.root.op in ops.WRITES:
         return None
     producers = {home[n].number: home[n] for n in expression.reads if n in home}
     candidates = producers or _siblings(expression, passing)
     for draft in sorted(candidates.values(), key=lambda d: (not d.contraction, -d.number)):
         others = [home[n] for n in expression.reads if n in home and home[n] is not draft]
         # a write ranges over the view that it writes, not over its result
-        writes = any(e.root.op is ops.UPDATE for e in draft.expressions)
+        writes = any(e.root.op in ops.WRITES for e in draft.expressions)
         if writes or any(other.after >> draft.number & 1 for other in others):
             continue
         placement = _placement(expression, draft, home)

@@ -14,21 +14,23 @@ from dataclasses import dataclass, field
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
+from pluggrad.schedule.places import sources_at
 from pluggrad.schedule.region import domain
-from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, source_index
+from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
 
 REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the domain
 
 # cost of evaluating one element, in units of an addition
 _COST: dict[Op, int] = {
     ops.EXP: 12, ops.EXP2: 10, ops.LOG: 12, ops.LOG2: 12, ops.SIN: 16, ops.COS: 16, ops.TANH: 16, ops.ERF: 20,
-    ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20, ops.RANDOM_BITS: 120}
+    ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20, ops.RANDOM_BITS: 120,
+    ops.GATHER: 4}
 _EXPENSIVE = 20  # worth a round trip through memory rather than evaluating twice
 _LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and their pieces share a kernel
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
 _FREE = ops.MOVEMENT | _IDENTITY
-_FORCED = frozenset({ops.CONTIGUOUS, ops.UPDATE}) | ops.REDUCE
+_FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE
 _LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.IOTA})
 
 
@@ -137,29 +139,31 @@ def _is_spread(n: Node) -> bool:
 
 
 def _separate_updates(order: list[Node], stored: set[Node], fan_out: dict[Node, int]) -> None:
-    """The value of a write is computed beforehand where it could read what the write changes."""
+    """What a write reads is computed beforehand where it could read what the write changes."""
     for n in order:
-        if n.op is not ops.UPDATE:
+        if n.op not in ops.WRITES:
             continue
-        base, value = n.src
+        base, *read = n.src
         if base.op is not ops.INPUT:
             stored.add(base)
-        if fan_out[base] == 1 or value.op in _LEAVES:
+        if fan_out[base] == 1:
             continue
-        if base in set(toposort([value], lambda m: () if m in stored else m.src)):
-            stored.add(value)
+        for source in read:
+            if source.op not in _LEAVES and base in set(
+                    toposort([source], lambda m: () if m in stored else m.src)):
+                stored.add(source)
 
 
-def body(root: Node) -> tuple[Node, Index]:
+def body(root: Node) -> tuple[tuple[Node, ...], Index]:
     """What the expression of `root` evaluates, and the index at which it does, in terms of its axes."""
     if root.op in ops.REDUCE:
         source = root.src[0]
         kept = iter(range(len(root.shape)))
         index = tuple([axis_index(REDUCED + i, dim) if i in root.arg else axis_index(next(kept), dim)
                        for i, dim in enumerate(source.shape)])
-        return source, index
-    node = root.src[1] if root.op is ops.UPDATE else root
-    return node, tuple([axis_index(i, dim) for i, dim in enumerate(node.shape)])
+        return (source,), index
+    nodes = root.src[1:] if root.op in ops.WRITES else (root,)
+    return nodes, tuple([axis_index(i, dim) for i, dim in enumerate(domain(root))])
 
 
 def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Expression]:
@@ -173,35 +177,30 @@ def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) ->
 
 def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression:
     expression = Expression(root)
-    start, index = body(root)
+    starts, index = body(root)
     extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
     operand_axes: list[set[int]] = []
-    if root.op is ops.UPDATE:
+    if root.op in ops.WRITES:
         expression.reads[root.src[0]] = set()  # not read, but it must be there to be written over
     seen: set[tuple[Node, Index]] = set()
-    stack: list[tuple[Node, Index]] = [(start, index)]
+    stack = [(start, index, True) for start in starts]
     while stack:
-        n, at = stack.pop()
+        n, at, is_operand = stack.pop()
         if (n, at) in seen:
             continue
         seen.add((n, at))
-        is_body = n is root or (n is start and root.op in ops.REDUCE)
+        is_body = n is root or (n in starts and root.op in ops.REDUCE)
         if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body \
                 and _too_redundant(n, at, expression, extents, cost[n]):
             stored.add(n)
         if n.op is ops.INPUT or (n in stored and n is not root):
             expression.reads[n].add(at)
-            operand_axes.append(_axes(at))
+            if is_operand:
+                operand_axes.append(_axes(at))
             continue
         expression.visited.add(n)
-        if n.op in ops.MOVEMENT:
-            source = n.src[0]
-            moved, _ = source_index(n.op.name.lower(), n.arg, at, n.shape, source.shape)
-            stack.append((source, moved))
-        elif n.op is ops.RANDOM_BITS:
-            stack.extend([(s, ()) for s in n.src])
-        else:
-            stack.extend([(s, at) for s in n.src])
+        for source, source_at, _ in sources_at((n, at, ())):
+            stack.append((source, source_at, is_operand and not (n.op is ops.GATHER and source is n.src[1])))
     if root.op in ops.REDUCE:
         kept = {id for id in extents if id < REDUCED}
         expression.contraction = any(axes and axes - kept and kept - axes for axes in operand_axes)
@@ -216,6 +215,8 @@ def _too_redundant(n: Node, at: Index, expression: Expression, extents: dict[int
     """Whether evaluating `n` in place would repeat so much work that memory is the better place for it."""
     if cost == 0 or expression.work * cost <= _SMALL:
         return False
+    if any(map(looks_up, at)):
+        return bool(expression.work > 2 * n.type.size)  # read in any order: each element this many times
     axes = _axes(at)
     missing = [id for id in extents if id not in axes]
     repeated = math.prod([extents[id] for id in missing])

@@ -10,7 +10,7 @@ from pluggrad.shape.dims import Shape
 
 def domain(root: Node) -> Shape:
     """The shape that the expression of `root` ranges over, the axes it reduces left out."""
-    return root.src[1].shape if root.op is ops.UPDATE else root.shape
+    return root.src[1].shape if root.op in ops.WRITES else root.shape
 
 
 @dataclass(frozen=True, slots=True)

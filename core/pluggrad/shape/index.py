@@ -1,8 +1,9 @@
 """Symbolic index arithmetic and movement ops as index functions.
 
 An `Affine` is a sum of atoms with integer coefficients. An atom is an axis (which ranges over 0..extent-1),
-or the quotient or remainder of an Affine by a positive constant. Movement ops turn the index of a result
-element into the index of the source element; schedule uses them to decide cuts, kernel to build loops.
+the quotient or remainder of an Affine by a positive constant, or a number looked up in data. Movement ops
+turn the index of a result element into the index of the source element; schedule uses them to decide cuts,
+kernel to build loops.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pluggrad.errors import InternalError
+from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
 
 
@@ -35,7 +37,24 @@ class Remainder(NamedTuple):
     mark: str = "%"  # named tuples compare as tuples: tells it from the quotient of the same numbers
 
 
-Atom = AxisAtom | Quotient | Remainder
+class Lookup(NamedTuple):
+    """A position in 0..extent-1 that data decide: element `at` of the graph node `numbers`.
+
+    gate: under which conditions it is looked up at all. check: (op, axis) as an error names them, None where
+    the number is known to be in range.
+    """
+
+    numbers: Node
+    at: Index
+    gate: tuple[Condition, ...]
+    extent: int
+    check: tuple[str, int] | None
+
+    def __repr__(self) -> str:  # sorts the terms of a sum: the same in every process
+        return f"Lookup({self.at}, {self.extent})"
+
+
+Atom = AxisAtom | Quotient | Remainder | Lookup
 
 
 class Affine(NamedTuple):
@@ -92,7 +111,7 @@ def scale(x: Affine, factor: int, offset: int = 0) -> Affine:
 
 
 def _atom_max(atom: Atom) -> int:
-    if isinstance(atom, AxisAtom):
+    if isinstance(atom, (AxisAtom, Lookup)):
         return atom.extent - 1
     top = bounds(atom.value)[1]
     return top // atom.divisor if isinstance(atom, Quotient) else min(atom.divisor - 1, top)
@@ -152,9 +171,23 @@ def axes_of(x: Affine) -> set[int]:
         for atom, _ in stack.pop().terms:
             if isinstance(atom, AxisAtom):
                 found.add(atom.id)
+            elif isinstance(atom, Lookup):
+                stack.extend(atom.at)
             else:
                 stack.append(atom.value)
     return found
+
+
+def looks_up(x: Affine) -> bool:
+    """Whether data decide an index, or a part of it."""
+    stack = [x]
+    while stack:
+        for atom, _ in stack.pop().terms:
+            if isinstance(atom, Lookup):
+                return True
+            if not isinstance(atom, AxisAtom):
+                stack.append(atom.value)
+    return False
 
 
 def row_major(shape: Shape) -> tuple[int, ...]:
@@ -223,6 +256,13 @@ def result_shape(name: str, arg: Any, source: Shape) -> Shape:
         sizes = {axis: size for axis, _, _, _, size in arg}
         return tuple([sizes.get(axis, dim) for axis, dim in enumerate(source)])
     raise InternalError(f"{name} is no movement op")
+
+
+def view_shape(steps: Sequence[tuple[str, Any]], shape: Shape) -> Shape:
+    """The shape of a view of something of shape `shape`."""
+    for name, arg in steps:
+        shape = result_shape(name, arg, shape)
+    return shape
 
 
 def source_index(name: str, arg: Any, index: Index, shape: Shape,

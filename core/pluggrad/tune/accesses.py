@@ -45,7 +45,7 @@ def accesses(kernel: Kernel) -> list[Access]:
 
 def vector_lanes(kernel: Kernel, capabilities: Capabilities, registers: int) -> int:
     """Lanes of a vector that fills `registers` machine registers with the widest element computed."""
-    widest = max([4, *[b.dtype.itemsize for b in kernel.buffers]])
+    widest = max([4, *[b.dtype.itemsize for b in kernel.buffers if b.role != "status"]])
     return max(capabilities.vector_bytes // widest, 1) * registers if capabilities.vector_bytes else 1
 
 

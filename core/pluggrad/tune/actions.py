@@ -96,11 +96,11 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
                 value = node(g.WHERE, (gate, value, const(identity(name, n.type), n.type)), None, n.type)
             return node(ops.REDUCE, (value,), (name, _replaced(axes, old, new)), n.type)
         if n.op is ops.STORE:
-            buffer, axes = n.arg
+            buffer, axes, *combine = n.arg
             guard = src[2:]
             if gate is not None and old in axes:
                 guard = (_both(gate, guard),)
-            return node(ops.STORE, (*src[:2], *guard), (buffer, _replaced(axes, old, new)), n.type)
+            return node(ops.STORE, (*src[:2], *guard), (buffer, _replaced(axes, old, new), *combine), n.type)
         return node(n.op, src, n.arg, n.type)
 
     return rewrite(stores, rule)
@@ -143,7 +143,7 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
             return const(0) if n.arg == a.id else axis(merged.id) if n.arg == b.id else n
         if n.op in (ops.REDUCE, ops.STORE) and b.id in n.arg[1]:
             ids = tuple([merged.id if id == b.id else id for id in n.arg[1] if id != a.id])
-            return node(n.op, src, (n.arg[0], ids), n.type)
+            return node(n.op, src, (n.arg[0], ids, *n.arg[2:]), n.type)
         return node(n.op, src, n.arg, n.type)
 
     axes = tuple([merged if x.id == b.id else x for x in kernel.axes if x.id != a.id])
@@ -219,7 +219,7 @@ def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         if n.op is ops.LOAD:
             return node(n.op, src, number[n.arg], n.type)
-        return node(n.op, src, (number[n.arg[0]], n.arg[1]) if n.op is ops.STORE else n.arg, n.type)
+        return node(n.op, src, (number[n.arg[0]], *n.arg[1:]) if n.op is ops.STORE else n.arg, n.type)
 
     if kept == tuple(range(len(kernel.buffers))):
         return kernel, kept

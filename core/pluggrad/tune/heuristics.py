@@ -1,7 +1,8 @@
 """Which schedule a kernel gets, from its accesses and the target's Capabilities. No timing, no device name.
 
-Three shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
-memory), and contractions (reductions whose operands are shared between outputs).
+Four shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
+memory), contractions (reductions whose operands are shared between outputs), and writes at places that data
+decide.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from pluggrad.tune.actions import merge_adjacent
 from pluggrad.tune.contraction import is_contraction, tune_contraction
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.rows import split_long_reduction, tune_rows
+from pluggrad.tune.scatter import ordered_axes, tune_scatter
 
 
 def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
@@ -27,6 +29,8 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
 
 def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
+    if ordered_axes(kernel):
+        return [tune_scatter(kernel, capabilities)]
     if not reductions:
         return [tune_elementwise(kernel, capabilities)]
     if is_contraction(kernel, reductions):

@@ -54,6 +54,21 @@ def windows(x, *rows):
     return x._new(build.window(x.node, rows))
 
 
+ROWS = np.array([[2, 0, -3, 1], [0, 1, 0, 1]])  # of three rows; column 1 meets in one element
+
+
+def gathered(x):
+    return x._new(build.gather(x.node, Tensor(ROWS).node, 0))
+
+
+def scattered(mode):
+    def function(base, value):
+        view = (("flip", (1,)),)
+        return base._new(build.scatter(base.node, Tensor(ROWS).node, value.node, 0, mode, view))
+
+    return function
+
+
 X, Y = away_from(sample(3, 4)), away_from(sample(3, 4))
 # name -> (function, float64 arguments, ops it must go through)
 CASES = {
@@ -106,6 +121,9 @@ CASES = {
     "setitem twice": (lambda x, y: written_twice(x, y) ** 2, [sample(2, 3), sample(3)], {ops.UPDATE}),
     "cat": (lambda x, y: x.cat(y, dim=1) ** 2, [X, sample(3, 2)], {ops.UPDATE}),
     "stack": (lambda x, y: Tensor.stack(x, y, dim=1) ** 2, [X, Y], {ops.UPDATE}),
+    "gather": (lambda x: gathered(x) ** 2, [X], {ops.GATHER}),
+    **{f"scatter {mode}": (lambda x, y, mode=mode: scattered(mode)(x, y) ** 2, [X, sample(2, 4)], {ops.SCATTER})
+       for mode in ("SET", "ADD", "MUL", "MAX", "MIN")},
     "contiguous": (lambda x: (x * 2).contiguous() ** 2, [X], {ops.CONTIGUOUS}),
     "matmul": (lambda x, y: x @ y, [sample(2, 3, 4), sample(4, 5)], {ops.SUM, ops.MUL}),
     "softmax": (lambda x: x.softmax(1) * Tensor(Y), [X], set()),
