@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from pluggrad import Tensor
 from pluggrad.plan import PlannedCopy, PlannedLaunch
 from tests.golden import expressions
 from tests.golden.expressions import Expression, stages, stored, value
@@ -14,6 +15,39 @@ from tests.golden.expressions import Expression, stages, stored, value
 def rows_of_cross_entropy() -> Expression:
     logits, labels = stored(32, 10), stored(32, dtype=np.int32)
     return value(logits.sparse_categorical_crossentropy(labels, reduction="none"))
+
+
+def gradients_of(x: Tensor, *others: Tensor) -> Expression:
+    """The gradients of `x`, weighted, in the stored tensors that it is computed from."""
+    loss = (x * stored(*x.shape)).sum()
+    return value(*loss.gradient(*others))
+
+
+def layer_norm_backward() -> Expression:
+    x, weight, bias = stored(256, 256), stored(256), stored(256)
+    return gradients_of(x.layernorm() * weight + bias, x, weight, bias)
+
+
+def rms_norm_backward() -> Expression:
+    x, weight = stored(256, 256), stored(256)
+    return gradients_of(x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * weight, x, weight)
+
+
+def batch_norm_backward(*shape: int) -> Expression:
+    """Through a normalization over all axes but the channels, its weight and bias, and relu."""
+    x, weight, bias = stored(*shape), stored(shape[1]), stored(shape[1])
+    normal = x.layernorm((0, 2, 3)) * weight.reshape(-1, 1, 1) + bias.reshape(-1, 1, 1)
+    return gradients_of(normal.relu(), x, weight, bias)
+
+
+def rows_backward(of: Callable[[Tensor], Tensor]) -> Callable[[], Expression]:
+    x = stored(256, 256)
+    return lambda: gradients_of(of(x), x)
+
+
+def statistics() -> Expression:
+    x = stored(64, 8, 28, 28)
+    return value(x.sum((0, 2, 3)), x.square().sum((0, 2, 3)))
 
 
 # name -> expression, regions, kernels launched
@@ -34,6 +68,16 @@ COUNTS: dict[str, tuple[Callable[[], Expression], int, int]] = {
     "adam step": (expressions.adam_step, 1, 1),
     "update in place": (expressions.update_through_a_view, 1, 1),
     "dropout": (expressions.dropout, 1, 1),
+    "softmax, backward": (rows_backward(lambda x: x.softmax(1)), 1, 1),
+    "log softmax, backward": (rows_backward(lambda x: x.log_softmax(1)), 1, 1),
+    "logsumexp, backward": (rows_backward(lambda x: x.logsumexp(1)), 1, 1),
+    "layer norm, backward": (rows_backward(lambda x: x.layernorm()), 1, 1),
+    "layer norm, affine, backward": (layer_norm_backward, 2, 3),
+    "rms norm, backward": (rms_norm_backward, 2, 3),
+    "cross entropy and its gradient": (expressions.cross_entropy_and_gradient, 3, 3),
+    "two sums of one pass": (statistics, 1, 2),
+    "batch norm, backward": (lambda: batch_norm_backward(16, 32, 24, 24), 1, 1),
+    "batch norm of few channels, backward": (lambda: batch_norm_backward(64, 8, 28, 28), 6, 10),
 }
 
 

@@ -19,6 +19,8 @@ _WEIGHTS: Final = {
     "TANH": 55, "ERF": 68, "POW": 150, "IDIV": 40, "MOD": 40, "CDIV": 20, "CMOD": 20,
 }
 _FREE: Final = frozenset({"AXIS", "CONST", "VALUE", "LOAD", "STORE", "TAIL", "BITCAST"})
+# what fits into half of the last cache is likely to be there, and is read so much faster than memory
+_CACHED: Final = 3.0
 # a rule of thumb: this share of the cores keeps memory busy
 _CORES_FOR_FULL_BANDWIDTH: Final = 0.25
 
@@ -40,11 +42,11 @@ def cost(kernel: Kernel) -> Cost:
     written: Counter[int] = Counter()
     flops = 0
     for node in toposort(kernel.stores, _values):
-        if node.op.name in _FREE:
+        if not weight(node):
             continue
         # a node runs once for each position of its axes; a reduction, of those that it binds too
         axes = free[node] | free[node.src[0]] if node.op is ops.REDUCE else free[node]
-        flops += _WEIGHTS.get(node.op.name, 1) * math.prod(extents[a] for a in axes)
+        flops += weight(node) * math.prod(extents[a] for a in axes)
     for node in order:
         if node.op is ops.LOAD:
             read[node.arg] += math.prod(extents[a] for a in free[node.src[0]])
@@ -54,6 +56,11 @@ def cost(kernel: Kernel) -> Cost:
     params = kernel.buffers
     moved = sum(min(count, params[slot].size) * params[slot].dtype.itemsize for slot, count in traffic)
     return Cost(flops, moved)
+
+
+def weight(node: Node) -> int:
+    """Additions that evaluating one element is worth."""
+    return 0 if node.op.name in _FREE else _WEIGHTS.get(node.op.name, 1)
 
 
 def _values(node: Node) -> tuple[Node, ...]:
@@ -66,5 +73,7 @@ def _values(node: Node) -> tuple[Node, ...]:
 def estimate_us(work: Cost, capabilities: Capabilities) -> float:
     """Microseconds on one core, without the launch: arithmetic and memory overlap, the slower counts."""
     share = 1 / max(1.0, capabilities.cores * _CORES_FOR_FULL_BANDWIDTH)
+    if 2 * work.bytes <= capabilities.shared_cache_bytes:
+        share *= _CACHED
     compute = work.flops / capabilities.flops_per_core
     return 1e6 * max(compute, work.bytes / (capabilities.bytes_per_second * share))

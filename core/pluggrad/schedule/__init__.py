@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node
-from pluggrad.schedule.fuse import fuse
+from pluggrad.schedule.fuse import fuse, together
 from pluggrad.schedule.materialize import materialize
 from pluggrad.schedule.region import Member, Region
 
@@ -18,4 +18,4 @@ def schedule(roots: Sequence[Node]) -> tuple[Region, ...]:
     The graph is normalized: it has no LEAF, DETACH or empty nodes.
     """
     wanted = {root for root in roots if root.op is not ops.INPUT}
-    return fuse(materialize(list(dict.fromkeys(roots))), wanted)
+    return fuse(materialize(list(dict.fromkeys(roots)), together), wanted)

@@ -27,7 +27,7 @@ OuterAxes = tuple[int | None, ...]  # of each dim of a domain: the region's oute
 class _Draft:
     """A region in the making. `after`: bit set of drafts that must run before it (transitively).
 
-    `awaited`: some other draft must run after it.
+    `awaited`: some other draft must run after it. Without expressions it has become part of another.
     """
 
     number: int
@@ -45,20 +45,34 @@ _Pass = tuple[Node, frozenset[Index], Shape, int]
 
 def fuse(expressions: list[Expression], roots: set[Node]) -> tuple[Region, ...]:
     """Regions in an order in which they can run."""
+    drafts, home = _join(expressions)
+    read_elsewhere = {n for expression in expressions for n in expression.reads
+                      if n in home and home[n] is not home[expression.root]}
+    wanted = roots | read_elsewhere
+    return tuple([_region(draft, wanted) for draft in _in_order(drafts)])
+
+
+def together(expressions: list[Expression]) -> list[list[Expression]]:
+    """The expressions of each region to be."""
+    return [draft.expressions for draft in _join(expressions)[0] if draft.expressions]
+
+
+def _join(expressions: list[Expression]) -> tuple[list[_Draft], dict[Node, _Draft]]:
+    """Drafts, and the one that each root belongs to."""
     drafts: list[_Draft] = []
     home: dict[Node, _Draft] = {}
     passing: dict[_Pass, list[_Draft]] = defaultdict(list)
     for expression in expressions:
         draft = _find_draft(expression, passing, home) or _new_draft(expression, drafts)
         home[expression.root] = draft
+        for other in {home[n].number: home[n] for n in expression.reads if n in home}.values():
+            if _mergeable(other, draft, expression, home):
+                _absorb(other, draft, drafts, home)
         if not draft.contraction and expression.root.op not in ops.WRITES:
             for each in _passes(expression):
                 passing[each].append(draft)
         _depend(draft, [home[n] for n in expression.reads if n in home], drafts)
-    read_elsewhere = {n for expression in expressions for n in expression.reads
-                      if n in home and home[n] is not home[expression.root]}
-    wanted = roots | read_elsewhere
-    return tuple([_region(draft, wanted) for draft in _in_order(drafts)])
+    return drafts, home
 
 
 def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
@@ -79,8 +93,9 @@ def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
     if expression.root.op in ops.WRITES:
         return None
     producers = {home[n].number: home[n] for n in expression.reads if n in home}
-    candidates = producers or _siblings(expression, passing)
-    for draft in sorted(candidates.values(), key=lambda d: (not d.contraction, -d.number)):
+    candidates = _siblings(expression, passing) | producers
+    for draft in sorted(candidates.values(), key=lambda d: (
+            d.number not in producers, not d.contraction, -d.number)):
         others = [home[n] for n in expression.reads if n in home and home[n] is not draft]
         # a write ranges over the view that it writes, not over its result
         writes = any(e.root.op in ops.WRITES for e in draft.expressions)
@@ -95,11 +110,41 @@ def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
     return None
 
 
+def _mergeable(other: _Draft, draft: _Draft, expression: Expression, home: dict[Node, _Draft]) -> bool:
+    """Whether `expression`, of `draft`, reads `other` in the same rows, and neither waits for the other."""
+    if other is draft or other.outer != draft.outer or not draft.outer or other.contraction \
+            or draft.contraction or len(other.expressions) + len(draft.expressions) > _LARGEST_REGION:
+        return False
+    third = [home[n] for n in expression.reads if n in home and home[n] is not other]
+    if other.after >> draft.number & 1 or any(d.after >> other.number & 1 for d in (draft, *third)):
+        return False
+    members = [*other.expressions, *draft.expressions]
+    if any(e.root.op in ops.WRITES for e in members) or not any(e.root.op in ops.REDUCE for e in members):
+        return False
+    large = max(e.work for e in members) > _SMALL
+    if large and math.prod(draft.outer) < _ENOUGH_ROWS:
+        return False
+    return _placement(expression, other, home) == draft.placed[expression.root]
+
+
+def _absorb(other: _Draft, draft: _Draft, drafts: list[_Draft], home: dict[Node, _Draft]) -> None:
+    """Move everything of `other` into `draft`; what waits for one of them waits for both."""
+    draft.expressions = other.expressions + draft.expressions
+    draft.placed |= other.placed
+    draft.after |= other.after
+    draft.awaited |= other.awaited
+    home.update({e.root: draft for e in other.expressions})
+    other.expressions = []
+    both = 1 << other.number | 1 << draft.number
+    for waiting in drafts:
+        if waiting.after & both:
+            waiting.after |= draft.after | both
+
+
 def _passes(expression: Expression) -> list[_Pass]:
     """The inputs that have as many elements as the expression evaluates."""
     shape, work = domain(expression.root), expression.work
-    return [(n, frozenset(at), shape, work) for n, at in expression.reads.items()
-            if n.op is ops.INPUT and n.type.size == work]
+    return [(n, frozenset(at), shape, work) for n, at in expression.reads.items() if n.type.size == work]
 
 
 def _siblings(expression: Expression, passing: Mapping[_Pass, list[_Draft]]) -> dict[int, _Draft]:
@@ -107,7 +152,7 @@ def _siblings(expression: Expression, passing: Mapping[_Pass, list[_Draft]]) -> 
     if expression.contraction:
         return {}
     return {draft.number: draft for each in _passes(expression) for draft in passing.get(each, ())
-            if len(draft.expressions) < _LARGEST_REGION}
+            if 0 < len(draft.expressions) < _LARGEST_REGION}
 
 
 def _placement(expression: Expression, draft: _Draft, home: dict[Node, _Draft]) -> OuterAxes | None:
@@ -165,8 +210,17 @@ def _worthwhile(expression: Expression, draft: _Draft, placement: OuterAxes) -> 
         return False  # a value repeated over a larger one: rows would only get in the way of its loops
     large = max(e.work for e in (expression, *draft.expressions)) > _SMALL
     if reduces and large and math.prod(draft.outer) < _ENOUGH_ROWS:
-        return epilogue
+        return epilogue or (reduction and _same_pass(expression, draft))
     return True
+
+
+def _same_pass(expression: Expression, draft: _Draft) -> bool:
+    """Whether all reductions run over the same axes and none waits for another: one loop, cut into phases."""
+    def axes(n: Node) -> tuple[Shape, tuple[int, ...]]:
+        return n.src[0].shape, n.arg
+    others = [e.root for e in draft.expressions if e.root.op in ops.REDUCE]
+    waits = any(n in draft.placed for n in expression.reads)
+    return not waits and all(axes(other) == axes(expression.root) for other in others)
 
 
 def _depend(draft: _Draft, producers: list[_Draft], drafts: list[_Draft]) -> None:
@@ -185,7 +239,8 @@ def _depend(draft: _Draft, producers: list[_Draft], drafts: list[_Draft]) -> Non
 
 
 def _in_order(drafts: list[_Draft]) -> list[_Draft]:
-    return sorted(drafts, key=lambda d: (d.after.bit_count(), d.number))
+    left = [draft for draft in drafts if draft.expressions]
+    return sorted(left, key=lambda d: (d.after.bit_count(), d.number))
 
 
 def _region(draft: _Draft, wanted: set[Node]) -> Region:

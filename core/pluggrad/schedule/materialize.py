@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pluggrad.graph import ops
@@ -26,6 +26,8 @@ _COST: dict[Op, int] = {
     ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20, ops.RANDOM_BITS: 120,
     ops.GATHER: 4}
 _EXPENSIVE = 20  # worth a round trip through memory rather than evaluating twice
+_VERY_EXPENSIVE = 80  # worth it even where the operands are in cache
+_REPEATED = 8  # a value that is used so often stays in cache
 _LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and their pieces share a kernel
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
@@ -39,7 +41,7 @@ class Expression:
     """A root that is computed into memory, and what evaluating it touches.
 
     reads: each stored node with the indices that it is read at. visited: nodes evaluated on the way.
-    contraction: operands are shared between outputs, as in a matmul.
+    contraction: operands are shared between outputs, and none has an element for every step, as in a matmul.
     """
 
     root: Node
@@ -53,8 +55,9 @@ class Expression:
         return self.root.src[0].type.size if self.root.op in ops.REDUCE else math.prod(domain(self.root))
 
 
-def materialize(roots: Sequence[Node]) -> list[Expression]:
-    """The expressions of a normalized graph, producers first."""
+def materialize(roots: Sequence[Node],
+                together: Callable[[list[Expression]], list[list[Expression]]]) -> list[Expression]:
+    """The expressions of a normalized graph, producers first. `together`: those that will share a kernel."""
     order = toposort(roots)
     stored = {n for n in order if n.op in _FORCED} | {n for n in roots if n.op is not ops.INPUT}
     cost = _expression_costs(order, stored)
@@ -62,7 +65,7 @@ def materialize(roots: Sequence[Node]) -> list[Expression]:
     _separate_updates(order, stored, fan_out)
     stored |= _epilogues(order, stored)
     expressions = _visit_all(order, stored, cost)
-    again = _recomputed(order, stored, expressions, cost, fan_out)
+    again = _recomputed(order, stored, together(expressions), cost, fan_out)
     if again:
         stored |= again
         expressions = _visit_all(order, stored, cost)
@@ -203,7 +206,8 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
             stack.append((source, source_at, is_operand and not (n.op is ops.GATHER and source is n.src[1])))
     if root.op in ops.REDUCE:
         kept = {id for id in extents if id < REDUCED}
-        expression.contraction = any(axes and axes - kept and kept - axes for axes in operand_axes)
+        shared = any(axes - kept and kept - axes for axes in operand_axes)
+        expression.contraction = shared and not any(axes >= extents.keys() for axes in operand_axes)
     return expression
 
 
@@ -228,17 +232,24 @@ def _too_redundant(n: Node, at: Index, expression: Expression, extents: dict[int
     return cost >= _EXPENSIVE and not hoisted
 
 
-def _recomputed(order: list[Node], stored: set[Node], expressions: list[Expression], cost: dict[Node, float],
-                fan_out: dict[Node, int]) -> set[Node]:
-    """Nodes used in several places that several expressions would each evaluate, at a price."""
-    users: dict[Node, int] = defaultdict(int)
-    for expression in expressions:
-        for n in expression.visited:
-            users[n] += 1
-    loads: dict[Node, int] = {}
-    for n in order:
-        loads[n] = 1 if n.op is ops.INPUT or n in stored else sum([loads[s] for s in n.src])
-    shared = [n for n in order if users[n] > 1 and fan_out[n] > 1 and n not in stored]
-    return {n for n in shared if n.op not in _LEAVES | _FREE
-            and (cost[n] >= _EXPENSIVE or loads[n] > 2) and n.type.size * cost[n] > _SMALL}
+def _recomputed(order: list[Node], stored: set[Node], kernels: list[list[Expression]],
+                cost: dict[Node, float], fan_out: dict[Node, int]) -> set[Node]:
+    """Nodes used in several places that several kernels would each evaluate, at a price.
 
+    Within a kernel what is evaluated again has its operands in cache, so that it must cost much more.
+    """
+    users: dict[Node, int] = defaultdict(int)
+    visits: dict[Node, int] = defaultdict(int)
+    for expressions in kernels:
+        for n in set().union(*[e.visited for e in expressions]):
+            users[n] += 1
+        for expression in expressions:
+            for n in expression.visited:
+                visits[n] += 1
+    loads: dict[Node, float] = {}
+    for n in order:
+        repeats = n.op is ops.EXPAND and n.type.size >= _REPEATED * n.src[0].type.size
+        loads[n] = 0 if repeats else 1 if n.op is ops.INPUT or n in stored else sum([loads[s] for s in n.src])
+    shared = [n for n in order if visits[n] > 1 and fan_out[n] > 1 and n not in stored]
+    return {n for n in shared if n.op not in _LEAVES | _FREE and n.type.size * cost[n] > _SMALL
+            and (cost[n] >= _VERY_EXPENSIVE or (users[n] > 1 and (cost[n] >= _EXPENSIVE or loads[n] > 2)))}

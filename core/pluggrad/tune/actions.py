@@ -199,7 +199,7 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
     kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
     reduced = [a for a in whole.axes if a.kind == "REDUCE"]
     partial_kernel = Kernel(f"{kernel.name}_partial", kernel.buffers + temporaries, kernel.values,
-                            (*rows, axis_of(whole, outer), *reduced), tuple(partial_stores))
+                            (axis_of(whole, outer), *rows, *reduced), tuple(partial_stores))
     final_kernel = Kernel(kernel.name, kernel.buffers + buffers_in, kernel.values, (*kept, second), stores)
     return partial_kernel, final_kernel
 

@@ -5,6 +5,7 @@ import math
 
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.cost import weight
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
@@ -15,6 +16,7 @@ _ENOUGH_TASKS = 32  # that need no second phase; a fixed number, so that sums do
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
 _SMALLEST_PART = 64  # steps of a reduction that one task takes at least
 _TILE = 4  # vectors that are computed side by side: of one row, or one each of as many rows
+_SIMPLE = 30  # additions' worth of arithmetic that registers full of sums leave room for
 _SHORT_ROW = 16  # vectors of a row that is over so soon that its sums are waited for
 _ROW_REGISTERS = 4  # of a row that is held in registers from one reduction to the next
 
@@ -101,20 +103,25 @@ def _tiled_rows(kernel: Kernel, capabilities: Capabilities) -> Axis | None:
 
 
 def _vectorize_rows(kernel: Kernel, lanes: int) -> Kernel:
-    """Lanes for every loop that runs along memory."""
+    """Lanes for every loop that runs along memory, or through none."""
     found = accesses(kernel)
     for a in [a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")]:
         fitting = fit_lanes(lanes, a.extent)
-        if fitting > 1 and any(x.stride(a.id) == 1 for x in found) and _last_in_reductions(kernel, a):
+        strides = {x.stride(a.id) for x in found}
+        along = 1 in strides or strides == {0}
+        if fitting > 1 and along and _last_in_reductions(kernel, a):
             kernel, _, _ = split(kernel, a.id, fitting, a.kind, "VECTOR")
     return kernel
 
 
 def _column_lanes(kernel: Kernel, vector: Axis, capabilities: Capabilities) -> int:
     """Lanes across outputs: as long a run of memory at each step as registers allow."""
-    values = [n for n in toposort(kernel.stores) if n.op in (ops.LOAD, ops.REDUCE)]
-    registers = 8 if len(values) <= 2 else 4 if len(values) <= 4 else 2
-    return fit_lanes(vector_lanes(kernel, capabilities, registers), vector.extent)
+    order = toposort(kernel.stores)
+    sums = sum(n.op is ops.REDUCE for n in order)
+    simple = sum([weight(n) for n in order if n.type.is_float]) <= _SIMPLE
+    registers = capabilities.vector_registers // (2 * sums) if simple else 2
+    lanes = vector_lanes(kernel, capabilities, 1 << max(registers, 2).bit_length() - 1)
+    return fit_lanes(lanes, vector.extent)
 
 
 def _fits_registers(kernel: Kernel, capabilities: Capabilities) -> bool:

@@ -55,8 +55,15 @@ def test_index_arithmetic_is_free() -> None:
 
 def test_time_is_the_slower_of_arithmetic_and_memory() -> None:
     names = frozenset({dtypes.float32.name})
-    machine = Capabilities(names, names, cores=8, flops_per_core=1e9, bytes_per_second=1e9)
+    machine = Capabilities(names, names, cores=8, flops_per_core=1e9, bytes_per_second=1e9,
+                           shared_cache_bytes=1000)
     assert estimate_us(Cost(1000, 0), machine) == pytest.approx(1.0)
     assert estimate_us(Cost(0, 1000), machine) == pytest.approx(2.0)
     assert estimate_us(Cost(1000, 1000), machine) == pytest.approx(2.0)
     assert estimate_us(Cost(3000, 1000), machine) == pytest.approx(3.0)
+
+
+def test_what_fits_into_the_cache_is_faster_than_memory() -> None:
+    names = frozenset({dtypes.float32.name})
+    machine = Capabilities(names, names, bytes_per_second=1e9, shared_cache_bytes=2000)
+    assert estimate_us(Cost(0, 1000), machine) * 2 < estimate_us(Cost(0, 1001), machine)
