@@ -56,6 +56,13 @@ def fit_lanes(lanes: int, extent: int) -> int:
     return lanes
 
 
+def even_tile(extent: int, most: int) -> int:
+    """The tile of at most `most` that takes `extent` in least work, a step counted as one more element."""
+    if extent <= most:
+        return extent
+    return min(range(most, most // 2 - 1, -1), key=lambda tile: -(-extent // tile) * (tile + 1))
+
+
 def best_vector_axis(kernel: Kernel, kinds: tuple[str, ...] = ("PARALLEL", "LOOP", "REDUCE"), *,
                      weighted: bool = False) -> Axis | None:
     """The axis along which most memory runs; ties go to the one with the larger extent.

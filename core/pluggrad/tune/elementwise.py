@@ -7,7 +7,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
+from pluggrad.tune.accesses import accesses, best_vector_axis, even_tile, fit_lanes, vector_lanes
 from pluggrad.tune.actions import reorder, split
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
@@ -56,7 +56,7 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
     loads = sum(x.node.op is ops.LOAD for x in found)
     most = min(lanes, max(capabilities.vector_registers // (2 * loads), 2))  # half of all, to transpose in
     wide, narrow = (rows, columns) if columns.extent < min(lanes, rows.extent) else (columns, rows)
-    sizes = {wide.id: fit_lanes(lanes, wide.extent), narrow.id: _even_tile(narrow.extent, most)}
+    sizes = {wide.id: fit_lanes(lanes, wide.extent), narrow.id: even_tile(narrow.extent, most)}
     blocks = {a.id: -(-a.extent // sizes[a.id]) for a in (rows, columns)}
     others = [a for a in kernel.axes if a.kind == "PARALLEL" and a.id not in blocks]
     per_task = math.prod([*[a.extent for a in others], *blocks.values()]) // _tasks(kernel, capabilities)
@@ -68,13 +68,6 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
         tasks.append(task)
         loops.append(loop)
     return reorder(kernel, [*[a.id for a in others], *tasks, *loops])
-
-
-def _even_tile(extent: int, most: int) -> int:
-    """The tile of at most `most` that takes `extent` in least work, a step counted as one more element."""
-    if extent <= most:
-        return extent
-    return min(range(most, most // 2 - 1, -1), key=lambda tile: -(-extent // tile) * (tile + 1))
 
 
 def _tasks(kernel: Kernel, capabilities: Capabilities) -> int:

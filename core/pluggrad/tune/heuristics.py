@@ -1,8 +1,8 @@
 """Which schedule a kernel gets, from its accesses and the target's Capabilities. No timing, no device name.
 
-Four shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
-memory), contractions (reductions whose operands are shared between outputs), and writes at places that data
-decide.
+Five shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
+memory), windows (small reductions, many side by side), contractions (reductions whose operands are shared
+between outputs), and writes at places that data decide.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pluggrad.tune.contraction import is_contraction, tune_contraction
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
+from pluggrad.tune.windows import tune_windows, window_axis
 
 
 def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
@@ -36,4 +37,7 @@ def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     if is_contraction(kernel, reductions):
         fills, contraction = tune_contraction(kernel, capabilities)
         return [*[tune_elementwise(merge_adjacent(fill), capabilities) for fill in fills], contraction]
+    across = window_axis(kernel, reductions, capabilities)
+    if across is not None:
+        return [tune_windows(kernel, across, capabilities)]
     return [tune_rows(kernel, capabilities)]

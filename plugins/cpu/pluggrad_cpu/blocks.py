@@ -89,6 +89,8 @@ def is_readable_in_rows(out: Emitter, a: Access) -> bool:
     """Whether a load may take the rows of its lanes one by one."""
     if a.guard == "lanes" and a.buffer.size < a.extent:  # where its gate is false a lane reads the first row
         return False
+    if a.guard == "registers" and a.stride is not None and abs(a.stride) in _WINDOW_STRIDES:
+        return False  # a window for each register needs fewer loads than a row for each lane
     return is_writable_in_rows(out, a)
 
 

@@ -1,0 +1,46 @@
+"""Schedules of reductions over small windows, side by side or overlapping, as in pooling."""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from pluggrad.ir.node import Node
+from pluggrad.kernel import ops
+from pluggrad.kernel.kernel import Axis, Kernel
+from pluggrad.target import Capabilities
+from pluggrad.tune.accesses import accesses, even_tile, fit_lanes, vector_lanes
+from pluggrad.tune.actions import axis_of, split
+
+_LARGEST_WINDOW = 16  # elements, which are all in registers at once
+_STEPS = {2, 3, 4}  # elements from one window to the next: beyond, vectors hold too little that is wanted
+_FEWEST = 4  # windows in a row that are worth a vector
+
+
+def window_axis(kernel: Kernel, reductions: list[Node], capabilities: Capabilities) -> Axis | None:
+    """The axis from one window to the next, if that is what the kernel reduces."""
+    ids = reductions[0].arg[1]
+    if not capabilities.vector_bytes or any(n.arg[1] != ids for n in reductions):
+        return None
+    if math.prod([axis_of(kernel, id).extent for id in ids]) > _LARGEST_WINDOW:
+        return None
+    found = accesses(kernel)
+    for a in kernel.axes:
+        if a.kind != "PARALLEL" or a.extent < _FEWEST:
+            continue
+        loads = {x.stride(a.id) for x in found if x.node.op is ops.LOAD}
+        stores = {x.stride(a.id) for x in found if x.node.op is ops.STORE}
+        if stores == {1} and loads & _STEPS and loads <= {0, 1, *_STEPS}:
+            return a
+    return None
+
+
+def tune_windows(kernel: Kernel, across: Axis, capabilities: Capabilities) -> Kernel:
+    """A vector of windows, which are held in registers, and as many rows of them as there is room for."""
+    reduced = [a for a in kernel.axes if a.kind == "REDUCE"]
+    rows = [a for a in kernel.axes if a.kind == "PARALLEL" and a.id != across.id]
+    room = max(_LARGEST_WINDOW // math.prod([a.extent for a in reduced]), 1)
+    lanes = fit_lanes(vector_lanes(kernel, capabilities, 1), across.extent)
+    kernel, _, _ = split(kernel, across.id, lanes, "PARALLEL", "VECTOR")
+    if rows and room > 1:
+        kernel, _, _ = split(kernel, rows[-1].id, even_tile(rows[-1].extent, room), "PARALLEL", "TILE")
+    return replace(kernel, axes=tuple([replace(a, kind="TILE") if a in reduced else a for a in kernel.axes]))
