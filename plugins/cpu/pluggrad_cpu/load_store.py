@@ -44,10 +44,11 @@ def load(out: Emitter, access: Access) -> list[str]:
 
 def _load_memory(out: Emitter, a: Access) -> list[str]:
     block = next((form for fits, form in _LOADS if fits(out, a)), None)
-    if block is None:
-        return [value for one in a.registers() for value in _load_memory(out, one)] if a.extent > 1 else [
-            _load_register(out, a)]
-    return _load_if(out, a, block) if a.guard == "whole" else block(out, a)
+    if block is not None:
+        return _load_if(out, a, block) if a.guard == "whole" else block(out, a)
+    if a.extent > 1:
+        return [value for one in a.registers() for value in _load_memory(out, one)]
+    return [_load_register(out, a)]
 
 
 def _load_if(out: Emitter, a: Access, form: Callable[[Emitter, Access], list[str]]) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pluggrad.plugin_api import DType, Instr, Program, dtypes
-from pluggrad_cpu import elementwise
+from pluggrad_cpu import elementwise, shuffle
 from pluggrad_cpu.access import Access
 from pluggrad_cpu.emit import REGISTER, Emitter, Machine, literal, vector
 from pluggrad_cpu.load_store import load, store
@@ -305,10 +305,8 @@ class _Kernel:
         """All lanes combined: halves onto halves while their number is even, then one after another."""
         element = REGISTER[dtype.name]
         while lanes > 1 and lanes % 2 == 0:
-            kind, lanes = vector(element, lanes), lanes // 2
-            low, high = (self.out.op(
-                f"shufflevector {kind} {value}, {kind} poison, <{lanes} x i32> "
-                f"<{', '.join(f'i32 {start + lane}' for lane in range(lanes))}>") for start in (0, lanes))
+            whole, lanes = lanes, lanes // 2
+            low, high = (shuffle.part(self.out, element, whole, value, start, lanes) for start in (0, lanes))
             value = elementwise.binary(self.out, op, dtype, lanes, low, high)
         kind = vector(element, lanes)
         singles = [self.out.op(f"extractelement {kind} {value}, i64 {lane}") for lane in range(lanes)]
