@@ -40,7 +40,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", metavar="ROW", default=rows, choices=rows, help=f"rows (all): {' '.join(rows)}")
     add("--libs", nargs="*", metavar="NAME", default=[*PEERS], choices=[*PEERS],
         help=f"libraries to compare with (all): {' '.join(PEERS)}")
-    add("--rounds", type=int, metavar="N", default=5, help="quiet rounds of each row (5)")
+    add("--rounds", type=int, metavar="N", default=7, help="quiet rounds of each row (7)")
     add("--json", type=Path, metavar="FILE", help="where to write the figures (benchmarks/results/TIME.json)")
     add("--any-load", action="store_true", help="count rounds although other programs compute as well")
     return parser.parse_args(arguments)

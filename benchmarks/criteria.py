@@ -89,7 +89,7 @@ class OfLimit:
 
     def judge(self, row: Row) -> Finding:
         share = row.share(OURS, self.limit)
-        return Finding(f"{share:.0%} of {self.limit}", share >= self.least)
+        return Finding(f"{share:.1%} of {self.limit}", share >= self.least)
 
 
 @dataclass(frozen=True, slots=True)

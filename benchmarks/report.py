@@ -160,7 +160,7 @@ def unmeasured(results: Results) -> list[str]:
     """Why figures are missing, a line each."""
     lines = [f"- {name}, {library}: {reason}" for name, row in results.rows.items()
              for library, reason in row.absent.items() if library != ONE_THREAD]
-    lines += [f"- {name}: the result of {', '.join(row.differing())} differs from what most libraries found"
+    lines += [f"- {name}: the result of {', '.join(row.differing())} differs from what most peers found"
               for name, row in results.rows.items() if row.differing()]
     firsts = {"the demo's first step": results.demo}
     firsts |= {f"LeNet's first call, {library}": found for library, found in results.lenet.items()}

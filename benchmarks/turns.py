@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from benchmarks.criteria import ONE_THREAD, OURS
 from benchmarks.limits import LimitName, Limits, Probe, cores
 from benchmarks.workloads import Workload
 
@@ -129,10 +130,11 @@ class Row:
         return statistics.median(turn.busy for turn in self.turns[library])
 
     def differing(self) -> list[str]:
-        """The libraries whose result is not what most found."""
-        if not self.workload.comparable or not self.values:
+        """The libraries whose result is not what most peers found."""
+        peers = [value for name, value in self.values.items() if name not in (OURS, ONE_THREAD)]
+        if not self.workload.comparable or not peers:
             return []
-        usual = statistics.median_low(self.values.values())
+        usual = statistics.median_low(peers)
         return [name for name, value in self.values.items()
                 if not abs(value - usual) <= _LARGEST_DIFFERENCE * abs(usual)]
 

@@ -93,5 +93,8 @@ def test_results_are_compared():
     children = [Child("pluggrad", value=1.2), Child("torch"), Child("jax", value=1.001)]
     [row] = measure([GEMM], children, Probe(100), rounds=1)
     assert row.differing() == ["pluggrad"]
-    row.values["pluggrad"] = float("nan")
-    assert row.differing() == ["pluggrad"]
+    for wrong in (float("nan"), 0.5):
+        row.values = {"pluggrad": wrong, "torch": 1.0}
+        assert row.differing() == ["pluggrad"]
+    row.values = {"pluggrad": 1.0}
+    assert row.differing() == []
