@@ -18,12 +18,41 @@ tanh = Tensor.tanh
 hardsigmoid = Tensor.hardsigmoid
 hardswish = Tensor.hardswish
 hardtanh = Tensor.hardtanh
+glu = Tensor.glu
+prelu = Tensor.prelu
 softmax = Tensor.softmax
 softmin = Tensor.softmin
 log_softmax = Tensor.log_softmax
 
+conv1d = Tensor.conv1d
+conv2d = Tensor.conv2d
+conv3d = Tensor.conv3d
+conv_transpose1d = Tensor.conv_transpose1d
+conv_transpose2d = Tensor.conv_transpose2d
+conv_transpose3d = Tensor.conv_transpose3d
+linear = Tensor.linear
+
+max_pool1d = Tensor.max_pool1d
+max_pool2d = Tensor.max_pool2d
+max_pool3d = Tensor.max_pool3d
+avg_pool1d = Tensor.avg_pool1d
+avg_pool2d = Tensor.avg_pool2d
+avg_pool3d = Tensor.avg_pool3d
+adaptive_avg_pool1d = Tensor.adaptive_avg_pool1d
+adaptive_avg_pool2d = Tensor.adaptive_avg_pool2d
+adaptive_avg_pool3d = Tensor.adaptive_avg_pool3d
+adaptive_max_pool1d = Tensor.adaptive_max_pool1d
+adaptive_max_pool2d = Tensor.adaptive_max_pool2d
+adaptive_max_pool3d = Tensor.adaptive_max_pool3d
+max_unpool2d = Tensor.max_unpool2d
+
 normalize = Tensor.normalize
+batchnorm = Tensor.batchnorm
+group_norm = Tensor.group_norm
+instance_norm = Tensor.instance_norm
 layernorm = Tensor.layernorm
+layer_norm = Tensor.layer_norm
+rms_norm = Tensor.rms_norm
 dropout = Tensor.dropout
 
 mse_loss = Tensor.mse_loss
@@ -35,11 +64,20 @@ binary_crossentropy_logits = Tensor.binary_crossentropy_logits
 nll_loss = Tensor.nll_loss
 cross_entropy = Tensor.cross_entropy
 sparse_categorical_crossentropy = Tensor.sparse_categorical_crossentropy
+kl_div = Tensor.kl_div
+cosine_embedding_loss = Tensor.cosine_embedding_loss
 
 __all__ = [
-    "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "sigmoid",
-    "logsigmoid", "softplus", "softsign", "tanh", "hardsigmoid", "hardswish", "hardtanh", "softmax",
-    "softmin", "log_softmax", "normalize", "layernorm", "dropout",
+    "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "sigmoid", "logsigmoid",
+    "softplus", "softsign", "tanh", "hardsigmoid", "hardswish", "hardtanh", "glu", "prelu", "softmax",
+    "softmin", "log_softmax",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
+    "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "max_unpool2d",
+    "normalize", "batchnorm", "group_norm", "instance_norm", "layernorm", "layer_norm", "rms_norm",
+    "dropout",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_crossentropy",
     "binary_crossentropy_logits", "nll_loss", "cross_entropy", "sparse_categorical_crossentropy",
+    "kl_div", "cosine_embedding_loss",
 ]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pluggrad.errors import ShapeError, ValueRangeError
+from pluggrad.errors import DTypeError, ValueRangeError
 from pluggrad.nn.module import Module
 from pluggrad.tensor import Tensor
 
@@ -31,34 +31,38 @@ class Linear(Module):
                 f"bias={self.bias is not None})")
 
 
-class LayerNorm(Module):
-    """Mean 0 and variance 1 (biased) over the last axes, then scaled and shifted: (..., *normalized_shape).
+class Embedding(Module):
+    """Rows of a table: integers (...) below `vocab_size` to floats (..., embed_size).
 
-    weight, bias: ones and zeros of `normalized_shape`, or None without `elementwise_affine`.
-    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", 2016, https://arxiv.org/abs/1607.06450.
+    weight: (vocab_size, embed_size), uniform by Glorot's rule. padding_idx: this row starts as zeros and gets
+    no gradient.
     """
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5,
-                 elementwise_affine: bool = True) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        self.normalized_shape = shape
-        self.eps, self.elementwise_affine = eps, elementwise_affine
-        self.weight = Tensor.ones(*shape, requires_grad=True) if elementwise_affine else None
-        self.bias = Tensor.zeros(*shape, requires_grad=True) if elementwise_affine else None
+    def __init__(self, vocab_size: int, embed_size: int, padding_idx: int | None = None) -> None:
+        if padding_idx is not None and not -vocab_size <= padding_idx < vocab_size:
+            expected = f"a padding_idx in [{-vocab_size}, {vocab_size - 1}]"
+            raise ValueRangeError(op="Embedding", expected=expected, got=str(padding_idx))
+        self.vocab_size, self.embed_size = vocab_size, embed_size
+        self.padding_idx = None if padding_idx is None else padding_idx % vocab_size
+        weight = Tensor.glorot_uniform(vocab_size, embed_size, requires_grad=False)
+        if self.padding_idx is not None:
+            weight = (Tensor.arange(vocab_size).reshape(-1, 1) == self.padding_idx).where(0.0, weight)
+        self.weight = weight.requires_grad_()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        rank = len(self.normalized_shape)
-        if x.shape[-rank:] != self.normalized_shape:
-            expected = f"a shape that ends in {self.normalized_shape}"
-            raise ShapeError(op="layernorm", expected=expected, got=str(x.shape))
-        normal = x.layernorm(axis=tuple(range(-rank, 0)), eps=self.eps)
-        if self.weight is None or self.bias is None:
-            return normal
-        return normal * self.weight + self.bias
+    def __call__(self, idx: Tensor) -> Tensor:
+        rows = _rows(self.weight, idx)
+        if self.padding_idx is None:
+            return rows
+        return (idx == self.padding_idx).unsqueeze(-1).where(rows.detach(), rows)
 
     def __repr__(self) -> str:
-        return (f"LayerNorm({self.normalized_shape}, eps={self.eps}, "
-                f"elementwise_affine={self.elementwise_affine})")
+        return f"Embedding({self.vocab_size}, {self.embed_size}, padding_idx={self.padding_idx})"
+
+
+def _rows(weight: Tensor, idx: Tensor) -> Tensor:
+    if not idx.dtype.is_int:
+        raise DTypeError(op="Embedding", expected="integer indices", got=idx.dtype.name)
+    return idx.one_hot(weight.shape[0]).cast(weight.dtype) @ weight
 
 
 class Dropout(Module):
@@ -77,6 +81,19 @@ class Dropout(Module):
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"
+
+
+class Flatten(Module):
+    """The axes from start_dim to end_dim, inclusive, as one: by default all but the batch."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(self.start_dim, self.end_dim)
+
+    def __repr__(self) -> str:
+        return f"Flatten(start_dim={self.start_dim}, end_dim={self.end_dim})"
 
 
 class Sequential(Module):

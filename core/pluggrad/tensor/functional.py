@@ -1,4 +1,4 @@
-"""What networks are made of: softmax and its family, linear layers, normalization, dropout."""
+"""What networks are made of: softmax and its family, linear layers, dropout."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -65,16 +65,6 @@ class Functional(Random):
         for layer in ll:
             x = layer(x)
         return x
-
-    def layernorm(self, axis: int | Sequence[int] = -1, eps: float = 1e-05) -> Self:
-        """Mean 0 and variance 1 along the axes: (x - mean) / sqrt(var + eps), var without correction.
-
-        Computed in float32 at least.
-        """
-        x = self._wide()
-        centered = x - x.mean(axis, keepdim=True)
-        variance = centered.square().mean(axis, keepdim=True)
-        return (centered * (variance + eps).rsqrt())._narrow(self)
 
     def dropout(self, p: float = 0.5) -> Self:
         """While `Tensor.training`: zeros with probability `p`, the rest divided by 1 - p. Else itself."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
-from pluggrad.tensor.adaptive import AdaptivePooling
+from pluggrad.tensor.normalization import Normalization
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-class Losses(AdaptivePooling):
+class Losses(Normalization):
     """Losses: of predictions (`self`) against targets `Y`."""
 
     __slots__ = ()
@@ -63,6 +63,36 @@ class Losses(AdaptivePooling):
         positive, negative = -x.logsigmoid(), -(-x).logsigmoid()
         weighted = positive if pos_weight is None else positive * pos_weight
         return (y * weighted + (1 - y) * negative)._reduced("binary_crossentropy_logits", reduction)
+
+    def kl_div(self, Y: Any, reduction: str = "mean", log_target: bool = False) -> Self:
+        """Divergence of probabilities Y from those whose logarithms these are: Y (log Y - x). Equal shapes.
+
+        log_target: Y holds logarithms as well. reduction: also "batchmean", the sum by the size of axis 0,
+        which is the divergence of distributions that lie along the other axes.
+        """
+        x, y = self._wide(), self._same_shape("kl_div", Y)
+        if log_target:
+            loss = y.exp() * (y - x)
+        else:
+            loss = y * y.eq(0).where(1.0, y).log() - y * x
+        if reduction == "batchmean":
+            return loss.sum() / max(self.shape[0] if self.shape else 1, 1)
+        return loss._reduced("kl_div", reduction)
+
+    def cosine_embedding_loss(self, x2: Any, Y: Any, margin: float = 0.0, reduction: str = "mean") -> Self:
+        """1 - cos of the angle between vectors where Y is 1; max(cos - margin, 0) where Y is -1.
+
+        Vectors lie along the last axis of shapes (..., n); Y: (...).
+        """
+        a, b = self._wide(), self._same_shape("cosine_embedding_loss", x2)._wide()
+        y = self._target("cosine_embedding_loss", Y)
+        if y.shape != self.shape[:-1]:
+            expected = f"a target of shape {self.shape[:-1]}"
+            raise ShapeError(op="cosine_embedding_loss", expected=expected, got=str(y.shape))
+        lengths = (a.square().sum(-1) + 1e-12) * (b.square().sum(-1) + 1e-12)
+        cos = (a * b).sum(-1) / lengths.sqrt()
+        apart = y.eq(-1).where((cos - margin).maximum(0.0), 0.0)
+        return y.eq(1).where(1 - cos, apart)._reduced("cosine_embedding_loss", reduction)
 
     def nll_loss(
         self, Y: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"

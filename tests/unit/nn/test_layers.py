@@ -82,7 +82,7 @@ def test_layernorm_without_weights():
 
 
 def test_layernorm_of_another_shape():
-    with pytest.raises(ShapeError, match=r"layernorm: expected a shape that ends in \(4,\), got \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"layer_norm: expected a shape that ends in \(4,\), got \(4, 3\)"):
         LayerNorm(4)(Tensor(normal(4, 3)))
 
 
