@@ -6,7 +6,8 @@ values, they have.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self
 from weakref import ref
 
@@ -221,8 +222,11 @@ class TensorBase(Handle):
         return self._new(build.unary(op, x))
 
     # ---- writing -------------------------------------------------------------------------------------------
-    def _write(self, value: Node, steps: Sequence[build.Step] = (), *, as_leaf: bool = False) -> None:
+    def _write(self, value: Node, steps: Sequence[build.Step] = (), *, as_leaf: bool = False,
+               write: Callable[[Node, Node, tuple[build.Step, ...]], Node] = build.update) -> None:
         """Write `value` at `steps` of this tensor: its base, and so every view of it, takes a new version.
+
+        write: makes that version from the old one, the value and the view.
 
         The gradient flows to `value` and to what was not overwritten, except where the tensor is a leaf that
         must stay one: a marked one, one written under `no_grad`, or `as_leaf`. Then it becomes a leaf anew.
@@ -236,13 +240,14 @@ class TensorBase(Handle):
                                   got="a view by expand", hint="write to its base, or to a clone()")
         before, identity = base._node, base._identity
         if identity is None and not as_leaf:
-            base._node = build.update(before, value if mode.enabled else build.detach(value), path)
+            base._node = write(before, value if mode.enabled else build.detach(value), path)
             return
         if mode.enabled and not as_leaf and identity is not None and not identity.marked:
-            base._node = build.update(before, value, path)
+            base._node = write(before, value, path)
             return
-        op = "assign" if as_leaf else "setitem"
-        base._releaf(build.update(build.detach(before), build.detach(value), path, op))
+        if as_leaf:
+            write = partial(build.update, op="assign")
+        base._releaf(write(build.detach(before), build.detach(value), path))
 
     def _releaf(self, node: Node) -> None:
         """Take a new value as a leaf anew; gradients of earlier graphs no longer reach this tensor."""

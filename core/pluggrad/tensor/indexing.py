@@ -1,85 +1,16 @@
-"""Basic indexing: integers, slices with any step, None and Ellipsis. All of it is views, read and written."""
+"""Indexing in both directions. Integers, slices, None and Ellipsis give views; integer tensors, lists, arrays
+and masks select and scatter."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import index
 from typing import Any, Self
 
 from pluggrad import dtypes
-from pluggrad.errors import TensorIndexError
 from pluggrad.graph import build
-from pluggrad.shape.dims import Shape
+from pluggrad.ir.node import Node
 from pluggrad.tensor.base import is_view_of_same
+from pluggrad.tensor.index_keys import OP, Key, Mask, parse_key, selection, view_steps
 from pluggrad.tensor.reduction import Reduction
-
-
-def index_steps(key: Any, shape: Shape) -> tuple[build.Step, ...]:
-    """The movement steps of `x[key]`: a slice, a flip for negative steps, a reshape for integers and None.
-
-    TensorIndexError for an integer out of range, too many indices, or an index of another kind.
-    """
-    parts: list[tuple[int, int, int]] = []
-    flips: list[int] = []
-    result: list[int] = []
-    for part in _expanded(key, len(shape)):
-        if part is None:
-            result.append(1)
-            continue
-        axis, dim = len(parts), shape[len(parts)]
-        if isinstance(part, slice):
-            start, size, step = _slice_range(part, dim)
-            if step < 0:
-                flips.append(axis)
-                start, step = start + (size - 1) * step if size else 0, -step
-            parts.append((start, size, step))
-            result.append(size)
-        else:
-            parts.append((_position(part, axis, dim), 1, 1))
-    steps: list[build.Step] = []
-    if parts != [(0, dim, 1) for dim in shape]:
-        steps.append(("slice", tuple(parts)))
-    if flips:
-        steps.append(("flip", tuple(flips)))
-    if tuple(result) != tuple([size for _, size, _ in parts]):
-        steps.append(("reshape", tuple(result)))
-    return tuple(steps)
-
-
-def _expanded(key: Any, rank: int) -> list[Any]:
-    """The key with Ellipsis written out and an entry for every axis."""
-    entries = list(key) if isinstance(key, tuple) else [key]
-    taken = sum(entry is not None and entry is not Ellipsis for entry in entries)
-    if taken > rank:
-        raise TensorIndexError(op="index", expected=f"at most {rank} indices", got=str(taken))
-    dots = [i for i, entry in enumerate(entries) if entry is Ellipsis]
-    if len(dots) > 1:
-        raise TensorIndexError(op="index", expected="at most one ...", got=str(len(dots)))
-    place = dots[0] if dots else len(entries)
-    return [*entries[:place], *[slice(None)] * (rank - taken), *entries[place + 1 :]]
-
-
-def _slice_range(part: slice, dim: int) -> tuple[int, int, int]:
-    try:
-        start, stop, step = part.indices(dim)
-    except TypeError as error:
-        raise TensorIndexError(op="index", expected="integers in a slice", got=str(part)) from error
-    except ValueError as error:
-        raise TensorIndexError(op="index", expected="a slice step other than 0", got=str(part)) from error
-    return start, len(range(start, stop, step)), step
-
-
-def _position(part: Any, axis: int, dim: int) -> int:
-    if isinstance(part, (bool, Reduction)) or not hasattr(part, "__index__"):
-        raise TensorIndexError(op="index", expected="integers, slices, None or ...", got=type(part).__name__,
-                               hint="Indexing by tensors, lists and masks is not supported")
-    position = index(part)
-    if not -dim <= position < dim:
-        raise TensorIndexError(
-            op="index",
-            expected=f"an index in [{-dim}, {dim - 1}] on axis {axis} of size {dim}",
-            got=str(position),
-        )
-    return position + dim if position < 0 else position
 
 
 class Indexing(Reduction):
@@ -89,13 +20,27 @@ class Indexing(Reduction):
 
     def __getitem__(self, key: Any) -> Self:
         x = self.node
-        steps = index_steps(key, x.shape)
+        parsed = parse_key(key, x.shape)
+        if parsed.selects:
+            return self._new(selection(parsed, x.shape, x.device).read(x))
+        steps = view_steps(parsed.entries, x.shape)
         return self._view(build.move(x, steps), *steps)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        steps = index_steps(key, self.shape)
-        if not is_view_of_same(value, self, steps):
-            self._write(self._value_to_write(value), steps)
+        x = self.node
+        parsed = parse_key(key, x.shape)
+        if not parsed.selects:
+            steps = view_steps(parsed.entries, x.shape)
+            if not is_view_of_same(value, self, steps):
+                self._write(self._value_to_write(value), steps)
+            return
+        written = self._value_to_write(value)
+        masked = _masked(parsed, x, written)
+        if masked is not None:
+            self._write(masked, view_steps(parsed.basic, x.shape))
+            return
+        chosen = selection(parsed, x.shape, x.device, writes=True)
+        self._write(written, write=chosen.write)
 
     def _value_to_write(self, value: Any) -> Any:
         x = self.node
@@ -118,3 +63,24 @@ class Indexing(Reduction):
 
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
+
+
+def _masked(key: Key, x: Node, value: Node) -> Node | None:
+    """The view of `key` after one value for all that a single mask selects, chosen without counting it; None
+    where the key holds other than a mask, or each element takes a value of its own."""
+    found = key.selected()
+    if len(found) != 1 or key.apart or not isinstance(found[0][1], Mask):
+        return None
+    axis, mask = found[0]
+    view = build.move(x, view_steps(key.basic, x.shape))
+    masked = max(1, len(mask.shape))
+    after = len(view.shape) - axis - masked
+    if len(value.shape) > after and value.shape[-after - 1] != 1:
+        return None
+    if len(value.shape) > after:  # its one place for what is selected becomes one for each axis of the mask
+        place = len(value.shape) - after - 1
+        value = build.reshape(value, (*value.shape[:place], *(1,) * masked, *value.shape[place + 1:]))
+    truth = mask.on(x.device)
+    truth = build.reshape(truth, (*(mask.shape or (1,)), *(1,) * after))
+    chosen = build.where(truth, build.cast(value, x.dtype), view)
+    return build.broadcast_to(chosen, view.shape, OP)
