@@ -4,6 +4,7 @@ Movement ops vanish into index functions on the way; what they put around a sour
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pluggrad import dtypes
@@ -15,6 +16,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.index_checks import IndexChecks
 from pluggrad.kernel.index_nodes import gate_node, index_node
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, IndexCheck, Kernel, Role, cast, const
+from pluggrad.kernel.parts import divided, index_of
 from pluggrad.kernel.reductions import COMBINE
 from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.places import Gate, Place, lookup, sources_at, written_at
@@ -40,15 +42,26 @@ class Built:
 
 def build(region: Region) -> Built:
     """The kernel of one region. Its buffers are the region's outputs, then what it reads."""
-    return _Builder(region).run()
+    built = _Builder(region, {}).run()
+    parts = divided(built.kernel, len(region.outer))
+    return _Builder(region, parts).run() if parts else built
 
 
 class _Builder:
-    def __init__(self, region: Region) -> None:
+    """`parts`: the extents that outer axes are cut into."""
+
+    def __init__(self, region: Region, parts: Mapping[int, tuple[int, ...]]) -> None:
         self.region = region
         self.members = {m.root: m for m in region.members}
         self.reads = frozenset(region.reads)
-        self.axes: list[Axis] = [Axis(i, extent, "PARALLEL") for i, extent in enumerate(region.outer)]
+        self.axes: list[Axis] = []
+        self.outer: list[Affine] = []
+        for i, extent in enumerate(region.outer):
+            first = len(self.axes)
+            cut = tuple(enumerate(parts.get(i, (extent,)), first))
+            self.axes += [Axis(id, part, "PARALLEL") for id, part in cut]
+            self.outer.append(index_of(cut))
+        self.outer_axes = tuple([a.id for a in self.axes])
         self.shared_axes: dict[tuple[object, ...], tuple[int, ...]] = {}
         self.levels = self._levels()
         self.params: dict[Node, int] = {}
@@ -133,9 +146,9 @@ class _Builder:
         shape = domain(member.root)
         inner = tuple([d for d, outer in zip(shape, member.outer, strict=True) if outer is None and d > 1])
         ids = iter(self._new_axes(("inner", inner), inner, "LOOP"))
-        index = tuple([axis_index(outer, d) if outer is not None else axis_index(next(ids) if d > 1 else 0, d)
+        index = tuple([self.outer[outer] if outer is not None else axis_index(next(ids) if d > 1 else 0, d)
                        for d, outer in zip(shape, member.outer, strict=True)])
-        return index, (*range(len(self.region.outer)), *self.shared_axes[("inner", inner)])
+        return index, (*self.outer_axes, *self.shared_axes[("inner", inner)])
 
     def _new_axes(self, key: tuple[object, ...], extents: Shape, kind: AxisKind) -> tuple[int, ...]:
         found = self.shared_axes.get(key)
@@ -163,12 +176,16 @@ class _Builder:
             stack.pop()
         return self.done[goal]
 
-    def _is_param(self, n: Node) -> bool:
-        return n.op is g.INPUT or (n not in self.members and n in self.reads)
+    def _param(self, n: Node) -> Node | None:
+        """What is loaded for `n`: itself, or what it is a reshape of, since that lies in memory alike."""
+        source = n.src[0] if n.op is g.RESHAPE and n not in self.reads else n
+        if source.op is g.INPUT or (source not in self.members and source in self.reads):
+            return source
+        return None
 
     def _needs(self, place: Place) -> list[Place]:
         n, index, _ = place
-        if self._is_param(n) or n.op in (g.CONST, g.IOTA):
+        if self._param(n) is not None or n.op in (g.CONST, g.IOTA):
             return []
         if n.op in g.REDUCE:
             return [(n.src[0], self._reduce_index(n, index), ())]
@@ -187,8 +204,9 @@ class _Builder:
 
     def _combine(self, place: Place, sources: list[Node]) -> Node:
         n, index, gate = place
-        if self._is_param(n):
-            number = self.params.setdefault(n, len(self.params))
+        param = self._param(n)
+        if param is not None:
+            number = self.params.setdefault(param, len(self.params))
             position, test = self._position(flatten(index, n.shape)), self._gate(gate)
             return node(ops.LOAD, (position,) if test is None else (position, test), number, n.dtype)
         if n.op is g.CONST:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from pluggrad.kernel import ops
 from pluggrad.kernel.cost import cost, estimate_us
@@ -12,6 +13,8 @@ from pluggrad.tune.actions import reorder, split
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
 _BLOCK_STEPS = 8  # transposing blocks along each side of a task: all of the cache lines it touches
+_LARGEST_GROUP = 8  # neighbors that are told apart, as the places of a pooling window
+_GROUP_ROWS = 4  # rows of groups that share what is computed for a task
 _LONG_TASK = 4096  # vectors: beside so many, the tail of a task costs nothing
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
 
@@ -21,6 +24,9 @@ def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     vector = best_vector_axis(kernel, weighted=True)
     if vector is None:
         return kernel
+    groups = _groups_axis(kernel, vector)
+    if groups is not None:
+        return _interleave(kernel, vector, groups, capabilities)
     lanes = fit_lanes(vector_lanes(kernel, capabilities, 2), vector.extent)
     other = _transposed_axis(kernel, vector)
     if other is not None and lanes > 1:
@@ -32,6 +38,28 @@ def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     if lanes == 1:
         return kernel
     return split(kernel, id, lanes, "LOOP", "VECTOR")[0]
+
+
+def _groups_axis(kernel: Kernel, member: Axis) -> Axis | None:
+    """The axis from one short group of neighbors to the next, where memory runs through groups of them."""
+    if member.extent > _LARGEST_GROUP:
+        return None
+    found = accesses(kernel)
+    for a in reversed(kernel.axes):
+        steps = {(x.stride(member.id), x.stride(a.id)) for x in found}
+        if a.kind == "PARALLEL" and a.extent > member.extent and steps <= {(1, member.extent), (0, 1), (0, 0)}:
+            return a
+    return None
+
+
+def _interleave(kernel: Kernel, member: Axis, groups: Axis, capabilities: Capabilities) -> Kernel:
+    """Vectors of groups, a register for each place in them, which a renderer can interleave."""
+    lanes = fit_lanes(vector_lanes(kernel, capabilities, 1), groups.extent)
+    rows = [a for a in kernel.axes if a.kind == "PARALLEL" and a not in (member, groups)]
+    kernel, _, _ = split(kernel, groups.id, lanes, "PARALLEL", "VECTOR")
+    if rows and rows[-1].extent > 1:
+        kernel, _, _ = split(kernel, rows[-1].id, even_tile(rows[-1].extent, _GROUP_ROWS), "PARALLEL", "TILE")
+    return replace(kernel, axes=tuple([replace(a, kind="TILE") if a == member else a for a in kernel.axes]))
 
 
 def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
