@@ -61,8 +61,8 @@ class IndexChecks:
         """
         if found.check is None:
             return ()
-        position = _wrapped(found, number)
-        inside = _both(g.AND, _both(g.LE, const(0), position), _both(g.LT, position, const(found.extent)))
+        unsigned = node(g.BITCAST, (_wrapped(found, number),), None, dtypes.uint64)  # negative ones are large
+        inside = _both(g.LT, unsigned, const(found.extent, dtypes.uint64))
         wrong = node(g.NOT, (inside,), None, dtypes.bool_)
         wrong = wrong if gate is None else _both(g.AND, wrong, gate)
         self._reports[IndexCheck(*found.check, found.extent), cast(number, INDEX), wrong] = None

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,6 +129,16 @@ class Emitter:
         """Start a basic block."""
         self.lines.append(f"{label}:")
         self.label = label
+
+    @contextmanager
+    def only_if(self, condition: str) -> Iterator[None]:
+        """A block that is skipped where an i1 is false."""
+        then, after = self.name("then"), self.name("after")
+        self.do(f"br i1 {condition}, label %{then}, label %{after}")
+        self.block(then)
+        yield
+        self.do(f"br label %{after}")
+        self.block(after)
 
     def alloca(self, kind: str) -> str:
         """A stack slot, which `sroa` turns into a register."""

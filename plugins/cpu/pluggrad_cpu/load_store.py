@@ -145,12 +145,8 @@ def _store_memory(out: Emitter, a: Access, values: Sequence[str]) -> None:
 
 
 def _store_if(out: Emitter, a: Access, values: Sequence[str]) -> None:
-    then, after = out.name("then"), out.name("after")
-    out.do(f"br i1 {a.gate}, label %{then}, label %{after}")
-    out.block(then)
-    _store_memory(out, a.ungated(), values)
-    out.do(f"br label %{after}")
-    out.block(after)
+    with out.only_if(str(a.gate)):
+        _store_memory(out, a.ungated(), values)
 
 
 def _store_row(out: Emitter, a: Access, value: str) -> None:
@@ -165,12 +161,21 @@ def _store_lanes(out: Emitter, a: Access, value: str) -> None:
         write(out, a, 0, value, element_at(out, a, a.index, a.offset))
         return
     if a.gate is not None:
-        pointers = f"{vector('ptr', a.lanes)} {lane_addresses(out, a)}"
-        out.do(f"call void @llvm.masked.scatter.{mangled(a.element, a.lanes)}.v{a.lanes}p0({a.kind} {value}, "
-               f"{pointers}, i32 {a.align}, {vector('i1', a.lanes)} {a.gate})")
+        if a.stride == 0:  # a report of what hardly ever happens: scattering nothing still takes its time
+            some = out.call("i1", f"llvm.vector.reduce.or.v{a.lanes}i1", [(vector("i1", a.lanes), a.gate)])
+            with out.only_if(some):
+                _scatter(out, a, value)
+        else:
+            _scatter(out, a, value)
         return
     for lane, pointer in enumerate(lane_pointers(out, a)):
         write(out, a, 0, out.op(f"extractelement {a.kind} {value}, i64 {lane}"), pointer)
+
+
+def _scatter(out: Emitter, a: Access, value: str) -> None:
+    pointers = f"{vector('ptr', a.lanes)} {lane_addresses(out, a)}"
+    out.do(f"call void @llvm.masked.scatter.{mangled(a.element, a.lanes)}.v{a.lanes}p0({a.kind} {value}, "
+           f"{pointers}, i32 {a.align}, {vector('i1', a.lanes)} {a.gate})")
 
 
 def _first(a: Access) -> int:
