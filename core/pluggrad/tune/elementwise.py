@@ -16,6 +16,7 @@ _BLOCK_STEPS = 8  # transposing blocks along each side of a task: all of the cac
 _LARGEST_GROUP = 8  # neighbors that are told apart, as the places of a pooling window
 _GROUP_ROWS = 4  # rows of groups that share what is computed for a task
 _LONG_TASK = 4096  # vectors: beside so many, the tail of a task costs nothing
+_SHARES = 4  # tasks of loops over rows, for one that is long enough: rows need no whole vectors
 _TASKS_PER_CORE = 8  # more tasks than cores, so that a slow core does not set the time
 
 
@@ -35,9 +36,9 @@ def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     id = vector.id
     if chunk < vector.extent:
         kernel, _, id = split(kernel, id, chunk, "PARALLEL", "LOOP")
-    if lanes == 1:
-        return kernel
-    return split(kernel, id, lanes, "LOOP", "VECTOR")[0]
+    if lanes > 1:
+        kernel, _, _ = split(kernel, id, lanes, "LOOP", "VECTOR")
+    return _longer_tasks(kernel, capabilities)
 
 
 def _groups_axis(kernel: Kernel, member: Axis) -> Axis | None:
@@ -47,7 +48,8 @@ def _groups_axis(kernel: Kernel, member: Axis) -> Axis | None:
     found = accesses(kernel)
     for a in reversed(kernel.axes):
         steps = {(x.stride(member.id), x.stride(a.id)) for x in found}
-        if a.kind == "PARALLEL" and a.extent > member.extent and steps <= {(1, member.extent), (0, 1), (0, 0)}:
+        together = steps <= {(1, member.extent), (0, 1), (0, 0)}
+        if a.kind == "PARALLEL" and a.extent > member.extent and together:
             return a
     return None
 
@@ -59,7 +61,8 @@ def _interleave(kernel: Kernel, member: Axis, groups: Axis, capabilities: Capabi
     kernel, _, _ = split(kernel, groups.id, lanes, "PARALLEL", "VECTOR")
     if rows and rows[-1].extent > 1:
         kernel, _, _ = split(kernel, rows[-1].id, even_tile(rows[-1].extent, _GROUP_ROWS), "PARALLEL", "TILE")
-    return replace(kernel, axes=tuple([replace(a, kind="TILE") if a == member else a for a in kernel.axes]))
+    axes = [replace(a, kind="TILE") if a == member else a for a in kernel.axes]
+    return _longer_tasks(replace(kernel, axes=tuple(axes)), capabilities)
 
 
 def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
@@ -96,6 +99,20 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
         tasks.append(task)
         loops.append(loop)
     return reorder(kernel, [*[a.id for a in others], *tasks, *loops])
+
+
+def _longer_tasks(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """The innermost tasks in loops, while there remain enough for all cores to share evenly."""
+    parallel = [a for a in kernel.axes if a.kind == "PARALLEL"]
+    spare = math.prod([a.extent for a in parallel]) // (_SHARES * _tasks(kernel, capabilities))
+    for a in reversed(parallel):
+        if a.extent > spare:
+            steps = _dividing(a.extent, spare)
+            return split(kernel, a.id, steps, "PARALLEL", "LOOP")[0] if 1 < steps < a.extent else kernel
+        axes = [replace(x, kind="LOOP") if x is a else x for x in kernel.axes]
+        kernel = replace(kernel, axes=tuple(axes))
+        spare //= a.extent
+    return kernel
 
 
 def _tasks(kernel: Kernel, capabilities: Capabilities) -> int:

@@ -15,7 +15,7 @@ from pluggrad.tune.contraction import is_contraction, tune_contraction
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
-from pluggrad.tune.windows import tune_windows, window_axis
+from pluggrad.tune.windows import share_windows, tune_windows, window_axis
 
 
 def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...]:
@@ -37,7 +37,8 @@ def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     if is_contraction(kernel, reductions):
         fills, contraction = tune_contraction(kernel, capabilities)
         return [*[tune_elementwise(merge_adjacent(fill), capabilities) for fill in fills], contraction]
-    across = window_axis(kernel, reductions, capabilities)
+    windows = share_windows(kernel)
+    across = window_axis(windows, capabilities)
     if across is not None:
-        return [tune_windows(kernel, across, capabilities)]
+        return [tune_windows(windows, across, capabilities)]
     return [tune_rows(kernel, capabilities)]

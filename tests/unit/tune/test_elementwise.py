@@ -38,16 +38,20 @@ def tuned(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     return phase.kernel
 
 
+def same(before: Kernel, after: Kernel) -> None:
+    want = [np.random.default_rng(1).standard_normal(b.size).astype(b.dtype.numpy) for b in before.buffers]
+    got = [data.copy() for data in want]
+    interpret(before, want, [2.0] * len(before.values))
+    interpret(after, got, [2.0] * len(after.values))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("capabilities", [TARGET.capabilities, WIDE], ids=["32", "64"])
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_transposed_blocks_keep_what_is_computed(name: str, capabilities: Capabilities) -> None:
     kernel = made(name)
-    want = [np.random.default_rng(1).standard_normal(b.size).astype(b.dtype.numpy) for b in kernel.buffers]
-    got = [data.copy() for data in want]
-    interpret(kernel, want, [])
-    interpret(tuned(kernel, capabilities), got, [])
-    for a, b in zip(got, want, strict=True):
-        np.testing.assert_array_equal(a, b)
+    same(kernel, tuned(kernel, capabilities))
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
@@ -64,3 +68,26 @@ def test_a_large_transpose_has_tasks_of_several_blocks() -> None:
     assert len(steps) == 2
     assert min(steps) >= 4
     assert tasks >= 8 * WIDE.cores
+
+
+def repeated(by: int, *shape: int) -> Tensor:
+    """Each column `by` times, beside something of the result's shape."""
+    x = stored(*shape)
+    wide = (*shape[:-1], shape[-1] * by)
+    return x.unsqueeze(-1).expand(*shape, by).reshape(wide) + stored(*wide)
+
+
+@pytest.mark.parametrize("by", [2, 3, 4, 32])
+@pytest.mark.parametrize("columns", [12, 16, 100])
+def test_groups_of_neighbors(by: int, columns: int) -> None:
+    kernel = stages(value(repeated(by, 9, columns))).built[0].kernel
+    same(kernel, tuned(kernel, WIDE))
+
+
+@pytest.mark.parametrize("rows", [3, 1000, 1 << 16])
+def test_short_rows_share_a_task(rows: int) -> None:
+    kernel = stages(value(stored(rows, 24)[:, :20] * 2)).built[0].kernel
+    shared = tuned(kernel, WIDE)
+    assert np.prod([a.extent for a in shared.axes if a.kind == "PARALLEL"]) <= 32 * WIDE.cores
+    if rows < 1 << 16:
+        same(kernel, shared)

@@ -51,3 +51,17 @@ def test_windows_are_held_in_registers(name: str) -> None:
 def test_other_reductions_are_not_windows(expression: Callable[[], Tensor]) -> None:
     _, kernel = tuned(expression())
     assert not [a for a in kernel.axes if a.kind == "TILE" and a.extent in (3, 8)]
+
+
+def test_nested_reductions_hold_one_window() -> None:
+    """The largest element, and how many are as large: as the gradient of a maximum needs them."""
+    x = stored(3, 8, 2, 24, 2)
+    largest = x.max((2, 4), keepdim=True)
+    ties = (x == largest).cast(x.dtype).sum((2, 4))
+    kernel, pooling = tuned(largest.reshape(ties.shape) + ties)
+    assert [a.extent for a in pooling.axes if a.kind == "TILE"] == [4, 2, 2]
+    want = [np.random.default_rng(3).integers(0, 3, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    got = [data.copy() for data in want]
+    interpret(kernel, want, [])
+    interpret(pooling, got, [])
+    np.testing.assert_array_equal(got[0], want[0])
