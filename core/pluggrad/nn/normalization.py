@@ -34,10 +34,11 @@ class BatchNorm(Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         _check_channels("BatchNorm", x, self.sz)
+        working = dtypes.accumulator_dtype(dtypes.least_upper_float(x.dtype))
         if self.track_running_stats and not Tensor.training:
-            mean, variance = self.running_mean, self.running_var
+            mean, variance = self.running_mean.cast(working), self.running_var.cast(working)
         else:
-            mean, variance = self._statistics(x)
+            mean, variance = self._statistics(x.cast(working))
         return x.batchnorm(self.weight, self.bias, mean, (variance + self.eps).rsqrt())
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +49,6 @@ class BatchNorm(Module):
                              expected="more than one value per channel while training",
                              hint="Use a larger batch, or evaluate with Tensor.training = False")
         axes = tuple([axis for axis in range(x.ndim) if axis != 1])
-        x = x.cast(dtypes.accumulator_dtype(dtypes.least_upper_float(x.dtype)))
         mean = x.mean(axes)
         # E[dd] - E[d]E[d] is the variance whatever constant d is shifted by. Shifted by the mean, E[d] is but
         # a rounding error, taken off here, and the way back has no sum that waits for another.
