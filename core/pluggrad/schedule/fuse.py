@@ -15,7 +15,7 @@ from pluggrad.ir.node import Node
 from pluggrad.schedule.materialize import REDUCED, Expression
 from pluggrad.schedule.region import Member, Region, domain
 from pluggrad.shape.dims import Shape
-from pluggrad.shape.index import AxisAtom, Index
+from pluggrad.shape.index import AxisAtom, Index, source_index
 
 _LARGEST_REGION = 12  # members
 _ENOUGH_ROWS = 32  # tasks for most machines; a fixed number, so that sums do not depend on cores
@@ -181,6 +181,8 @@ def _identity(shape: Shape, draft: _Draft) -> dict[int, int]:
 
 def _map_read(n: Node, index: Index, draft: _Draft, mapping: dict[int, int]) -> bool:
     """Extend `mapping` (dim of the domain -> outer axis) by one read of a member; False if they disagree."""
+    if n.op is ops.RESHAPE:
+        index, _ = source_index("reshape", None, index, n.shape, domain(n))
     for part, outer in zip(index, draft.placed[n], strict=True):
         if outer is None:
             continue

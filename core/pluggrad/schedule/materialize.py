@@ -15,7 +15,7 @@ from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
 from pluggrad.schedule.places import sources_at
-from pluggrad.schedule.region import domain
+from pluggrad.schedule.region import domain, evaluated
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
 
 REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the domain
@@ -165,7 +165,7 @@ def body(root: Node) -> tuple[tuple[Node, ...], Index]:
         index = tuple([axis_index(REDUCED + i, dim) if i in root.arg else axis_index(next(kept), dim)
                        for i, dim in enumerate(source.shape)])
         return (source,), index
-    nodes = root.src[1:] if root.op in ops.WRITES else (root,)
+    nodes = root.src[1:] if root.op in ops.WRITES else (evaluated(root),)
     return nodes, tuple([axis_index(i, dim) for i, dim in enumerate(domain(root))])
 
 
@@ -192,7 +192,7 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
         if (n, at) in seen:
             continue
         seen.add((n, at))
-        is_body = n is root or (n in starts and root.op in ops.REDUCE)
+        is_body = n is root or (n in starts and root.op not in ops.WRITES)
         if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body \
                 and _too_redundant(n, at, expression, extents, cost[n]):
             stored.add(n)

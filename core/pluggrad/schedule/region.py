@@ -8,9 +8,16 @@ from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
 
 
+def evaluated(root: Node) -> Node:
+    """What an expression computes: a reshape is stored as its source, whose elements lie in the same order."""
+    while root.op is ops.RESHAPE:
+        root = root.src[0]
+    return root
+
+
 def domain(root: Node) -> Shape:
     """The shape that the expression of `root` ranges over, the axes it reduces left out."""
-    return root.src[1].shape if root.op in ops.WRITES else root.shape
+    return root.src[1].shape if root.op in ops.WRITES else evaluated(root).shape
 
 
 @dataclass(frozen=True, slots=True)

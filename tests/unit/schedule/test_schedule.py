@@ -159,3 +159,22 @@ def test_random_graphs(data):
 def test_nothing_wanted_is_nothing_scheduled():
     assert schedule([]) == ()
     assert schedule([given_input(0, 3)]) == ()
+
+
+def test_a_reshape_is_stored_with_what_it_reshapes():
+    x = given_input(0, 64, 8, 2)
+    largest = build.reduce(ops.RMAX, x, 2)
+    spread = build.expand(build.reshape(largest, (64, 8, 1)), x.shape)
+    y = build.reshape(build.binary(ops.SUB, x, spread), (64, 16))
+    regions = schedule([y])
+    check(regions, [y])
+    assert len(regions) == 1
+    assert regions[0].outputs == (y,)
+
+
+def test_a_reshaped_member_is_found_by_its_readers():
+    x = given_input(0, 64, 8, 2)
+    y = build.reshape(build.unary(ops.EXP, x), (64, 16))
+    z = add(y, y)
+    regions = schedule([y, z])
+    check(regions, [y, z])
