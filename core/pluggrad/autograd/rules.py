@@ -267,7 +267,33 @@ def _update_base(g: Node, n: Node) -> Node:
 # ---- selecting ---------------------------------------------------------------------------------------------
 def _gather(g: Node, n: Node) -> Node:
     x, index = n.src
-    return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.op)
+    if index.shape[n.arg.axis] > 1:
+        return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.op)
+    # one along the axis: choosing it is elementwise, and joins what is computed from it
+    chosen = build.binary(ops.EQ, _numbers(x.shape, n.arg.axis, n), _in_range(index, n))
+    return _zero_unless(chosen, build.expand(g, x.shape))
+
+
+def _numbers(shape: Shape, axis: int, n: Node) -> Node:
+    """0, 1, 2, ... along an axis, repeated along the others."""
+    along = tuple([dim if i == axis else 1 for i, dim in enumerate(shape)])
+    places = build.iota(shape[axis], _place_dtype(shape[axis]), n.device)
+    return build.expand(build.reshape(places, along), shape)
+
+
+def _place_dtype(size: int) -> dtypes.DType:
+    """What holds the places along an axis; narrow where it can be, for more of them in a vector."""
+    return dtypes.int32 if size <= dtypes.int32.max else dtypes.int64
+
+
+def _in_range(index: Node, n: Node) -> Node:
+    """The index of a GATHER as positions from the start: what it takes of 0, 1, 2, ..."""
+    size = n.src[0].shape[n.arg.axis]
+    if n.arg.op is None:
+        return build.cast(index, _place_dtype(size))
+    flat = build.reshape(index, (index.type.size,))
+    places = build.iota(size, _place_dtype(size), n.device)
+    return build.reshape(build.gather(places, flat, 0, n.arg.op), index.shape)
 
 
 def _scattered(base: Node, value: Node, n: Node, mode: ops.Mode) -> Node:
@@ -282,11 +308,8 @@ def _selected(x: Node, n: Node) -> Node:
 
 def _stays(n: Node) -> Node:
     """Which values of a SCATTER by SET are not written over by later ones."""
-    index, axis = n.src[1], n.arg.axis
-    number = build.iota(index.shape[axis], dtypes.int32, n.device)
-    shape = tuple([dim if i == axis else 1 for i, dim in enumerate(index.shape)])
-    number = build.expand(build.reshape(number, shape), index.shape)
-    last = _scattered(build.const(0, dtypes.int32, n.device, n.shape), number, n, "SET")
+    number = _numbers(n.src[1].shape, n.arg.axis, n)
+    last = _scattered(build.const(0, number.dtype, n.device, n.shape), number, n, "SET")
     return build.binary(ops.EQ, _selected(last, n), number)
 
 

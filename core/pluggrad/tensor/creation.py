@@ -158,12 +158,8 @@ class Creation(LinearAlgebra):
     def one_hot(self, num_classes: int) -> Self:
         """int32: a new last axis with 1 at the place each integer names; zeros for one out of range."""
         check_shape("one_hot", (num_classes,))
-        return self._one_hot(num_classes).cast(dtypes.int32)
-
-    def _one_hot(self, num_classes: int) -> Self:
-        """bool: the same, for masks."""
         labels = self.unsqueeze(-1).node
         places = build.iota(num_classes, dtypes.int32, labels.device)
         if labels.dtype.is_float:
             labels = build.cast(labels, dtypes.int32)
-        return self._new(build.binary(ops.EQ, labels, places))
+        return self._new(build.cast(build.binary(ops.EQ, labels, places), dtypes.int32))

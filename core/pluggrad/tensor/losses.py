@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
+from pluggrad.graph import build
 from pluggrad.tensor.normalization import Normalization
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -170,17 +171,22 @@ class Losses(Normalization):
             )
         if not labels.dtype.is_int:
             raise DTypeError(op=op, expected="integer labels", got=labels.dtype.name)
-        hot = labels._one_hot(classes).movedim(-1, axis)
         x = self._wide()
-        chosen = hot.where(x, 0.0).sum(axis)
         counted = (labels >= 0) & (labels < classes)
         if ignore_index is not None:
             counted = counted & labels.ne(ignore_index)
-        if weight is None:
-            return chosen, counted.cast(x.dtype)
-        shares = hot.where(self._target(op, weight).cast(x.dtype)._along(axis, self.ndim), 0.0).sum(axis)
-        return chosen, counted.where(shares, 0.0)
+        if not classes:
+            return counted.cast(x.dtype), counted.cast(x.dtype)  # nothing counts
+        place = counted.where(labels, 0).unsqueeze(axis).node
 
+        def at_label(values: Self) -> Self:
+            found = build.gather(values.node, place, axis, None)
+            return counted.where(self._new(found).squeeze(axis), 0.0)
+
+        if weight is None:
+            return at_label(x), counted.cast(x.dtype)
+        shares = self._target(op, weight).cast(x.dtype)._along(axis, self.ndim)
+        return at_label(x), at_label(shares.expand(x.shape))
 
     def _weighted_mean(self, op: str, weights: Self, reduction: str) -> Self:
         return self.sum() / weights.sum() if reduction == "mean" else self._reduced(op, reduction)
