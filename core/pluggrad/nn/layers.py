@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pluggrad.errors import DTypeError, ValueRangeError
+from pluggrad.errors import ValueRangeError
 from pluggrad.nn.module import Module
 from pluggrad.tensor import Tensor
 
@@ -35,7 +35,7 @@ class Embedding(Module):
     """Rows of a table: integers (...) below `vocab_size` to floats (..., embed_size).
 
     weight: (vocab_size, embed_size), uniform by Glorot's rule. padding_idx: this row starts as zeros and gets
-    no gradient.
+    no gradient. IndexError for an index out of range, when the result is computed.
     """
 
     def __init__(self, vocab_size: int, embed_size: int, padding_idx: int | None = None) -> None:
@@ -50,19 +50,13 @@ class Embedding(Module):
         self.weight = weight.requires_grad_()
 
     def __call__(self, idx: Tensor) -> Tensor:
-        rows = _rows(self.weight, idx)
+        rows = idx.embedding(self.weight)
         if self.padding_idx is None:
             return rows
         return (idx == self.padding_idx).unsqueeze(-1).where(rows.detach(), rows)
 
     def __repr__(self) -> str:
         return f"Embedding({self.vocab_size}, {self.embed_size}, padding_idx={self.padding_idx})"
-
-
-def _rows(weight: Tensor, idx: Tensor) -> Tensor:
-    if not idx.dtype.is_int:
-        raise DTypeError(op="Embedding", expected="integer indices", got=idx.dtype.name)
-    return idx.one_hot(weight.shape[0]).cast(weight.dtype) @ weight
 
 
 class Dropout(Module):

@@ -125,8 +125,8 @@ class Pooling(Convolution):
         """Elements put back to where `max_pool2d` took them from, zeros elsewhere.
 
         indices: what it returned, and the other arguments as they were. output_size: the shape of its input,
-        or the last axes of it; default the smallest that it can have had. Overlapping windows with one
-        largest element put it there once. An index beyond the result is left out.
+        or the last axes of it; default the smallest that it can have had. Where indices meet, the last window
+        wins. IndexError for one out of range, when the result is computed.
         """
         op = "max_unpool2d"
         sizes = _sizes(op, kernel_size, 2)
@@ -141,13 +141,11 @@ class Pooling(Convolution):
             outer, frame.strides, frame.reaches, frame.pads, strict=True)])
         if output_size is not None:
             dims = integers(op, "output_size", output_size, len(sizes))[-len(sizes):]
-        flat = (*lead, math.prod(outer))
-        return self.reshape(flat)._put(places.reshape(flat), math.prod(dims)).reshape(*lead, *dims)
-
-    def _put(self, places: Self, size: int) -> Self:
-        """Zeros along the last axis, `size` of them, with these elements at `places`."""
-        hit = places.unsqueeze(-2) == self._iota(size, 0, 2)
-        return hit.any(-1).where(hit.where(self.unsqueeze(-2), self.dtype.min).max(-1), 0)
+        flat, x = (*lead, math.prod(outer)), self.node
+        zeros = build.const(0, x.dtype, x.device, (*lead, math.prod(dims)))
+        index, values = build.reshape(places.node, flat), build.reshape(x, flat)
+        made = build.scatter(zeros, index, values, len(lead), op=op)
+        return self._new(build.reshape(made, (*lead, *dims)))
 
     # ---- windows -------------------------------------------------------------------------------------------
     def _padded(self, pool: _Pool, value: dtypes.Scalar) -> Self:
