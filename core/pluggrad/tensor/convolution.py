@@ -13,7 +13,7 @@ from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import check_axis
 from pluggrad.shape.dims import Shape
 from pluggrad.tensor.functional import Functional
-from pluggrad.tensor.spatial import Windows, per_axis, windows
+from pluggrad.tensor.spatial import Windows, per_axis, too_small, windows
 
 
 def _contracted(op: str, x: Node, weight: Node, groups: int, strides: Shape, dilations: Shape) -> Node:
@@ -163,6 +163,9 @@ class Convolution(Functional):
         if x.shape[1] != w.shape[1] * groups:
             raise _mismatched(op, x, w, groups, w.shape[1] * groups)
         frame = windows(op, w.shape[2:], stride, dilation, padding)
+        for axis, (dim, reach, pad) in enumerate(zip(x.shape[2:], frame.reaches, frame.pads, strict=True)):
+            if dim + sum(pad) < reach:
+                raise too_small(op, x.shape, axis, frame)
         x, w, promoted = _widened(x, w)
         padded = build.pad(x, frame.widths(len(x.shape)))
         total = _contracted(op, padded, w, groups, frame.strides, frame.dilations)

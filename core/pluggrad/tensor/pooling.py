@@ -9,7 +9,7 @@ from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
 from pluggrad.graph import build
 from pluggrad.shape.dims import Shape
 from pluggrad.tensor.convolution import Convolution
-from pluggrad.tensor.spatial import Pads, Windows, integers, per_axis, windows
+from pluggrad.tensor.spatial import Pads, Windows, integers, per_axis, too_small, windows
 
 Axes = tuple[int, ...]
 
@@ -189,8 +189,8 @@ def _pool(op: str, shape: Shape, sizes: Shape, stride: Any, dilation: Any, paddi
         raise ShapeError(op=op, expected=f"at least {rank} dimensions", got=str(shape))
     frame = windows(op, sizes, sizes if stride is None else stride, dilation, padding)
     positions, widths = [], []
-    for dim, step, reach, (before, after) in zip(shape[-rank:], frame.strides, frame.reaches, frame.pads,
-                                                 strict=True):
+    for axis, (dim, step, reach, (before, after)) in enumerate(zip(
+            shape[-rank:], frame.strides, frame.reaches, frame.pads, strict=True)):
         if max(before, after) * 2 > reach:
             raise ValueRangeError(op=op, expected="padding of at most half of what a window spans, "
                                                   f"{reach} elements", got=str(padding))
@@ -199,9 +199,7 @@ def _pool(op: str, shape: Shape, sizes: Shape, stride: Any, dilation: Any, paddi
         if ceil_mode and (count - 1) * step >= dim + before:  # it would hold nothing but padding
             count -= 1
         if count < 1:
-            raise ShapeError(op=op, expected=f"at least {reach} elements per axis: a window spans as many",
-                             got=f"{dim + before + after} in shape {shape}, padding included",
-                             hint="Use a smaller kernel, or pad the input")
+            raise too_small(op, shape, axis, frame)
         positions.append(count)
         widths.append((before, after + max((count - 1) * step - free, 0)))
     return _Pool(frame, tuple(positions), tuple(widths))

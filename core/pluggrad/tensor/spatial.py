@@ -32,6 +32,16 @@ class Windows(NamedTuple):
         return ((0, 0),) * (rank - len(self.pads)) + self.pads
 
 
+def too_small(op: str, shape: Shape, axis: int, frame: Windows) -> ShapeError:
+    """The error for windows that reach beyond spatial axis `axis` of an input of `shape`."""
+    place = len(shape) - len(frame.sizes) + axis
+    reach, found = frame.reaches[axis], shape[place] + sum(frame.pads[axis])
+    return ShapeError(op=op, expected=f"at least {reach} elements along axis {place}, which a kernel of "
+                                      f"{frame.sizes[axis]} with dilation {frame.dilations[axis]} spans",
+                      got=f"{found} with padding in shape {shape}",
+                      hint="Use a smaller kernel, or pad the input")
+
+
 def windows(op: str, sizes: Shape, stride: object, dilation: object, padding: object) -> Windows:
     """The windows that an operation was asked for; what each argument may be is said where it is read."""
     rank = len(sizes)
@@ -47,7 +57,7 @@ def per_axis(op: str, name: str, value: object, rank: int, *, least: int) -> tup
         raise ShapeError(op=op, expected=f"{name}: an integer, or one for each of {rank} spatial axes",
                          got=str(value))
     if any(entry < least for entry in entries):
-        raise ValueRangeError(op=op, expected=f"a {name} of at least {least}", got=str(value))
+        raise ValueRangeError(op=op, expected=f"{name} of at least {least}", got=str(value))
     return entries
 
 

@@ -158,7 +158,7 @@ def test_functional_forms_are_the_methods():
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "Conv2d: expected groups that divide 3 input and 4 output"),
         (lambda: nn.ConvTranspose1d(4, 3, 3, groups=2), "ConvTranspose1d: expected groups that divide"),
         (lambda: nn.Conv2d(4, 4, (3,)), "Conv2d: expected kernel_size: an integer, or one for each of 2"),
-        (lambda: nn.Conv2d(4, 4, 0), "Conv2d: expected a kernel_size of at least 1, got 0"),
+        (lambda: nn.Conv2d(4, 4, 0), "Conv2d: expected kernel_size of at least 1, got 0"),
         (lambda: nn.GroupNorm(3, 4), "GroupNorm: expected groups that divide 4 channels, got 3"),
         (lambda: nn.Embedding(4, 2, 4), r"Embedding: expected a padding_idx in \[-4, 3\], got 4"),
     ],
