@@ -40,6 +40,18 @@ def batch_norm_backward(*shape: int) -> Expression:
     return gradients_of(normal.relu(), x, weight, bias)
 
 
+def pooling_backward() -> Expression:
+    """Of maxima over windows of a value that is computed from what is stored."""
+    x = stored(4, 8, 24, 24)
+    return gradients_of(x.relu().reshape(4, 8, 12, 2, 12, 2).max((3, 5)), x)
+
+
+def group_norm() -> Expression:
+    x, weight = stored(16, 32, 8, 8), stored(32)
+    normal = x.reshape(16, 4, -1).layernorm().reshape(x.shape)
+    return value(normal * weight.reshape(-1, 1, 1))
+
+
 def rows_backward(of: Callable[[Tensor], Tensor]) -> Callable[[], Expression]:
     x = stored(256, 256)
     return lambda: gradients_of(of(x), x)
@@ -75,6 +87,8 @@ COUNTS: dict[str, tuple[Callable[[], Expression], int, int]] = {
     "layer norm, affine, backward": (layer_norm_backward, 2, 3),
     "rms norm, backward": (rms_norm_backward, 2, 3),
     "cross entropy and its gradient": (expressions.cross_entropy_and_gradient, 3, 3),
+    "maximum pooling, backward": (pooling_backward, 1, 1),
+    "group norm": (group_norm, 1, 1),
     "two sums of one pass": (statistics, 1, 2),
     "batch norm, backward": (lambda: batch_norm_backward(16, 32, 24, 24), 1, 1),
     "batch norm of few channels, backward": (lambda: batch_norm_backward(64, 8, 28, 28), 6, 10),

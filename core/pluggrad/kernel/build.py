@@ -20,7 +20,7 @@ from pluggrad.kernel.parts import divided, index_of
 from pluggrad.kernel.reductions import COMBINE
 from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.places import Gate, Place, lookup, sources_at, written_at
-from pluggrad.schedule.region import Member, Region, domain, evaluated
+from pluggrad.schedule.region import Member, Region, at_domain, domain, evaluated
 from pluggrad.shape.dims import Shape
 from pluggrad.shape.index import ZERO, Affine, Index, Lookup, axis_index, flatten
 
@@ -106,7 +106,7 @@ class _Builder:
         if root.op in g.WRITES:
             return self._write(root, index, axes)
         position = self._position(flatten(index, domain(root)))
-        stored = self._value((evaluated(root), index, ()))
+        stored = self._value((evaluated(root), at_domain(root, index), ()))
         return node(ops.STORE, (position, stored), (self.params[root], axes), root.dtype)
 
     def _write(self, root: Node, index: Index, axes: tuple[int, ...]) -> Node:

@@ -181,7 +181,7 @@ def _identity(shape: Shape, draft: _Draft) -> dict[int, int]:
 
 def _map_read(n: Node, index: Index, draft: _Draft, mapping: dict[int, int]) -> bool:
     """Extend `mapping` (dim of the domain -> outer axis) by one read of a member; False if they disagree."""
-    if n.op is ops.RESHAPE:
+    if domain(n) != n.shape:
         index, _ = source_index("reshape", None, index, n.shape, domain(n))
     for part, outer in zip(index, draft.placed[n], strict=True):
         if outer is None:

@@ -15,7 +15,7 @@ from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
 from pluggrad.schedule.places import sources_at
-from pluggrad.schedule.region import domain, evaluated
+from pluggrad.schedule.region import at_domain, domain, evaluated
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
 
 REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the domain
@@ -165,8 +165,8 @@ def body(root: Node) -> tuple[tuple[Node, ...], Index]:
         index = tuple([axis_index(REDUCED + i, dim) if i in root.arg else axis_index(next(kept), dim)
                        for i, dim in enumerate(source.shape)])
         return (source,), index
-    nodes = root.src[1:] if root.op in ops.WRITES else (evaluated(root),)
-    return nodes, tuple([axis_index(i, dim) for i, dim in enumerate(domain(root))])
+    index = tuple([axis_index(i, dim) for i, dim in enumerate(domain(root))])
+    return (root.src[1:], index) if root.op in ops.WRITES else ((evaluated(root),), at_domain(root, index))
 
 
 def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Expression]:

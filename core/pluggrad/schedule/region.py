@@ -2,22 +2,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from operator import mul
 
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
+from pluggrad.shape.index import Index, source_index
+
+_FARTHEST = 32  # nodes that are looked at for repeated values
 
 
 def evaluated(root: Node) -> Node:
-    """What an expression computes: a reshape is stored as its source, whose elements lie in the same order."""
+    """What an expression computes: a reshape is stored as its source, in the order of which it lies."""
     while root.op is ops.RESHAPE:
         root = root.src[0]
     return root
 
 
 def domain(root: Node) -> Shape:
-    """The shape that the expression of `root` ranges over, the axes it reduces left out."""
-    return root.src[1].shape if root.op in ops.WRITES else evaluated(root).shape
+    """The shape that the expression of `root` ranges over, the axes it reduces left out.
+
+    Elements lie in the order of `root`, but axes are in parts where values were repeated in other shapes.
+    """
+    if root.op in ops.WRITES:
+        return root.src[1].shape
+    root = evaluated(root)
+    shape = root.shape
+    for source in _repeated_shapes(root):
+        shape = _common_parts(shape, source) or shape
+    return shape
+
+
+def at_domain(root: Node, index: Index) -> Index:
+    """The index of an element of `evaluated(root)`, from its index in the domain."""
+    node, shape = evaluated(root), domain(root)
+    return index if shape == node.shape else source_index("reshape", None, index, shape, node.shape)[0]
+
+
+def _repeated_shapes(root: Node) -> list[Shape]:
+    """The shapes in which values were repeated that `root` is computed from, element by element."""
+    found = []
+    stack = [(root, root.shape)]
+    for _ in range(_FARTHEST):
+        if not stack:
+            break
+        n, shape = stack.pop()
+        if n.op is ops.EXPAND and shape != root.shape:
+            found.append(shape)
+        elif n.op in ops.ELEMENTWISE or n.op is ops.RESHAPE:
+            stack += [(s, s.shape) for s in dict.fromkeys(n.src)]
+    return found
+
+
+def _common_parts(x: Shape, y: Shape) -> Shape | None:
+    """The coarsest shape of which both are reshapes that join neighbors, if there is one."""
+    cuts = sorted({*accumulate(reversed(x), mul), *accumulate(reversed(y), mul)} - {1})
+    if any(high % low for low, high in pairwise(cuts)):
+        return None
+    return tuple([high // low for low, high in pairwise([1, *cuts])][::-1])
 
 
 @dataclass(frozen=True, slots=True)

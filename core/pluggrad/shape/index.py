@@ -7,6 +7,7 @@ kernel to build loops.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -135,6 +136,18 @@ def _split(x: Affine, divisor: int) -> tuple[Affine, Affine]:
     return whole, rest
 
 
+def _high_part(x: Affine, divisor: int) -> tuple[Affine, Affine, int]:
+    """x as high * unit + low: the largest `unit` that divides `divisor` and that `low` stays below."""
+    terms = sorted(x.terms, key=lambda term: -term[1])
+    for count in range(1, len(terms)):
+        unit = math.gcd(divisor, *[factor for _, factor in terms[:count]])
+        low = affine(terms[count:], x.offset % unit)
+        if holds(Condition(low, 0, unit)):
+            high = affine([(atom, factor // unit) for atom, factor in terms[:count]], x.offset // unit)
+            return high, low, unit
+    return x, ZERO, 1
+
+
 def divide(x: Affine, divisor: int) -> Affine:
     """x // divisor for x >= 0."""
     if divisor == 1:
@@ -149,7 +162,8 @@ def divide(x: Affine, divisor: int) -> Affine:
             return add(whole, divide(inner.value, inner.divisor * divisor))
     if low < 0:
         return affine([(Quotient(x, divisor), 1)], 0)
-    return add(whole, Affine(((Quotient(rest, divisor), 1),), 0))
+    high_part, _, unit = _high_part(rest, divisor)
+    return add(whole, Affine(((Quotient(high_part, divisor // unit), 1),), 0))
 
 
 def remainder(x: Affine, divisor: int) -> Affine:
@@ -160,7 +174,10 @@ def remainder(x: Affine, divisor: int) -> Affine:
     low, high = bounds(rest)
     if low >= 0 and high < divisor:
         return rest
-    return Affine(((Remainder(rest if low >= 0 else x, divisor), 1),), 0)
+    if low < 0:
+        return Affine(((Remainder(x, divisor), 1),), 0)
+    high_part, low_part, unit = _high_part(rest, divisor)
+    return add(Affine(((Remainder(high_part, divisor // unit), unit),), 0), low_part)
 
 
 def axes_of(x: Affine) -> set[int]:
@@ -204,7 +221,21 @@ def flatten(index: Index, shape: Shape) -> Affine:
     position = ZERO
     for part, stride in zip(index, row_major(shape), strict=True):
         position = add(position, scale(part, stride))
-    return position
+    return _joined(position)
+
+
+def _joined(x: Affine) -> Affine:
+    """A quotient times its divisor, and the remainder beside it, are what was divided."""
+    factors = dict(x.terms)
+    for atom, factor in x.terms:
+        if not isinstance(atom, Remainder):
+            continue
+        quotient = divide(atom.value, atom.divisor)
+        if len(quotient.terms) == 1 and quotient.offset == 0 and quotient.terms[0][1] == 1 \
+                and factors.get(quotient.terms[0][0]) == factor * atom.divisor:
+            others = [term for term in x.terms if term[0] not in (atom, quotient.terms[0][0])]
+            return _joined(add(affine(others, x.offset), scale(atom.value, factor)))
+    return x
 
 
 # ---- movement ops: index of a result element -> index of the source element --------------------------------

@@ -103,13 +103,17 @@ def _tiled_rows(kernel: Kernel, capabilities: Capabilities) -> Axis | None:
 
 
 def _vectorize_rows(kernel: Kernel, lanes: int) -> Kernel:
-    """Lanes for every loop that runs along memory, or through none."""
+    """Lanes for every loop that runs along memory, or through none; in a nest, along most of it."""
     found = accesses(kernel)
-    for a in [a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")]:
+    extents = {a.id: a.extent for a in kernel.axes}
+
+    def along(a: Axis) -> int:
+        return sum([math.prod([extents[id] for id in x.strides]) for x in found if x.stride(a.id) == 1])
+
+    for a in sorted([a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")], key=along, reverse=True):
         fitting = fit_lanes(lanes, a.extent)
-        strides = {x.stride(a.id) for x in found}
-        along = 1 in strides or strides == {0}
-        if fitting > 1 and along and _last_in_reductions(kernel, a):
+        usable = along(a) or all(x.stride(a.id) == 0 for x in found)
+        if fitting > 1 and usable and _last_in_reductions(kernel, a):
             kernel, _, _ = split(kernel, a.id, fitting, a.kind, "VECTOR")
     return kernel
 

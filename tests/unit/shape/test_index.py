@@ -160,3 +160,17 @@ def test_a_reshape_that_keeps_dims_divides_nothing():
 def test_what_moves_nothing_is_refused():
     with pytest.raises(InternalError):
         ix.source_index("add", None, (), (), ())
+
+
+def test_what_lies_below_a_unit_takes_no_part_in_a_division():
+    x = ix.flatten((ix.axis_index(0, 64), ix.axis_index(1, 16), ix.axis_index(2, 16)), (64, 16, 16))
+    channel = ix.axis_index(0, 64)
+    assert ix.divide(x, 2048) == ix.divide(channel, 8)
+    below = ix.flatten((ix.axis_index(1, 16), ix.axis_index(2, 16)), (16, 16))
+    assert ix.remainder(x, 2048) == ix.add(ix.scale(ix.remainder(channel, 8), 256), below)
+
+
+def test_what_was_taken_apart_is_joined_again():
+    x = ix.axis_index(0, 512)
+    index = (ix.divide(x, 128), ix.remainder(ix.divide(x, 16), 8), ix.remainder(x, 16))
+    assert ix.flatten(index, (4, 8, 16)) == x
