@@ -1,4 +1,4 @@
-"""Selecting and scattering across stages: old versions, replays, writing in place, and what it must not cost."""
+"""Selecting and scattering across stages: old versions, replays, writing in place, what it must not cost."""
 from __future__ import annotations
 
 import numpy as np

@@ -124,12 +124,12 @@ class Selection(Indexing):
         op, x = "scatter_reduce", self
         if not include_self:
             neutral = {"ADD": 0, "MUL": 1, "MAX": self.dtype.min, "MIN": self.dtype.max}[_MODES[reduce]]
-            x = self._scattered(op, dim, index, self._filled(neutral), "SET")
+            x = self._scattered(op, dim, index, self._filled(neutral, ()), "SET")
         made = x._scattered(op, dim, index, src, _MODES[reduce])
         if reduce != "mean":
             return made
-        counts = self._scattered(op, dim, index, self._filled(1), "ADD", self._filled(int(include_self)))
-        counts = counts.maximum(1)
+        before, one = self._filled(int(include_self), self.shape), self._filled(1, ())
+        counts = before._scattered(op, dim, index, one, "ADD").maximum(1)
         return made / counts if self.dtype.is_float else made // counts
 
     def index_add(self, dim: int, index: Any, source: Any, alpha: float = 1) -> Self:
@@ -146,14 +146,12 @@ class Selection(Indexing):
         mode: ops.Mode = "ADD" if accumulate else "SET"
         return self._new(chosen.write(self.node, self._value_to_write(values), (), mode))
 
-    def _scattered(self, op: str, dim: int, index: Any, src: Any, mode: ops.Mode,
-                   base: Self | None = None) -> Self:
+    def _scattered(self, op: str, dim: int, index: Any, src: Any, mode: ops.Mode) -> Self:
         axis = check_axis(op, dim, self.ndim)
         places, check = self._index(op, index, axis)
         view = self._cut(op, axis, places.shape)
         value = self._source(op, src, places.shape)
-        into = self if base is None else base
-        return self._new(build.scatter(into.node, places, value, axis, mode, view, check))
+        return self._new(build.scatter(self.node, places, value, axis, mode, view, check))
 
     def _source(self, op: str, src: Any, shape: Shape) -> Node:
         """What is written, cut to the shape of the index."""
@@ -164,10 +162,10 @@ class Selection(Indexing):
             raise ShapeError(op=op, expected=f"a source of at least {shape}", got=str(value.shape))
         return build.slice(value, [(0, d, 1) for d in shape])
 
-    def _filled(self, value: Any) -> Self:
-        """A constant of this tensor's shape and dtype."""
+    def _filled(self, value: Any, shape: Shape) -> Self:
+        """A constant of this tensor's dtype."""
         x = self.node
-        return self._new(build.const(value, x.dtype, x.device, x.shape))
+        return self._new(build.const(value, x.dtype, x.device, shape))
 
     # ---- masks ---------------------------------------------------------------------------------------------
     def masked_select(self, mask: Any, size: int | None = None, fill_value: Any = 0) -> Self:
@@ -213,7 +211,7 @@ class Selection(Indexing):
             shift *= 2
         # what is left out goes to a place behind the last
         place = (held.cast(dtypes.bool_) & (count <= size)).where(count - 1, size)
-        base = self._new(build.const(fill_value, self.dtype, self.node.device, (size + 1,)))
+        base = self._filled(fill_value, (size + 1,))
         return self._new(build.scatter(base.node, place.node, self.node, 0, "SET", (), None))[:size]
 
 
