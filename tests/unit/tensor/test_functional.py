@@ -90,6 +90,37 @@ def test_binary_cross_entropy_at_the_ends():
     np.testing.assert_allclose(weighted.item(), 3 * np.log(2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none", "batchmean"])
+def test_kl_div(reduction):
+    target = special.softmax(Y, 1)
+    target[0, :2] = 0
+    expected = special.xlogy(target, target) - target * X
+    expected = expected.sum() / 5 if reduction == "batchmean" else reduced(expected, reduction)
+    result = Tensor(X).kl_div(Tensor(target), reduction).numpy()
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    logs = special.log_softmax(Y, 1)
+    result = Tensor(X).kl_div(Tensor(logs), "sum", log_target=True).item()
+    np.testing.assert_allclose(result, (np.exp(logs) * (logs - X)).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cosine_embedding(reduction):
+    sides = np.array([1, -1, 1, -1, -1])
+    cos = (X * Y).sum(1) / np.linalg.norm(X, axis=1) / np.linalg.norm(Y, axis=1)
+    expected = reduced(np.where(sides == 1, 1 - cos, np.maximum(cos - 0.1, 0)), reduction)
+    result = Tensor(X).cosine_embedding_loss(Tensor(Y), Tensor(sides), 0.1, reduction)
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
+    zeros = Tensor.zeros(1, 3)
+    assert zeros.cosine_embedding_loss(zeros, Tensor([1])).item() == 1
+
+
+def test_losses_of_halves_are_computed_in_float32():
+    x, y = (Tensor(part * 100, dtype="float16") for part in (X, Y))
+    for loss in (x.mse_loss(y, "sum"), x.kl_div(y.softmax(1), "sum"), x.cross_entropy(Tensor(LABELS), "sum")):
+        assert loss.dtype is dtypes.float32
+        assert np.isfinite(loss.item())
+
+
 LOG = special.log_softmax(X.astype(np.float64), 1)
 PICKED = -LOG[np.arange(5), LABELS]
 W = RNG.uniform(0.5, 2, 7).astype(np.float32)
