@@ -7,7 +7,7 @@ import pytest
 
 import pluggrad
 from pluggrad import Tensor
-from pluggrad.nn import Linear, optim
+from pluggrad.nn import BatchNorm2d, Conv2d, Linear, optim
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -45,6 +45,14 @@ def test_a_step_works_without_training_mode_and_skips_what_has_no_gradient():
     model(Tensor.rand(4, 3)).sum().backward()
     optim.SGD([model, unused], lr=0.1).step()
     assert (unused.weight.numpy() == kept).all()
+
+
+@pytest.mark.usefixtures("training")
+def test_a_list_of_layers_and_functions():
+    net = [Conv2d(1, 8, 3), BatchNorm2d(8), Tensor.relu]
+    result = Tensor.rand(2, 1, 8, 8).sequential(net)
+    assert result.shape == (2, 8, 6, 6)
+    assert result.min().item() == 0
 
 
 def test_xor_with_one_layer_stays_undecided():
