@@ -81,6 +81,13 @@ def cross_entropy_and_gradient() -> Expression:
     return Expression(roots, [None] * len(roots))
 
 
+def embedding_and_gradient() -> Expression:
+    weight, index, scale = stored(100, 24), stored(16, dtype=np.int32), stored(16, 24)
+    rows = index.embedding(weight)
+    (gradient,) = rows.gradient(weight, gradient=scale)
+    return value(rows, gradient)
+
+
 def dropout() -> Expression:
     Tensor.training = True
     try:
@@ -91,7 +98,7 @@ def dropout() -> Expression:
 
 EXPRESSIONS: list[Callable[[], Expression]] = [
     matmul_relu_softmax, layer_norm, long_sum, update_through_a_view, adam_step, cross_entropy_and_gradient,
-    dropout]
+    embedding_and_gradient, dropout]
 
 
 def stages(expression: Expression, target: Target = TARGET) -> Stages:
