@@ -11,15 +11,14 @@ with respect to y for y >= 0.
 """
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from pluggrad import dtypes
+from pluggrad.autograd.windows import window_gradient
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
-from pluggrad.shape.dims import Shape
 
 Rule = Callable[[Node, Node], Node]
 
@@ -190,70 +189,6 @@ def _pad(g: Node, n: Node) -> Node:
     )
 
 
-def _window(g: Node, n: Node) -> Node:
-    """Every element takes the sum over the windows that it lies in.
-
-    Elements of one residue modulo the stride lie at the same places of their windows, so each residue is a
-    sum of its own: nothing is multiplied or added in vain.
-    """
-    source = n.src[0]
-    choices = [[_residue(row, residue, source.shape, len(source.shape) + number)
-                for residue in range(row[2])] for number, row in enumerate(n.arg)]
-    total: Node | None = None
-    for parts in itertools.product(*choices):
-        chosen = [part for part in parts if part is not None]
-        if len(chosen) < len(parts):
-            continue  # windows step over these elements
-        piece = _gathered(g, n, chosen)
-        if piece.shape == source.shape:
-            return piece
-        view = [(0, dim, 1) for dim in source.shape]
-        for part in chosen:
-            view[part.axis] = (part.residue, part.extent, part.stride)
-        base = _constant(0.0, source) if total is None else total
-        total = build.update(base, piece, (("slice", tuple(view)),))
-    return _constant(0.0, source) if total is None else total
-
-
-class _Residue(NamedTuple):
-    """Elements `residue + q * stride` along `axis`, q < extent: they meet windows o = q - j * step + offset
-    at their places k = first + j * every, j < places."""
-
-    axis: int
-    by: int
-    residue: int
-    stride: int
-    extent: int
-    first: int
-    every: int
-    places: int
-    step: int
-    offset: int
-
-
-def _residue(row: tuple[int, int, int, int], residue: int, source: Shape, by: int) -> _Residue | None:
-    """What meets the elements of one residue, None where there are none or nothing does."""
-    axis, size, stride, dilation = row
-    common = math.gcd(stride, dilation)
-    extent = -(-(source[axis] - residue) // stride)
-    first = next((k for k in range(size) if (k * dilation - residue) % stride == 0), None)
-    if first is None or extent < 1:
-        return None
-    every = stride // common
-    places = -(-(size - first) // every)
-    return _Residue(axis, by, residue, stride, extent, first, every, places, dilation // common,
-                    (residue - first * dilation) // stride)
-
-
-def _gathered(g: Node, n: Node, parts: Sequence[_Residue]) -> Node:
-    """The sum over the windows' places for the elements of one residue along each axis."""
-    view = [(0, dim, 1) for dim in g.shape]
-    for part in parts:
-        view[part.by] = (part.first, part.places, part.every)
-    rows = [(part.axis, part.by, part.step, part.offset, part.extent) for part in parts]
-    return build.reduce(ops.SUM, build.skew(build.slice(g, view), rows), [part.by for part in parts])
-
-
 def _skew(g: Node, n: Node) -> Node:
     """Skewed back."""
     size = n.src[0].shape
@@ -404,7 +339,7 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.SLICE: (_slice,),
     ops.FLIP: (lambda g, n: build.flip(g, n.arg),),
     ops.PAD: (_pad,),
-    ops.WINDOW: (_window,),
+    ops.WINDOW: (window_gradient,),
     ops.SKEW: (_skew,),
     ops.UPDATE: (_update_base, lambda g, n: build.move(g, n.arg)),
     ops.GATHER: (_gather, None),

@@ -1,10 +1,14 @@
-"""Sums of sums as one: the gradient of a convolution's input, which is a product summed over channels, then
-over the places of its windows, becomes a single contraction."""
+"""Sums as they are best computed: none of what is sliced away, and sums of sums as one.
+
+The gradient of a convolution's input is a product summed over channels, then over the places of its windows;
+it becomes a single contraction, over the input without its padding.
+"""
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from pluggrad.graph import build, ops
@@ -15,15 +19,43 @@ from pluggrad.shape.dims import Shape
 _MOST_EXTRA_WORK: Final = 2.5  # zeros at the borders are multiplied; beyond, storing the inner sum is cheaper
 
 
-def merge_sums(roots: Sequence[Node]) -> list[Node]:
-    """The same values, where sums along skewed axes take over the sums within them.
+def simplify_sums(roots: Sequence[Node]) -> list[Node]:
+    """The same values: sums narrowed to what is used of them, and merged along skewed axes."""
+    if not any(n.op is ops.SUM for n in toposort(roots)):
+        return list(roots)
+    return _merge(_narrow(roots))
+
+
+def _narrow(roots: Sequence[Node]) -> list[Node]:
+    """Slices of sums as sums of slices."""
+    order = toposort(roots)
+    uses = _uses(order, roots)
+    made: dict[Node, Node] = {}
+    for n in order:
+        source = n.src[0] if n.src else n
+        if n.op is ops.SLICE and source.op is ops.SUM and uses[source] == 1:
+            operand = made[source].src[0]
+            kept = iter(n.arg)
+            parts = [(0, dim, 1) if i in source.arg else next(kept) for i, dim in enumerate(operand.shape)]
+            made[n] = build.reduce(ops.SUM, build.slice(operand, parts), source.arg)
+        else:
+            made[n] = node(n.op, tuple([made[s] for s in n.src]), n.arg, n.type)
+    return [made[root] for root in roots]
+
+
+def _uses(order: Sequence[Node], roots: Sequence[Node]) -> Counter[Node]:
+    return Counter([s for n in order for s in n.src] + list(roots))
+
+
+def _merge(roots: Sequence[Node]) -> list[Node]:
+    """Sums along skewed axes take over the sums within them.
 
     Without a skew between them the inner sum is no larger than the outer one's operand and is best stored.
     """
     order = toposort(roots)
-    if all(n.op is not ops.SKEW for n in order):
+    pairs = _pairs(order, _uses(order, roots)) if any(n.op is ops.SKEW for n in order) else {}
+    if not pairs:
         return list(roots)
-    pairs = _pairs(order, Counter([s for n in order for s in n.src] + list(roots)))
     made: dict[Node, Node] = {}
     for n in order:
         if n in pairs:
@@ -45,26 +77,33 @@ def _pairs(order: Sequence[Node], uses: Counter[Node]) -> dict[Node, _Pair]:
     """By outer sum: every sum of sums that can be one, where that is not much more work."""
     found: dict[Node, list[_Pair]] = defaultdict(list)
     for outer in order:
-        pair = _pair(outer, uses) if outer.op is ops.SUM else None
+        pair = _pair(outer) if outer.op is ops.SUM else None
         if pair is not None:
             found[pair.inner].append(pair)
     merged: dict[Node, _Pair] = {}
     for inner, pairs in found.items():
         most = _MOST_EXTRA_WORK * inner.src[0].type.size
         # an inner sum that is needed anyhow would be computed twice
-        if len(pairs) == uses[inner] and sum(map(_work, pairs)) <= most:
+        if _only_there(pairs, uses) and sum(map(_work, pairs)) <= most:
             merged |= {pair.outer: pair for pair in pairs}
     return merged
 
 
-def _pair(outer: Node, uses: Counter[Node]) -> _Pair | None:
+def _pair(outer: Node) -> _Pair | None:
     moves: list[Node] = []
     inner = outer.src[0]
-    while inner.op in ops.MOVEMENT and uses[inner] == 1:
+    while inner.op in ops.MOVEMENT:
         moves.append(inner)
         inner = inner.src[0]
     skewed = any(n.op is ops.SKEW for n in moves)
     return _Pair(outer, tuple(moves), inner) if inner.op is ops.SUM and skewed else None
+
+
+def _only_there(pairs: Sequence[_Pair], uses: Counter[Node]) -> bool:
+    """Whether the inner sum of `pairs`, and all movement of it, serves nothing else."""
+    ways = {way for pair in pairs
+            for way in pairwise((pair.outer, *pair.moves, pair.inner))}
+    return all(uses[used] == count for used, count in Counter([used for _, used in ways]).items())
 
 
 def _work(pair: _Pair) -> int:

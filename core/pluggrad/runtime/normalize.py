@@ -9,7 +9,7 @@ from typing import Any
 from pluggrad.dtypes import DType
 from pluggrad.graph import ops
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
-from pluggrad.graph.sums import merge_sums
+from pluggrad.graph.sums import simplify_sums
 from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel.reductions import COMBINE, identity
@@ -111,7 +111,7 @@ def rebuild(normalized: Normalized) -> list[Node]:
     made: list[Node] = []
     for op, arg, kind, sources in normalized.rows:
         made.append(_fold_empty(op, arg, kind, tuple([made[s] for s in sources])))
-    return merge_sums([made[i] for i in normalized.roots])
+    return simplify_sums([made[i] for i in normalized.roots])
 
 
 def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:

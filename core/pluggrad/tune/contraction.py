@@ -13,13 +13,14 @@ from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear
-from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses
 from pluggrad.tune.actions import axis_of, reorder, split
 from pluggrad.tune.place import Dim, footprint, gate_dims, place, whole
-from pluggrad.tune.tiles import Contraction, Tile
+from pluggrad.tune.tiles import PAGE, Contraction, Tile
 
+_SHORT_LOOP: Final = 8  # steps; to enter and leave it costs as much as some of them
 _MOST_PADDING: Final = 5.0  # times the operand, for zeros around it; gates in the inner loop cost more
 
 
@@ -38,6 +39,7 @@ def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> tuple[list[K
     if not capabilities.vector_bytes:
         return [], kernel
     fills, kernel = _padded(kernel)
+    kernel = _nearest_last(kernel)
     problem = Contraction(kernel, capabilities)
     best = min(problem.candidates(), key=problem.price, default=None)
     if best is None:
@@ -104,6 +106,23 @@ def _inside(load: Node, size: int, extents: dict[int, int]) -> bool:
     reach = [stride * (extents[id] - 1) for id, stride in strides.items()]
     return not rest and offset + sum([min(r, 0) for r in reach]) >= 0 \
         and offset + sum([max(r, 0) for r in reach]) < size
+
+
+def _nearest_last(kernel: Kernel) -> Kernel:
+    """Reduction loops in the order in which operands lie in memory: the shortest steps innermost.
+
+    A loop that is soon over makes way for the longest, if that stays within a page from step to step.
+    """
+    loads = [x for x in accesses(kernel) if x.node.op is ops.LOAD]
+
+    def step(a: Axis) -> int:
+        return max([abs(x.stride(a.id) or 0) * x.itemsize for x in loads])
+
+    order = sorted([a for a in kernel.axes if a.kind == "REDUCE"], key=step, reverse=True)
+    longest = max(order, key=lambda a: a.extent)
+    if order[-1].extent < _SHORT_LOOP and step(longest) < PAGE:
+        order = [*[a for a in order if a is not longest], longest]
+    return reorder(kernel, [a.id for a in order])
 
 
 # ---- applying a tile ---------------------------------------------------------------------------------------

@@ -21,12 +21,16 @@ from pluggrad.tune.accesses import Access, accesses, fit_lanes, vector_lanes
 
 _LATENCY: Final = 4.0  # cycles until a sum can be added to again
 _TASK: Final = 60.0  # cycles to take a task, find its place and start its loops
-_VECTOR: Final = 2.0  # a vector from the second-level cache, in loads from the first
-_UNALIGNED: Final = 2.5  # the same where it may cross a cache line
+_VECTOR: Final = 2.0  # a vector of a panel that stays close by, in loads of an element
+_DISTANT_VECTOR: Final = 4.0  # the same from the second-level cache
+_UNALIGNED: Final = 1.25  # where it may cross a cache line, times as much
+_CLOSE: Final = 16 << 10  # bytes that stay in the first-level cache beside other operands
+PAGE: Final = 4096  # bytes
 _FAR: Final = 8.0  # cycles lost where each step of the reduction takes a row's elements from another page
 _FAR_VECTOR: Final = 2.0  # the same for vectors, which take more from it
-_PACK: Final = 0.6  # cycles to pack an element
-_GATHER: Final = 1.0  # cycles for a lane that is read on its own
+_FAR_ROW: Final = 2.0  # a row's element in a cache line of its own, in loads of one beside another
+_LANE: Final = 2.0  # a lane that is read on its own
+_PACK: Final = 1.2  # cycles to pack an element
 _TAIL: Final = 1.03  # gates of the last, partial tile: more code, and masks
 _REGISTERS: Final = (1, 2, 4, 8)  # vectors side by side
 _LARGEST_FOOTPRINT: Final = 2.5  # times the operand: more would not fit into the cache that it fits into
@@ -58,7 +62,6 @@ class Contraction:
         self.loads = [x for x in found if x.node.op is ops.LOAD and ids & x.strides.keys()]
         self.stores = [x for x in found if x.node.op is ops.STORE]
         self.width = vector_lanes(kernel, capabilities, 1)
-        self.line = capabilities.alignment // max([x.itemsize for x in self.loads])
         self.length = math.prod([a.extent for a in self.reduced])
         self.work = self.length * math.prod([a.extent for a in self.outputs])
 
@@ -126,16 +129,19 @@ class Contraction:
         """Loads of one step of the reduction."""
         count = float(math.prod([extent for id, extent in rows.items() if id in x.strides]))
         if tile.vector not in x.strides:
-            return count
+            far = not packed and any(self._is_far(x, id) for id in rows)
+            return count * _FAR_ROW if far else count
+        close = self.length * count * tile.lanes * x.itemsize <= _CLOSE
+        vectors = count * registers * (_VECTOR if close else _DISTANT_VECTOR)
         if packed:
-            return count * registers * _VECTOR
+            return vectors
         if x.stride(tile.vector) == 1:
-            return count * registers * _UNALIGNED
-        return count * tile.lanes * 2 * _GATHER
+            return vectors * _UNALIGNED
+        return count * tile.lanes * _LANE
 
     def _stall(self, x: Access, tile: Tile) -> float:
         """Cycles that a step of the reduction waits for memory."""
-        if (x.stride(self.reduced[-1].id) or 0) < self.line:
+        if (x.stride(self.reduced[-1].id) or 0) * x.itemsize < PAGE:
             return 0.0
         return _FAR_VECTOR if tile.vector in x.strides else _FAR
 
@@ -153,25 +159,31 @@ class Contraction:
         return total
 
     def packed(self, tile: Tile) -> list[Access]:
-        """Operands that the tile does not read along memory and that many tiles share."""
-        if tile.reduces or self.work < _WORTH_PACKING:
-            return []
-        rows = dict(tile.rows)
-        return [x for x in self.loads
-                if self._reads_badly(x, tile, rows) and self._readers(x, tile, rows) >= _REUSED
-                and self._packed_size(x) <= _LARGEST_FOOTPRINT * self.kernel.buffers[x.node.arg].size]
+        """Operands that the tile does not read along memory, where that costs more than to pack them."""
+        return [] if tile.reduces or self.work < _WORTH_PACKING else [
+            x for x in self.loads if self._worth_packing(x, tile)]
 
-    def _reads_badly(self, x: Access, tile: Tile, rows: dict[int, int]) -> bool:
+    def _worth_packing(self, x: Access, tile: Tile) -> bool:
         if None in x.strides.values() or len(x.node.src) > 1:
             return False
-        if tile.vector in x.strides:
-            return self.extents[tile.vector] > tile.lanes or x.stride(tile.vector) != 1
-        # each row, or each step, in a cache line of its own
-        return any((x.stride(id) or 0) >= self.line for id in (*rows, self.reduced[-1].id))
+        if self._packed_size(x) > _LARGEST_FOOTPRINT * self.kernel.buffers[x.node.arg].size:
+            return False
+        if tile.vector in x.strides and x.stride(tile.vector) != 1:
+            return True  # or its lanes would be read one by one
+        return self._scattered(x, tile) and self._readers(x, tile) >= _REUSED
 
-    def _readers(self, x: Access, tile: Tile, rows: dict[int, int]) -> int:
+    def _scattered(self, x: Access, tile: Tile) -> bool:
+        """Whether vectors lie apart, or rows or steps of the reduction in a cache line each."""
+        if tile.vector in x.strides:
+            return self.extents[tile.vector] > tile.lanes
+        return any(self._is_far(x, id) for id in (*dict(tile.rows), self.reduced[-1].id))
+
+    def _is_far(self, x: Access, id: int) -> bool:
+        return (x.stride(id) or 0) * x.itemsize >= self.capabilities.alignment
+
+    def _readers(self, x: Access, tile: Tile) -> int:
         """How many tiles read the same elements."""
-        sizes = {**rows, tile.vector: tile.lanes}
+        sizes = {**dict(tile.rows), tile.vector: tile.lanes}
         others = [a for a in self.outputs if a.id not in x.strides]
         return math.prod([-(-a.extent // sizes.get(a.id, 1)) for a in others])
 
