@@ -74,3 +74,12 @@ def test_graphs_without_skews_are_left_alone():
     x = Tensor(RNG.standard_normal((3, 4, 5))).node
     root = build.reduce(ops.SUM, build.reduce(ops.SUM, x, (1,)), (0,))
     assert simplify_sums([root]) == [root]
+
+
+def test_a_slice_of_a_sum_sums_a_slice():
+    x = Tensor(RNG.standard_normal((3, 4, 5))).node
+    root = build.slice(build.reduce(ops.SUM, x, (1,)), [(1, 2, 1), (0, 3, 2)])
+    narrowed = simplify_sums([root])[0]
+    assert narrowed.op is ops.SUM
+    assert narrowed.src[0].shape == (2, 4, 3)
+    np.testing.assert_allclose(evaluate(narrowed, runtime.read), evaluate(root, runtime.read))
