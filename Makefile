@@ -33,7 +33,7 @@ test: $(DEV)
 	.venv/$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 test-torch: $(TORCH)
-	.venv-torch/$(BIN)/python -m pytest -m torch $(PYTEST_ARGS)
+	.venv-torch/$(BIN)/python -m pytest -m torch -n auto $(PYTEST_ARGS)
 
 lint: $(DEV)
 	.venv/$(BIN)/python -m ruff check .

@@ -8,7 +8,9 @@ elu = Tensor.elu
 celu = Tensor.celu
 selu = Tensor.selu
 gelu = Tensor.gelu
+quick_gelu = Tensor.quick_gelu
 silu = Tensor.silu
+swish = Tensor.swish
 mish = Tensor.mish
 sigmoid = Tensor.sigmoid
 logsigmoid = Tensor.logsigmoid
@@ -31,6 +33,8 @@ conv_transpose1d = Tensor.conv_transpose1d
 conv_transpose2d = Tensor.conv_transpose2d
 conv_transpose3d = Tensor.conv_transpose3d
 linear = Tensor.linear
+embedding = Tensor.embedding
+one_hot = Tensor.one_hot
 
 max_pool1d = Tensor.max_pool1d
 max_pool2d = Tensor.max_pool2d
@@ -68,10 +72,11 @@ kl_div = Tensor.kl_div
 cosine_embedding_loss = Tensor.cosine_embedding_loss
 
 __all__ = [
-    "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "sigmoid", "logsigmoid",
-    "softplus", "softsign", "tanh", "hardsigmoid", "hardswish", "hardtanh", "glu", "prelu", "softmax",
-    "softmin", "log_softmax",
+    "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "quick_gelu", "silu", "swish", "mish",
+    "sigmoid", "logsigmoid", "softplus", "softsign", "tanh", "hardsigmoid", "hardswish", "hardtanh",
+    "glu", "prelu", "softmax", "softmin", "log_softmax",
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
+    "embedding", "one_hot",
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "max_unpool2d",
