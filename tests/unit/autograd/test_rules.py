@@ -69,6 +69,18 @@ def scattered(mode):
     return function
 
 
+def set_rows(x, y):
+    x = x * 1
+    x[Tensor([2, -1])] = y
+    return x
+
+
+def set_mask(x, y):
+    x = x * 1
+    x[x > 0.5] = y
+    return x
+
+
 X, Y = away_from(sample(3, 4)), away_from(sample(3, 4))
 # name -> (function, float64 arguments, ops it must go through)
 CASES = {
@@ -122,8 +134,16 @@ CASES = {
     "cat": (lambda x, y: x.cat(y, dim=1) ** 2, [X, sample(3, 2)], {ops.UPDATE}),
     "stack": (lambda x, y: Tensor.stack(x, y, dim=1) ** 2, [X, Y], {ops.UPDATE}),
     "gather": (lambda x: gathered(x) ** 2, [X], {ops.GATHER}),
-    **{f"scatter {mode}": (lambda x, y, mode=mode: scattered(mode)(x, y) ** 2, [X, sample(2, 4)], {ops.SCATTER})
-       for mode in ("SET", "ADD", "MUL", "MAX", "MIN")},
+    **{f"scatter {mode}": (lambda x, y, mode=mode: scattered(mode)(x, y) ** 2, [X, sample(2, 4)],
+                           {ops.SCATTER}) for mode in ("SET", "ADD", "MUL", "MAX", "MIN")},
+    "gather one": (lambda x: x.gather(1, Tensor([[2], [-1], [0]])) ** 2, [X], {ops.GATHER}),
+    "gather one, in range": (lambda x: x.gather(1, [[2], [-1], [0]]) ** 2, [X], {ops.GATHER}),
+    "scatter_reduce mean": (lambda x, y: x.scatter_reduce(0, Tensor(ROWS), y, "mean", False) ** 2,
+                            [X, sample(2, 4)], {ops.SCATTER}),
+    "getitem of two": (lambda x: x[Tensor([0, 2, 0]), Tensor([1, 3, 1])] ** 2, [X], {ops.GATHER}),
+    "setitem at rows": (lambda x, y: set_rows(x, y) ** 2, [X, sample(2, 4)], {ops.SCATTER}),
+    "setitem at a mask": (lambda x, y: set_mask(x, y) ** 2, [X, sample(1)], {ops.WHERE}),
+    "embedding": (lambda x: Tensor(ROWS).embedding(x) ** 2, [X], {ops.GATHER}),
     "contiguous": (lambda x: (x * 2).contiguous() ** 2, [X], {ops.CONTIGUOUS}),
     "matmul": (lambda x, y: x @ y, [sample(2, 3, 4), sample(4, 5)], {ops.SUM, ops.MUL}),
     "softmax": (lambda x: x.softmax(1) * Tensor(Y), [X], set()),

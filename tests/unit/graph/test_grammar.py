@@ -13,7 +13,7 @@ from pluggrad.ir.verify import verify
 from pluggrad.target import DeviceId
 
 HERE, THERE = DeviceId("here"), DeviceId("there")
-F32, BOOL = dtypes.float32, dtypes.bool_
+F32, BOOL, INT, HALF = dtypes.float32, dtypes.bool_, dtypes.int32, dtypes.float16
 
 
 def slot(shape: tuple[int, ...] = (2, 3), dtype: dtypes.DType = F32, device: DeviceId = HERE) -> Node:
@@ -25,11 +25,20 @@ def made(op: Op, *sources: Node, arg: object = None, shape: tuple[int, ...] = (2
     return node(op, sources, arg, tensor_type(shape, dtype, device))
 
 
+def scatter(value: Node, base: Node | None = None, view: tuple[object, ...] = (),
+            dtype: dtypes.DType = F32) -> Node:
+    arg = ops.Scatter(0, "ADD", view, None)  # type: ignore[arg-type]  # some of them are not well formed
+    return made(ops.SCATTER, base or slot(), slot(dtype=INT), value, arg=arg, dtype=dtype)
+
+
 def test_what_the_door_makes_passes() -> None:
     x = slot()
     y = build.reduce(ops.SUM, build.binary(ops.ADD, x, build.const(1.0, F32, HERE)), 1)
     z = build.where(build.binary(ops.LT, x, x), build.permute(build.reshape(x, (3, 2)), (1, 0)), x)
-    verify([y, z, build.copy(z, THERE), build.iota(3, dtypes.int32, HERE)], GRAMMAR, "building")
+    index = slot((5, 3), INT)
+    rows = build.gather(x, index, 0)
+    summed = build.scatter(build.cast(x, HALF), index, rows, 0, "ADD", (("flip", (1,)),))
+    verify([y, z, build.copy(z, THERE), build.iota(3, INT, HERE), rows, summed], GRAMMAR, "building")
 
 
 BAD: dict[str, tuple[Node, str]] = {
@@ -50,6 +59,12 @@ BAD: dict[str, tuple[Node, str]] = {
     "copy": (made(ops.COPY, slot(), dtype=dtypes.float64, device=THERE), "result of float32"),
     "iota": (made(ops.IOTA), "integer dtype"),
     "random": (made(ops.RANDOM_BITS, *[slot((), dtypes.uint32)] * 3), "uint32 result"),
+    "gather rank": (made(ops.GATHER, slot(), slot((2,), INT), arg=ops.Gather(0, "x")), "integers of"),
+    "gather shape": (made(ops.GATHER, slot(), slot((5, 3), INT), arg=ops.Gather(0, "x")), "index's shape"),
+    "gather index": (made(ops.GATHER, slot(), slot(), arg=ops.Gather(0, "x")), "integers of shape"),
+    "scatter value": (scatter(slot((2, 1))), "a value for each index"),
+    "scatter halves": (scatter(slot(dtype=HALF), slot(dtype=HALF), dtype=HALF), "combined in float32"),
+    "scatter view": (scatter(slot(), view=(("reshape", (6,)),)), r"integers of shape \(6,\)"),
     "update": (made(ops.UPDATE, slot(), slot((3,)), shape=(3,)), "base's shape"),
 }
 

@@ -33,9 +33,11 @@ def reduce(name: str, source: Node, *axes: int) -> Node:
     return node(ops.REDUCE, (source,), (name, axes), source.type)
 
 
-def store(buffer: int, axes: tuple[int, ...], index: Node, value: Node, gate: Node | None = None) -> Node:
+def store(buffer: int, axes: tuple[int, ...], index: Node, value: Node, gate: Node | None = None,
+          combine: str | None = None) -> Node:
     sources = (index, value) if gate is None else (index, value, gate)
-    return node(ops.STORE, sources, (buffer, axes), value.type)
+    arg = (buffer, axes) if combine is None else (buffer, axes, combine)
+    return node(ops.STORE, sources, arg, value.type)
 
 
 def kernel(extents: Sequence[int], buffers: Sequence[BufferParam], *stores: Node,
@@ -66,6 +68,13 @@ def matmul(m: int, n: int, k: int, dtype: DType = F32) -> Kernel:
     product = op("MUL", load(0, strided(a0=k, a2=1), dtype), load(1, strided(a2=n, a1=1), dtype))
     buffers = [read(m * k, dtype), read(k * n, dtype), write(m * n, dtype)]
     return kernel([m, n, k], buffers, store(2, (0, 1), strided(a0=n, a1=1), reduce("ADD", product, 2)))
+
+
+def scatter(name: str | None, count: int, size: int, dtype: DType = F32) -> Kernel:
+    """out[index[i]] = value[i], or combined with it; indices are in buffer 1, values in buffer 2."""
+    value = load(2, axis(0), dtype)
+    buffers = [BufferParam(dtype, size, "inout"), read(count, I64), read(count, dtype)]
+    return kernel([count], buffers, store(0, (0,), load(1, axis(0), I64), value, combine=name))
 
 
 def softmax(rows: int, columns: int) -> Kernel:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from pluggrad.graph import ops as graph_ops
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 from pluggrad.kernel.grammar import GRAMMAR, verify_kernel
-from pluggrad.kernel.kernel import Kernel, axis, const
+from pluggrad.kernel.kernel import BufferParam, Kernel, axis, const
 from tests.unit.kernel.kernels import (
     F32,
     kernel,
@@ -20,6 +21,7 @@ from tests.unit.kernel.kernels import (
     op,
     read,
     reduce,
+    scatter,
     softmax,
     store,
     strided,
@@ -57,6 +59,11 @@ BAD: dict[str, tuple[Callable[[], Kernel], str]] = {
     "value dtype": (lambda: holding(node(ops.VALUE, (), 0, I32)), "one of the values"),
     "unknown axis": (lambda: holding(load(0, axis(9))), "axes"),
     "free axis": (lambda: holding(load(0, strided(a0=4, a1=1))), "axes that hold"),
+    "combining name": (lambda: scatter("SUB", 4, 4), "to combine by"),
+    "combining over nothing": (lambda: replace(scatter("ADD", 4, 4), buffers=(write(4), *scatter(
+        "ADD", 4, 4).buffers[1:])), "role inout"),
+    "reading the status": (lambda: replace(holding(load(0, axis(0))), buffers=(
+        BufferParam(F32, 16, "status"), write(16))), "role in"),
     "reduction name": (lambda: holding(reduce("SUB", load(0, axis(1)), 1)), "one of ADD"),
     "reduction of nothing": (lambda: holding(reduce("ADD", load(0, axis(0)))), "at least one axis"),
 }

@@ -22,6 +22,7 @@ from tests.unit.kernel.kernels import (
     op,
     read,
     reduce,
+    scatter,
     softmax,
     store,
     strided,
@@ -38,6 +39,21 @@ def rng() -> np.random.Generator:
 
 def normal(rng: np.random.Generator, n: int) -> Array:
     return rng.standard_normal(n, np.float32)
+
+
+# ------------------------------------------------------------------------------------------------- stores
+
+
+@pytest.mark.parametrize("name", ["ADD", "MUL", "MAX", "MIN", None])
+def test_what_meets_is_combined_in_order(rng: np.random.Generator, name: str | None) -> None:
+    index, value = rng.integers(0, 7, 200), normal(rng, 200)
+    buffer = normal(rng, 7)
+    expected = buffer.copy()
+    for i, x in zip(index, value, strict=True):
+        combine = {"ADD": np.add, "MUL": np.multiply, "MAX": np.maximum, "MIN": np.minimum}.get(str(name))
+        expected[i] = x if combine is None else combine(expected[i], x)
+    interpret(scatter(name, 200, 7), [buffer, index, value], [])
+    np.testing.assert_array_equal(buffer, expected)
 
 
 # --------------------------------------------------------------------------------------------- reductions

@@ -66,6 +66,32 @@ def test_a_donated_base_is_written_in_place():
     assert sum(isinstance(c, PlannedCopy) for c in kept.commands) == 1
 
 
+def ints(*numbers: int) -> Node:
+    return runtime.upload(np.array(numbers), dtypes.int64, REF)
+
+
+def test_a_donated_base_is_scattered_into_in_place():
+    x = leaf(64)
+    root = build.scatter(x, ints(3, 5, 3), leaf(3), 0, "ADD")
+    slot = normalize([root]).inputs.index(x.arg)
+    plan = plan_of(root, donated=(slot,))
+    assert plan.outputs[0].reuses == slot
+    assert len(plan.commands) == 1
+    kept = plan_of(root)
+    assert kept.outputs[0].reuses is None
+    assert sum(isinstance(c, PlannedCopy) for c in kept.commands) == 1
+
+
+def test_every_check_has_a_status_word_of_its_own_and_needs_no_barrier():
+    x, index = leaf(8), ints(1, 2)
+    plan = plan_of(build.gather(x, index, 0, "first"), build.contiguous(build.flip(
+        build.gather(x, index, 0, "second"), (0,))), build.gather(leaf(9), ints(0, 1, 2), 0, None))
+    assert sorted(check.op for check in plan.checks) == ["first", "second"]
+    words = [ref.offset for command in plan.commands for ref in command.args if ref.place == "status"]
+    assert sorted(words) == [0, 8]
+    assert not any(command.barrier for command in plan.commands[1:])
+
+
 def test_a_base_read_in_another_order_is_copied_first():
     x = leaf(64)
     plan = plan_of(build.update(x, x, (("flip", (0,)),)), donated=(0,))
