@@ -19,6 +19,7 @@ from pluggrad import dtypes
 from pluggrad.autograd.windows import window_gradient
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
+from pluggrad.shape.dims import Shape
 
 Rule = Callable[[Node, Node], Node]
 

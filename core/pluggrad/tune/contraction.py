@@ -6,7 +6,7 @@ beforehand into panels that it does; one with a border is copied with zeros arou
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
@@ -21,6 +21,7 @@ from pluggrad.tune.place import Dim, footprint, gate_dims, place, whole
 from pluggrad.tune.tiles import PAGE, Contraction, Tile
 
 _SHORT_LOOP: Final = 8  # steps; to enter and leave it costs as much as some of them
+_LONG_END: Final = 4  # loads and stores of as many elements as there are sums
 _MOST_PADDING: Final = 5.0  # times the operand, for zeros around it; gates in the inner loop cost more
 
 
@@ -34,18 +35,46 @@ def is_contraction(kernel: Kernel, reductions: list[Node]) -> bool:
     return len(loads) >= 2 and any(outputs - set(x.strides) for x in loads)
 
 
-def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> tuple[list[Kernel], Kernel]:
-    """Kernels that pack operands, still to be scheduled, and the contraction, scheduled."""
+class Scheduled(NamedTuple):
+    """A contraction, scheduled, and the kernels to run before and after it, which still have to be."""
+
+    before: list[Kernel]
+    contraction: Kernel
+    after: list[Kernel]
+
+
+def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
+    """The contraction in the cheapest tile, operands packed first, a long end computed on its own."""
     if not capabilities.vector_bytes:
-        return [], kernel
-    fills, kernel = _padded(kernel)
+        return Scheduled([], kernel, [])
+    kernel, after = _without_end(kernel)
+    before, kernel = _padded(kernel)
     kernel = _nearest_last(kernel)
     problem = Contraction(kernel, capabilities)
     best = min(problem.candidates(), key=problem.price, default=None)
-    if best is None:
-        return fills, kernel
-    kernel, packed = (_along_reduction if best.reduces else _across_outputs)(problem, best)
-    return fills + packed, kernel
+    if best is not None:
+        kernel, packed = (_along_reduction if best.reduces else _across_outputs)(problem, best)
+        before += packed
+    return Scheduled(before, kernel, after)
+
+
+def _without_end(kernel: Kernel) -> tuple[Kernel, list[Kernel]]:
+    """The sums stored, and a kernel that goes on from them, where that moves much more memory than they do.
+
+    An optimizer's step in the registers of a tile would be long code that reads and writes across memory.
+    """
+    reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+    outputs = [a for a in kernel.axes if a.kind == "PARALLEL"]
+    order = toposort(kernel.stores, lambda n: () if n is reduction else n.src)
+    whole_axes = {a.id for a in outputs if a.extent > 1}
+    moves = [n for n in order if n.op in (ops.LOAD, ops.STORE)]
+    moved = sum(linear(n.src[0]).strides.keys() >= whole_axes for n in moves)
+    if moved < _LONG_END:
+        return kernel, []
+    written = linear(kernel.stores[0].src[0]).strides
+    dims = [whole(a) for a in sorted(outputs, key=lambda a: -abs(written.get(a.id, 0)))]
+    placed = place(kernel, reduction, dims, "sums")
+    return (placed[0], [placed[1]]) if placed is not None else (kernel, [])
 
 
 # ---- operands that are gated: the input of a padded convolution --------------------------------------------

@@ -35,8 +35,10 @@ def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     if not reductions:
         return [tune_elementwise(kernel, capabilities)]
     if is_contraction(kernel, reductions):
-        fills, contraction = tune_contraction(kernel, capabilities)
-        return [*[tune_elementwise(merge_adjacent(fill), capabilities) for fill in fills], contraction]
+        before, contraction, after = tune_contraction(kernel, capabilities)
+        first, last = [[tune_elementwise(merge_adjacent(k), capabilities) for k in each]
+                       for each in (before, after)]
+        return [*first, contraction, *last]
     windows = share_windows(kernel)
     across = window_axis(windows, capabilities)
     if across is not None:

@@ -33,11 +33,12 @@ def whole(a: Axis) -> Dim:
     return Dim(((a.id, 1),), 0, a.extent)
 
 
-def place(kernel: Kernel, value: Node, dims: Sequence[Dim]) -> tuple[Kernel, Kernel] | None:
+def place(kernel: Kernel, value: Node, dims: Sequence[Dim],
+          part: str = "pack") -> tuple[Kernel, Kernel] | None:
     """The kernel that fills memory with `value` over `dims`, row-major, and the kernel that reads it there.
 
-    Both number the memory after the kernel's own buffers. None where `value` depends on an axis otherwise
-    than through the sums that the dims stand for.
+    Both number the memory after the kernel's own buffers; `part` names the first in listings. None where
+    `value` depends on an axis otherwise than through the sums that the dims stand for.
     """
     taken = max([a.id for a in kernel.axes]) + 1
     axes: list[Axis] = []
@@ -55,13 +56,23 @@ def place(kernel: Kernel, value: Node, dims: Sequence[Dim]) -> tuple[Kernel, Ker
     memory = BufferParam(value.type, math.prod([a.extent for a in axes]), "out")
     position = weighted_sum([(axis(a.id), stride) for a, stride in zip(axes, strides, strict=True)])
     store = node(ops.STORE, (position, moved), (number, tuple([a.id for a in axes])), value.type)
-    fill = Kernel(f"{kernel.name}_pack", (*kernel.buffers, memory), kernel.values, tuple(axes), (store,))
+    fill = Kernel(f"{kernel.name}_{part}", (*kernel.buffers, memory), kernel.values,
+                  (*axes, *_bound(kernel, [store])), (store,))
     terms = [(axis(id), factor * stride) for dim, stride in zip(dims, strides, strict=True)
              for id, factor in dim.terms]
     low = sum([dim.low * stride for dim, stride in zip(dims, strides, strict=True)])
     loaded = node(ops.LOAD, (weighted_sum(terms, -low),), number, value.type)
     stores = rewrite(kernel.stores, lambda n, src: loaded if n is value else node(n.op, src, n.arg, n.type))
-    return fill, replace(kernel, buffers=(*kernel.buffers, replace(memory, role="in")), stores=stores)
+    ranged = {id for n in stores for id in n.arg[1]}
+    kept = (*[a for a in kernel.axes if a.id in ranged], *_bound(kernel, stores))
+    buffers = (*kernel.buffers, replace(memory, role="in"))
+    return fill, replace(kernel, buffers=buffers, axes=kept, stores=stores)
+
+
+def _bound(kernel: Kernel, stores: Sequence[Node]) -> list[Axis]:
+    """The axes that reductions within `stores` bind."""
+    ids = {id for n in toposort(stores) if n.op is ops.REDUCE for id in n.arg[1]}
+    return [a for a in kernel.axes if a.id in ids]
 
 
 def _through(value: Node, merged: Mapping[int, tuple[Axis, Dim]]) -> Node | None:

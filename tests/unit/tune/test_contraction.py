@@ -7,10 +7,10 @@ import pytest
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
-from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune import tune
-from tests.unit.kernel.kernels import matmul
+from tests.unit.kernel.kernels import load, matmul, op, read, reduce, store, strided, write
 from tests.unit.tune.test_actions import kinds
 
 ALL = frozenset({"float32", "int32", "bool"})
@@ -64,3 +64,29 @@ def test_large_products_pack_both_operands():
 
 def test_small_products_are_one_kernel():
     assert len(tune(kinds(matmul(16, 16, 16)), WIDE).phases) == 1
+
+
+def with_long_end(m: int, n: int, k: int) -> Kernel:
+    """Two results of a product and three more inputs of its size, as an optimizer's step has them."""
+    product = op("MUL", load(0, strided(a0=k, a2=1)), load(1, strided(a2=n, a1=1)))
+    total, at = reduce("ADD", product, 2), strided(a0=n, a1=1)
+    first = op("ADD", op("MUL", total, load(2, at)), load(3, at))
+    second = op("ADD", total, load(4, at))
+    axes = (Axis(0, m, "LOOP"), Axis(1, n, "LOOP"), Axis(2, k, "LOOP"))
+    buffers = (read(m * k), read(k * n), read(m * n), read(m * n), read(m * n), write(m * n), write(m * n))
+    stores = (store(5, (0, 1), at, first), store(6, (0, 1), at, second))
+    return kinds(Kernel("test", buffers, (), axes, stores))
+
+
+@pytest.mark.parametrize("size", [(5, 7, 11), (64, 33, 65)], ids=str)
+def test_a_long_end_goes_on_from_stored_sums(size):
+    kernel = with_long_end(*size)
+    tuned = tune(kernel, WIDE)
+    sums, end = tuned.phases[-2].kernel, tuned.phases[-1].kernel
+    assert sum(n.op is ops.STORE for n in toposort(sums.stores)) == 1
+    assert not any(n.op is ops.REDUCE for n in toposort(end.stores))
+    generator = np.random.default_rng(0)
+    expected = [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    interpret(kernel, expected, [])
+    for x, y in zip(run(kernel, WIDE), expected, strict=True):
+        np.testing.assert_array_equal(x, y)
