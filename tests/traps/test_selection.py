@@ -113,6 +113,18 @@ def test_a_computed_table_is_stored_where_it_is_small_and_not_where_it_is_large(
     assert len(plan_of(table.sin()[few]).commands) == 1
 
 
+def test_following_pointers_costs_a_kernel_a_step():
+    steps = 12
+    p = expected = np.random.default_rng(0).permutation(100)
+    p = Tensor(p)
+    for _ in range(steps):
+        p, expected = p[p], expected[expected]
+    plan = plan_of(p)
+    assert len(plan.commands) == steps
+    assert all(sum(b.role == "in" for b in kernel.buffers) == 1 for kernel in plan.kernels)
+    np.testing.assert_array_equal(p.numpy(), expected)
+
+
 def test_the_gradient_of_rows_costs_what_the_rows_and_the_table_cost():
     weight, index = Tensor(np.zeros((3000, 16), np.float32)), Tensor(np.zeros(2000, np.int64))
     rows = index.embedding(weight)

@@ -186,6 +186,7 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
     if root.op in ops.WRITES:
         expression.reads[root.src[0]] = set()  # not read, but it must be there to be written over
     seen: set[tuple[Node, Index]] = set()
+    first: dict[Node, Index] = {}
     stack = [(start, index, True) for start in starts]
     while stack:
         n, at, is_operand = stack.pop()
@@ -193,9 +194,10 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
             continue
         seen.add((n, at))
         is_body = n is root or (n in starts and root.op not in ops.WRITES)
-        if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body \
-                and _too_redundant(n, at, expression, extents, cost[n]):
-            stored.add(n)
+        if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body:
+            again = first.setdefault(n, at) != at and any(map(looks_up, at))  # p[p]: twice for each such step
+            if again or _too_redundant(n, at, expression, extents, cost[n]):
+                stored.add(n)
         if n.op is ops.INPUT or (n in stored and n is not root):
             expression.reads[n].add(at)
             if is_operand:
