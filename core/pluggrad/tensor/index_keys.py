@@ -59,10 +59,10 @@ class Mask(NamedTuple):
         """The mask as a node."""
         return runtime.upload(self.known, dtypes.bool_, device) if self.tensor is None else self.tensor.node
 
-    def numbers(self) -> list[Numbers]:
-        """Where it is true, along each of its axes; a tensor is computed for that."""
+    def numbers(self) -> Numbers:
+        """Where it is true, as positions along its axes merged to one; a tensor is computed for that."""
         truth = self.known if self.tensor is None else runtime.fetch(self.tensor)
-        return [Numbers(None, found) for found in np.nonzero(np.atleast_1d(truth))]
+        return Numbers(None, np.flatnonzero(truth))
 
 
 class Key(NamedTuple):
@@ -283,12 +283,13 @@ def selection(key: Key, shape: Shape, device: DeviceId, *, writes: bool = False)
     steps = view_steps(key.basic, shape)
     view = view_shape(steps, shape)
     axes: list[int] = []
+    sizes: list[int] = []
     numbers: list[Numbers] = []
     for axis, entry in key.selected():
-        parts = entry.numbers() if isinstance(entry, Mask) else [entry]
-        axes += range(axis, axis + len(parts))
-        numbers += parts
-    dims = tuple([view[axis] for axis in axes])
+        covered = range(axis, axis + (max(1, len(entry.shape)) if isinstance(entry, Mask) else 1))
+        axes += covered
+        sizes.append(math.prod([view[i] for i in covered]))
+        numbers.append(entry.numbers() if isinstance(entry, Mask) else entry)
     common = broadcast_shapes(OP, *[each.shape for each in numbers])
     first = 0 if key.apart else axes[0]
     rest = tuple([axis for axis in range(len(view)) if axis not in axes])
@@ -297,8 +298,8 @@ def selection(key: Key, shape: Shape, device: DeviceId, *, writes: bool = False)
         steps = (*steps, ("permute", order))
     before, after = [tuple([view[axis] for axis in part]) for part in (rest[:first], rest[first:])]
     if len(axes) > 1:
-        steps = (*steps, ("reshape", (*before, math.prod(dims), *after)))
-    found, op = _merged(numbers, dims, common, device, writes)
+        steps = (*steps, ("reshape", (*before, math.prod(sizes), *after)))
+    found, op = _merged(numbers, tuple(sizes), common, device, writes)
     flat, whole = (*before, math.prod(common), *after), (*before, *common, *after)
     return Selection(steps, first, build.reshape(found, (math.prod(common),)), op, flat, whole)
 
