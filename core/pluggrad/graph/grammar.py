@@ -143,7 +143,7 @@ GRAMMAR: Final = Grammar("graph", {
     ops.SLICE: first_complaint(_slice_inside, _derived),
     **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS), _unchanged),
     ops.COPY: first_complaint(_same_shape, _same_dtype),
-    **dict.fromkeys((ops.CONST, ops.BUFFER, ops.INPUT), anything),
+    **dict.fromkeys((ops.CONST, ops.EMPTY, ops.BUFFER, ops.INPUT), anything),
     ops.IOTA: _iota,
     ops.RANDOM_BITS: first_complaint(_random_bits, _same_device),
     ops.UPDATE: first_complaint(_update, _same_dtype, _same_device),

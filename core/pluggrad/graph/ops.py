@@ -63,6 +63,8 @@ BITCAST = _row("BITCAST", "cast", 1, "the same bits as another dtype of equal si
 
 # leaves; the Scalar of a CONST (graph/scalar.py) becomes a run-time value of kernels unless it is special
 CONST = _row("CONST", "leaf", 0, "one value, any shape; arg: Scalar")
+EMPTY = _row("EMPTY", "leaf", 0, "memory with anything in it, the base of writes that cover it; arg: a "
+             "number that tells it from others")
 IOTA = _row("IOTA", "leaf", 0, "0, 1, 2, ... along its single axis (integers)")
 BUFFER = _row("BUFFER", "leaf", 0, "stored data; arg: a version of a storage (runtime)")
 INPUT = _row("INPUT", "leaf", 0, "slot `arg` of a normalized graph, bound to storage at each run")

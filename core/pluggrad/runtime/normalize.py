@@ -8,6 +8,8 @@ from typing import Any
 
 from pluggrad.dtypes import DType
 from pluggrad.graph import ops
+from pluggrad.graph.overwritten import drop_bases
+from pluggrad.graph.repeated import sum_of_repeated
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
 from pluggrad.graph.sums import simplify_sums
 from pluggrad.graph.types import TensorType, tensor_type
@@ -110,12 +112,13 @@ def rebuild(normalized: Normalized) -> list[Node]:
     """The normalized graph over INPUT and ValueSlot leaves, simplified for scheduling; one node per root."""
     made: list[Node] = []
     for op, arg, kind, sources in normalized.rows:
-        made.append(_fold_empty(op, arg, kind, tuple([made[s] for s in sources])))
-    return simplify_sums([made[i] for i in normalized.roots])
+        made.append(_simplified(op, arg, kind, tuple([made[s] for s in sources])))
+    return drop_bases(simplify_sums([made[i] for i in normalized.roots]))
 
 
-def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:
-    """Nothing is scheduled for values without elements, and a reduction of nothing is its identity."""
+def _simplified(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:
+    """Nothing is scheduled for values without elements, a reduction of nothing is its identity, and a sum of
+    equals a product."""
     kind = tensor_type(kind.shape, kind.dtype, kind.device)
     if op is not ops.INPUT and kind.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
@@ -125,7 +128,8 @@ def _fold_empty(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) 
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
     if op in ops.WRITES and sources[1].type.size == 0:
         return sources[0]
-    return node(op, sources, arg, kind)
+    repeated = sum_of_repeated(sources[0], arg) if op is ops.SUM else None
+    return repeated or node(op, sources, arg, kind)
 
 
 def denormalize(normalized: Normalized) -> list[Node]:

@@ -33,7 +33,7 @@ _SMALL = 1 << 14  # work below which another kernel costs more than evaluating a
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
 _FREE = ops.MOVEMENT | _IDENTITY
 _FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE
-_LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.IOTA})
+_LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.EMPTY, ops.IOTA})
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ def _separate_updates(order: list[Node], stored: set[Node], fan_out: dict[Node, 
         if n.op not in ops.WRITES:
             continue
         base, *read = n.src
-        if base.op is not ops.INPUT:
+        if base.op not in (ops.INPUT, ops.EMPTY):
             stored.add(base)
         if fan_out[base] == 1:
             continue

@@ -30,6 +30,8 @@ def schedule_text(regions: Sequence[Region], full: bool = True) -> str:
         for read in region.reads:
             if read.op is ops.INPUT:
                 names[read] = f"input {read.arg}"
+            elif read.op is ops.EMPTY:
+                names[read] = "nothing yet"
         lines += _region(number, region, names, full)
     return "\n".join(lines)
 

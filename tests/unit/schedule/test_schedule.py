@@ -38,7 +38,7 @@ def check(regions: tuple[Region, ...], roots: list[Node]) -> None:
     there: set[Node] = set()
     for region in regions:
         for n in region.reads:
-            assert n.op is ops.INPUT or n in there, f"{n} is read before it is computed"
+            assert n.op in (ops.INPUT, ops.EMPTY) or n in there, f"{n} is read before it is computed"
         assert not there & set(region.outputs)
         there.update(region.outputs)
         assert region.outputs
