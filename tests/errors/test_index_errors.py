@@ -31,7 +31,8 @@ def ints(*values: int) -> Tensor:
 LATE = {
     "getitem": (lambda: table()[ints(0, 7)], "index: " + RANGE + "7"),
     "negative": (lambda: table()[ints(0, -5, 1)], "index: " + RANGE + "-5"),
-    "two tensors": (lambda: table()[ints(0, 1), ints(2, 3)], r"on axis 0 of size 3, got 3"),
+    "two tensors": (lambda: table()[ints(0, 1), ints(2, 3)], r"on axis 1 of size 3, got 3"),
+    "behind an integer": (lambda: Tensor(TABLE.reshape(2, 2, 3))[0, :, ints(3)], "axis 2 of size 3, got 3"),
     "gather": (lambda: table().gather(0, Tensor([[4, 0, 0]])), "gather: " + RANGE + "4"),
     "gather axis 1": (lambda: table().gather(1, Tensor([[-9]])), r"gather: .*axis 1 of size 3, got -9"),
     "index_select": (lambda: table().index_select(0, ints(5)), "index_select: " + RANGE + "5"),

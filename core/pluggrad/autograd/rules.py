@@ -204,7 +204,7 @@ def _update_base(g: Node, n: Node) -> Node:
 def _gather(g: Node, n: Node) -> Node:
     x, index = n.src
     if index.shape[n.arg.axis] > 1:
-        return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.op)
+        return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.check)
     # one along the axis: choosing it is elementwise, and joins what is computed from it
     chosen = build.binary(ops.EQ, _numbers(x.shape, n.arg.axis, n), _in_range(index, n))
     return _zero_unless(chosen, build.expand(g, x.shape))
@@ -225,21 +225,21 @@ def _place_dtype(size: int) -> dtypes.DType:
 def _in_range(index: Node, n: Node) -> Node:
     """The index of a GATHER as positions from the start: what it takes of 0, 1, 2, ..."""
     size = n.src[0].shape[n.arg.axis]
-    if n.arg.op is None:
+    if n.arg.check is None:
         return build.cast(index, _place_dtype(size))
     flat = build.reshape(index, (index.type.size,))
     places = build.iota(size, _place_dtype(size), n.device)
-    return build.reshape(build.gather(places, flat, 0, n.arg.op), index.shape)
+    return build.reshape(build.gather(places, flat, 0, n.arg.check), index.shape)
 
 
 def _scattered(base: Node, value: Node, n: Node, mode: ops.Mode) -> Node:
     """What the SCATTER `n` does, with another base, other values and another mode."""
-    return build.scatter(base, n.src[1], value, n.arg.axis, mode, n.arg.view, n.arg.op)
+    return build.scatter(base, n.src[1], value, n.arg.axis, mode, n.arg.view, n.arg.check)
 
 
 def _selected(x: Node, n: Node) -> Node:
     """The elements of `x`, shaped like the base of the SCATTER `n`, that each of its values goes to."""
-    return build.gather(build.move(x, n.arg.view), n.src[1], n.arg.axis, n.arg.op)
+    return build.gather(build.move(x, n.arg.view), n.src[1], n.arg.axis, n.arg.check)
 
 
 def _stays(n: Node) -> Node:

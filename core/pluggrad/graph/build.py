@@ -313,13 +313,14 @@ def update(base: Node, value: Node, view: tuple[Step, ...], op: str = "setitem")
     return node(ops.UPDATE, (base, value), view, base.type)
 
 
-def gather(x: Node, index: Node, axis: int, op: str | None = "gather") -> Node:
+def gather(x: Node, index: Node, axis: int, check: ops.Check | str | None = "gather") -> Node:
     """`x` at the positions `index` along `axis`; ranks and the sizes of other axes are equal.
 
-    op: what errors call it; None where every index is known to be in range.
+    check: what errors call it, and perhaps the axis; None where every index is known to be in range.
     """
-    _check_index(op or "gather", x, index, axis)
-    return node(ops.GATHER, (x, index), ops.Gather(axis, op), tensor_type(index.shape, x.dtype, x.device))
+    check = ops.Check(check, axis) if isinstance(check, str) else check
+    _check_index(check.op if check else "gather", x, index, axis)
+    return node(ops.GATHER, (x, index), ops.Gather(axis, check), tensor_type(index.shape, x.dtype, x.device))
 
 
 def _check_index(op: str, x: Node, index: Node, axis: int) -> None:
@@ -336,15 +337,16 @@ def _check_index(op: str, x: Node, index: Node, axis: int) -> None:
 
 
 def scatter(base: Node, index: Node, value: Node, axis: int, mode: ops.Mode = "SET",
-            view: tuple[Step, ...] = (), op: str | None = "scatter") -> Node:
+            view: tuple[Step, ...] = (), check: ops.Check | str | None = "scatter") -> Node:
     """`base` with `value` (cast and broadcast) written, or combined by `mode`, at `index` along `axis` of its
-    basic view `view`. Halves are combined in float32 and rounded once. op: as in `gather`."""
-    target = move(base, view)
-    _check_index(op or "scatter", target, index, axis)
-    same_device(op or "scatter", base, value)
-    value = broadcast_to(cast(value, base.dtype), index.shape, op or "scatter")
+    basic view `view`. Halves are combined in float32 and rounded once. check: as in `gather`."""
+    check = ops.Check(check, axis) if isinstance(check, str) else check
+    op, target = check.op if check else "scatter", move(base, view)
+    _check_index(op, target, index, axis)
+    same_device(op, base, value)
+    value = broadcast_to(cast(value, base.dtype), index.shape, op)
     wide = base.dtype if mode == "SET" else dtypes.accumulator_dtype(base.dtype)
-    arg = ops.Scatter(axis, mode, view, op)
+    arg = ops.Scatter(axis, mode, view, check)
     made = node(ops.SCATTER, (cast(base, wide), index, cast(value, wide)), arg,
                 tensor_type(base.shape, wide, base.device))
     return cast(made, base.dtype)

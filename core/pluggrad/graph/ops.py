@@ -108,11 +108,18 @@ SCATTER = _row("SCATTER", "update", 3, "src (base, index, value), arg: Scatter. 
                "Out of range: nothing, and reported")
 
 
+class Check(NamedTuple):
+    """What errors call an op whose indices are checked, and the axis that they select along."""
+
+    op: str
+    axis: int
+
+
 class Gather(NamedTuple):
-    """op: what errors call it; None where every index is known to be in range."""
+    """check: None where every index is known to be in range."""
 
     axis: int
-    op: str | None
+    check: Check | None
 
 
 Mode = Literal["SET", "ADD", "MUL", "MAX", "MIN"]
@@ -120,12 +127,12 @@ Mode = Literal["SET", "ADD", "MUL", "MAX", "MIN"]
 
 class Scatter(NamedTuple):
     """view: movement steps from the base to what is indexed. mode: SET replaces; a name of a binary row
-    combines. op as of `Gather`."""
+    combines. check as of `Gather`."""
 
     axis: int
     mode: Mode
     view: tuple[tuple[str, Any], ...]
-    op: str | None
+    check: Check | None
 
 
 WRITES: Final = frozenset({UPDATE, SCATTER})  # a new version of src[0], over the shape of src[1]

@@ -39,16 +39,16 @@ def _update(steps: tuple[tuple[str, Any], ...]) -> str:
 
 
 def _gather(arg: ops.Gather) -> str:
-    return f"axis {arg.axis}{_checked(arg.op)}"
+    return f"axis {arg.axis}{_checked(arg.check)}"
 
 
 def _scatter(arg: ops.Scatter) -> str:
     view = f" of {_update(arg.view)}" if arg.view else ""
-    return f"{arg.mode} axis {arg.axis}{view}{_checked(arg.op)}"
+    return f"{arg.mode} axis {arg.axis}{view}{_checked(arg.check)}"
 
 
-def _checked(op: str | None) -> str:
-    return ", in range" if op is None else f", checked as {op}"
+def _checked(check: ops.Check | None) -> str:
+    return ", in range" if check is None else f", checked as {check.op}"
 
 
 _WRITERS: Final[dict[Op, Callable[[Any], str]]] = {

@@ -31,8 +31,7 @@ def lookup(place: Place) -> Lookup:
     """The position that a GATHER, or a SCATTER, takes from its index."""
     n, at, gate = place
     target = n.src[0].shape if n.op is ops.GATHER else view_shape(n.arg.view, n.src[0].shape)
-    check = None if n.arg.op is None else (n.arg.op, n.arg.axis)
-    return Lookup(n.src[1], at, gate, target[n.arg.axis], check)
+    return Lookup(n.src[1], at, gate, target[n.arg.axis], n.arg.check)
 
 
 def _selected(at: Index, axis: int, found: Lookup) -> Index:

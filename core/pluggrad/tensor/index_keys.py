@@ -29,10 +29,11 @@ _WHOLE: Final = slice(None)
 
 
 class Numbers(NamedTuple):
-    """Positions along one axis: a node of integers, or an array that is known to be in range."""
+    """Positions along an axis of the tensor: a node of integers, or an array that is known to be in range."""
 
     node: Node | None
     known: Any = None
+    axis: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -90,12 +91,13 @@ class Key(NamedTuple):
         """Whether it is more than a view."""
         return any(isinstance(entry, (Numbers, Mask)) for entry in self.entries)
 
-    def selected(self) -> list[tuple[int, Any]]:
-        """Each `Numbers` and `Mask` with the axis of the view where it starts."""
-        found, axis = [], 0
+    def selected(self) -> list[tuple[int, int, Any]]:
+        """Each `Numbers` and `Mask`, with the axes of the view and of the tensor where it starts."""
+        found, axis, original = [], 0, 0
         for entry in self.entries:
             if isinstance(entry, (Numbers, Mask)):
-                found.append((axis, entry))
+                found.append((axis, original, entry))
+            original += _axes(entry)
             if isinstance(entry, Mask):
                 axis += max(1, len(entry.shape))
             else:
@@ -247,14 +249,14 @@ def _slice_range(part: slice, dim: int) -> tuple[int, int, int]:
 class Selection:
     """Positions along one axis of a view, in which all axes that a key selects from are one.
 
-    steps: to that view. index: a node of one axis. op: as of GATHER. flat: the shape of what is selected
+    steps: to that view. index: a node of one axis. check: as of GATHER. flat: the shape of what is selected
     there, which is of shape `shape` to the user.
     """
 
     steps: tuple[build.Step, ...]
     axis: int
     index: Node
-    op: str | None
+    check: ops.Check | None
     flat: Shape
     shape: Shape
 
@@ -266,13 +268,13 @@ class Selection:
 
     def read(self, x: Node) -> Node:
         """What is selected of `x`."""
-        found = build.gather(build.move(x, self.steps), self.spread, self.axis, self.op)
+        found = build.gather(build.move(x, self.steps), self.spread, self.axis, self.check)
         return build.reshape(found, self.shape)
 
     def write(self, base: Node, value: Node, view: tuple[build.Step, ...], mode: ops.Mode = "SET") -> Node:
         """`base` with `value` (broadcast) written to what is selected of its view."""
         value = build.reshape(build.broadcast_to(value, self.shape, OP), self.flat)
-        return build.scatter(base, self.spread, value, self.axis, mode, (*view, *self.steps), self.op)
+        return build.scatter(base, self.spread, value, self.axis, mode, (*view, *self.steps), self.check)
 
 
 def selection(key: Key, shape: Shape, device: DeviceId, *, writes: bool = False) -> Selection:
@@ -285,11 +287,11 @@ def selection(key: Key, shape: Shape, device: DeviceId, *, writes: bool = False)
     axes: list[int] = []
     sizes: list[int] = []
     numbers: list[Numbers] = []
-    for axis, entry in key.selected():
+    for axis, original, entry in key.selected():
         covered = range(axis, axis + (max(1, len(entry.shape)) if isinstance(entry, Mask) else 1))
         axes += covered
         sizes.append(math.prod([view[i] for i in covered]))
-        numbers.append(entry.numbers() if isinstance(entry, Mask) else entry)
+        numbers.append(entry.numbers() if isinstance(entry, Mask) else entry._replace(axis=original))
     common = broadcast_shapes(OP, *[each.shape for each in numbers])
     first = 0 if key.apart else axes[0]
     rest = tuple([axis for axis in range(len(view)) if axis not in axes])
@@ -299,20 +301,20 @@ def selection(key: Key, shape: Shape, device: DeviceId, *, writes: bool = False)
     before, after = [tuple([view[axis] for axis in part]) for part in (rest[:first], rest[first:])]
     if len(axes) > 1:
         steps = (*steps, ("reshape", (*before, math.prod(sizes), *after)))
-    found, op = _merged(numbers, tuple(sizes), common, device, writes)
+    found, check = _merged(numbers, tuple(sizes), common, device, writes)
     flat, whole = (*before, math.prod(common), *after), (*before, *common, *after)
-    return Selection(steps, first, build.reshape(found, (math.prod(common),)), op, flat, whole)
+    return Selection(steps, first, build.reshape(found, (math.prod(common),)), check, flat, whole)
 
 
 def _merged(numbers: list[Numbers], dims: Shape, common: Shape, device: DeviceId,
-            writes: bool) -> tuple[Node, str | None]:
-    """One position for those along several axes, which are merged to one; and the op of its check."""
+            writes: bool) -> tuple[Node, ops.Check | None]:
+    """One position for those along several axes, which are merged to one; and its check."""
     if all(each.node is None for each in numbers):
         spread = [np.broadcast_to(each.known, common) for each in numbers]
         known = sum(each * stride for each, stride in zip(spread, row_major(dims), strict=True))
         return Numbers(None, np.asarray(known)).on(device), None
     if len(numbers) == 1:
-        return numbers[0].on(device), OP
+        return numbers[0].on(device), ops.Check(OP, numbers[0].axis)
 
     def constant(value: int) -> Node:
         return build.const(value, dtypes.int64, device, common)
@@ -320,16 +322,19 @@ def _merged(numbers: list[Numbers], dims: Shape, common: Shape, device: DeviceId
     position, inside = constant(0), build.const(True, dtypes.bool_, device, common)
     for each, dim, stride in zip(numbers, dims, row_major(dims), strict=True):
         part = build.broadcast_to(each.on(device), common, OP)
-        weighted = build.binary(ops.MUL, _normalized(part, dim), constant(stride))
+        weighted = build.binary(ops.MUL, _normalized(part, dim, each.axis), constant(stride))
         position = build.binary(ops.ADD, position, weighted)
         inside = build.binary(ops.AND, inside, _fits(part, dim))
-    return (build.where(inside, position, constant(math.prod(dims))), OP) if writes else (position, None)
+    if not writes:
+        return position, None
+    # what is out of range is reported by its own axis first; here it makes nothing be written
+    return build.where(inside, position, constant(math.prod(dims))), ops.Check(OP, numbers[0].axis)
 
 
-def _normalized(numbers: Node, dim: int) -> Node:
+def _normalized(numbers: Node, dim: int, axis: int) -> Node:
     """Numbers along an axis of size `dim`, checked, as positions in range: what they select of 0, 1, 2."""
     flat = build.reshape(numbers, (numbers.type.size,))
-    positions = build.gather(build.iota(dim, dtypes.int64, numbers.device), flat, 0, OP)
+    positions = build.gather(build.iota(dim, dtypes.int64, numbers.device), flat, 0, ops.Check(OP, axis))
     return build.reshape(positions, numbers.shape)
 
 

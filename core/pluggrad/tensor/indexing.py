@@ -69,9 +69,9 @@ def _masked(key: Key, x: Node, value: Node) -> Node | None:
     """The view of `key` after one value for all that a single mask selects, chosen without counting it; None
     where the key holds other than a mask, or each element takes a value of its own."""
     found = key.selected()
-    if len(found) != 1 or key.apart or not isinstance(found[0][1], Mask):
+    if len(found) != 1 or key.apart or not isinstance(found[0][2], Mask):
         return None
-    axis, mask = found[0]
+    axis, _, mask = found[0]
     view = build.move(x, view_steps(key.basic, x.shape))
     masked = max(1, len(mask.shape))
     after = len(view.shape) - axis - masked

@@ -144,7 +144,7 @@ class Pooling(Convolution):
         flat, x = (*lead, math.prod(outer)), self.node
         zeros = build.const(0, x.dtype, x.device, (*lead, math.prod(dims)))
         index, values = build.reshape(places.node, flat), build.reshape(x, flat)
-        made = build.scatter(zeros, index, values, len(lead), op=op)
+        made = build.scatter(zeros, index, values, len(lead), check=op)
         return self._new(build.reshape(made, (*lead, *dims)))
 
     # ---- windows -------------------------------------------------------------------------------------------
