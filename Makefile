@@ -32,8 +32,9 @@ demo: $(DEV)
 test: $(DEV)
 	.venv/$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
+# one thread of PyTorch's in each process: the tests run beside each other
 test-torch: $(TORCH)
-	.venv-torch/$(BIN)/python -m pytest -m torch -n auto $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-torch/$(BIN)/python -m pytest -m torch -n auto $(PYTEST_ARGS)
 
 lint: $(DEV)
 	.venv/$(BIN)/python -m ruff check .

@@ -8,14 +8,6 @@ import pluggrad
 from pluggrad import Tensor
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread_each():
-    """The tests run beside each other: PyTorch's own threads would only be in the way."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def device(device_name):
     with pluggrad.device(device_name):
