@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from pluggrad.errors import PluggradWarning
+from pluggrad.kernel.kernel import IndexCheck
+from pluggrad.plan import BufferRef, PlannedLaunch, PlannedOutput
 from pluggrad.runtime import cache
+from pluggrad.runtime.compiled import CompiledPlan, load_plan, store_plan
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes of folders are POSIX's")
 DEVICES = ["ref", pytest.param("cpu", marks=pytest.mark.device("cpu"))]
@@ -93,6 +96,15 @@ def test_an_entry_comes_back_as_it_was_written(folder):
     assert cache.load("plan", "a") == b"line\nline"
     assert cache.load("plan", "b") is None
     assert cache.load("kernel", "a") is None
+
+
+def test_a_plan_comes_back_with_its_checks(folder):
+    args = (BufferRef("output", 0), BufferRef("status", 0, 8))
+    checks = (IndexCheck("gather", 1, 7), IndexCheck("index", 0, 3))
+    plan = CompiledPlan((), (), (PlannedLaunch(0, args, (), 1.5, True),), (PlannedOutput(4),),
+                        (BufferRef("output", 0),), 64, checks)
+    store_plan("key", plan)
+    assert load_plan("key") == plan
 
 
 @pytest.mark.parametrize("damage", [b"", b"\n", b"line\nline", None])
