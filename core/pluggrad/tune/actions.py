@@ -15,7 +15,7 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.index_nodes import index_node, linear, weighted_sum
+from pluggrad.kernel.index_nodes import INDEX, index_node, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
 from pluggrad.kernel.reductions import identity
 from pluggrad.shape.index import axis_index, flatten
@@ -45,18 +45,43 @@ def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind
     Where `factor` does not divide the extent, loads and stores are gated and reductions take their identity
     beyond it.
     """
-    old = axis_of(kernel, id)
-    new_outer, new_inner = _fresh(kernel), _fresh(kernel) + 1
-    extent = -(-old.extent // factor)
-    position = weighted_sum([(axis(new_outer), factor), (axis(new_inner), 1)])
+    old, new = axis_of(kernel, id), _fresh(kernel)
+    position = weighted_sum([(axis(new), factor), (axis(new + 1), 1)])
     gate = None
     if old.extent % factor:
-        gate = node(ops.TAIL, (position,), (new_outer, factor, old.extent), dtypes.bool_)
-    stores = _substitute(kernel.stores, id, position, (new_outer, new_inner), gate)
-    axes: list[Axis] = []
-    for a in kernel.axes:
-        axes += [Axis(new_outer, extent, outer), Axis(new_inner, factor, inner)] if a.id == id else [a]
-    return replace(kernel, axes=tuple(axes), stores=stores), new_outer, new_inner
+        gate = node(ops.TAIL, (position,), (new, factor, old.extent), dtypes.bool_)
+    parts = Axis(new, -(-old.extent // factor), outer), Axis(new + 1, factor, inner)
+    return _split_at(kernel, old, *parts, position, gate)
+
+
+def cover(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:
+    """As `split`, but where `factor` does not divide the extent the last part overlaps the one before it.
+
+    What lies in both is computed twice instead of gated, so the kernel must not read what it writes, nor
+    reduce over the axis.
+    """
+    old, new = axis_of(kernel, id), _fresh(kernel)
+    exact = old.extent % factor == 0 or old.extent < factor
+    if exact or old.kind == "REDUCE" or _reads_what_it_writes(kernel):
+        return split(kernel, id, factor, outer, inner)
+    start = node(g.MIN, (weighted_sum([(axis(new), factor)]), const(old.extent - factor)), None, INDEX)
+    position = weighted_sum([(start, 1), (axis(new + 1), 1)])
+    parts = Axis(new, -(-old.extent // factor), outer), Axis(new + 1, factor, inner)
+    return _split_at(kernel, old, *parts, position, None)
+
+
+def _reads_what_it_writes(kernel: Kernel) -> bool:
+    order = toposort(kernel.stores)
+    read = {n.arg for n in order if n.op is ops.LOAD}
+    return any(n.op is ops.STORE and (n.arg[0] in read or len(n.arg) > 2) for n in order)
+
+
+def _split_at(kernel: Kernel, old: Axis, outer: Axis, inner: Axis, position: Node,
+              gate: Node | None) -> tuple[Kernel, int, int]:
+    """Replace an axis by two, at a position made of them, under a gate."""
+    stores = _substitute(kernel.stores, old.id, position, (outer.id, inner.id), gate)
+    axes = [new for a in kernel.axes for new in ((outer, inner) if a is old else (a,))]
+    return replace(kernel, axes=tuple(axes), stores=stores), outer.id, inner.id
 
 
 def _replaced(ids: tuple[int, ...], old: int, new: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,10 +16,12 @@ from pluggrad.kernel.index_nodes import linear
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses
-from pluggrad.tune.actions import axis_of, reorder, split
+from pluggrad.tune.actions import axis_of, cover, reorder, split, split_reduce
 from pluggrad.tune.place import Dim, footprint, gate_dims, place, whole
 from pluggrad.tune.tiles import PAGE, Contraction, Tile
 
+_CACHE_SHARE: Final = 2  # panels of one tile may fill one part in so many of a core's cache
+_SHORTEST_BLOCK: Final = 1024  # steps of a reduction between two sums in memory
 _SHORT_LOOP: Final = 8  # steps; to enter and leave it costs as much as some of them
 _LONG_END: Final = 4  # loads and stores of as many elements as there are sums
 _MOST_PADDING: Final = 5.0  # times the operand, for zeros around it; gates in the inner loop cost more
@@ -50,8 +52,10 @@ def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
     kernel, after = _without_end(kernel)
     before, kernel = _padded(kernel)
     kernel = _nearest_last(kernel)
+    kernel, total = _in_blocks(kernel, capabilities)
+    after = total + after
     problem = Contraction(kernel, capabilities)
-    best = min(problem.candidates(), key=problem.price, default=None)
+    best = problem.cheapest()
     if best is not None:
         kernel, packed = (_along_reduction if best.reduces else _across_outputs)(problem, best)
         before += packed
@@ -154,15 +158,30 @@ def _nearest_last(kernel: Kernel) -> Kernel:
     return reorder(kernel, [a.id for a in order])
 
 
+def _in_blocks(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, list[Kernel]]:
+    """Sums over blocks of a reduction whose panels would not stay in cache, and a kernel that adds them."""
+    problem = Contraction(kernel, capabilities)
+    best = problem.cheapest()
+    if best is None:
+        return kernel, []
+    blocks = -(-problem.panel_bytes(best) * _CACHE_SHARE // capabilities.cache_bytes)
+    longest = problem.reduced[0]
+    blocks = min(blocks, longest.extent, problem.length // _SHORTEST_BLOCK)
+    if blocks < 2:
+        return kernel, []
+    partial, total = split_reduce(kernel, longest.id, -(-longest.extent // blocks))
+    return _nearest_last(partial), [total]
+
+
 # ---- applying a tile ---------------------------------------------------------------------------------------
 def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kernel]]:
     """Vectors of outputs, each row's element the same for all lanes."""
     packed = [x.node for x in problem.packed(tile)]
-    kernel, columns, lanes = split(problem.kernel, tile.vector, tile.lanes, "PARALLEL", "VECTOR")
+    kernel, columns, lanes = cover(problem.kernel, tile.vector, tile.lanes, "PARALLEL", "VECTOR")
     outer = [columns]
     inner = []
     for id, extent in tile.rows:
-        kernel, tasks, row = split(kernel, id, extent, "PARALLEL", "TILE")
+        kernel, tasks, row = cover(kernel, id, extent, "PARALLEL", "TILE")
         outer.append(tasks)
         inner.append(row)
     # consecutive tasks share the panel of columns, which then stays in cache
@@ -199,7 +218,7 @@ def _along_reduction(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Ker
     kernel, _, _ = split(problem.kernel, tile.vector, tile.lanes, "REDUCE", "VECTOR")
     outer = []
     for id, extent in tile.rows:
-        kernel, tasks, _ = split(kernel, id, extent, "PARALLEL", "TILE")
+        kernel, tasks, _ = cover(kernel, id, extent, "PARALLEL", "TILE")
         outer.append(tasks)
     return _fastest_tasks(kernel, *outer), []
 

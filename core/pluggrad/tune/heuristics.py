@@ -36,7 +36,7 @@ def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
         return [tune_elementwise(kernel, capabilities)]
     if is_contraction(kernel, reductions):
         before, contraction, after = tune_contraction(kernel, capabilities)
-        first, last = [[tune_elementwise(merge_adjacent(k), capabilities) for k in each]
+        first, last = [[tuned for k in each for tuned in _tune_one(merge_adjacent(k), capabilities)]
                        for each in (before, after)]
         return [*first, contraction, *last]
     windows = share_windows(kernel)

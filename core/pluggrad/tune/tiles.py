@@ -21,21 +21,20 @@ from pluggrad.tune.accesses import Access, accesses, fit_lanes, vector_lanes
 
 _LATENCY: Final = 4.0  # cycles until a sum can be added to again
 _TASK: Final = 60.0  # cycles to take a task, find its place and start its loops
-_VECTOR: Final = 2.0  # a vector of a panel that stays close by, in loads of an element
-_DISTANT_VECTOR: Final = 4.0  # the same from the second-level cache
-_UNALIGNED: Final = 1.25  # where it may cross a cache line, times as much
-_CLOSE: Final = 16 << 10  # bytes that stay in the first-level cache beside other operands
-PAGE: Final = 4096  # bytes
-_FAR: Final = 8.0  # cycles lost where each step of the reduction takes a row's elements from another page
-_FAR_VECTOR: Final = 2.0  # the same for vectors, which take more from it
+_NEAR: Final = 16 << 10  # bytes that stay in the first-level cache beside other operands
+# by distance: in the first-level cache, in the second, beyond
+_VECTOR: Final = (2.0, 4.0, 8.0)  # a vector, in loads of an element
+_STALL: Final = (0.0, 3.0, 8.0)  # cycles lost where each step of the reduction is in a cache line of its own
+_PAGE_STALL: Final = (0.0, 8.0, 8.0)  # in a page of its own
+_UNALIGNED: Final = 1.25  # a vector that may cross a cache line, times as much
 _FAR_ROW: Final = 2.0  # a row's element in a cache line of its own, in loads of one beside another
 _LANE: Final = 2.0  # a lane that is read on its own
 _PACK: Final = 1.2  # cycles to pack an element
-_TAIL: Final = 1.03  # gates of the last, partial tile: more code, and masks
+_MASKED: Final = 1.5  # a vector longer than its axis, times as much
+PAGE: Final = 4096  # bytes
 _REGISTERS: Final = (1, 2, 4, 8)  # vectors side by side
 _LARGEST_FOOTPRINT: Final = 2.5  # times the operand: more would not fit into the cache that it fits into
 _WORTH_PACKING: Final = 1 << 20  # multiply-adds; below, a launch costs more than slow loads
-_REUSED: Final = 6  # tiles that read an operand, from which on packing it pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,12 @@ class Contraction:
         self.reduced = [a for a in kernel.axes if a.id in reduction.arg[1]]
         self.outputs = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
         self.extents = {a.id: a.extent for a in kernel.axes}
-        ids = {a.id for a in self.reduced}
+        self.reduced_ids = ids = {a.id for a in self.reduced}
         found = accesses(kernel)
         self.loads = [x for x in found if x.node.op is ops.LOAD and ids & x.strides.keys()]
         self.stores = [x for x in found if x.node.op is ops.STORE]
         self.width = vector_lanes(kernel, capabilities, 1)
+        self.line = capabilities.alignment
         self.length = math.prod([a.extent for a in self.reduced])
         self.work = self.length * math.prod([a.extent for a in self.outputs])
 
@@ -103,89 +103,94 @@ class Contraction:
                 for second in _evenly(a.extent, room // first)[:1]:
                     yield ((a.id, second), (b.id, first))
 
+    def cheapest(self) -> Tile | None:
+        """The tile to take; None where no axis is worth lanes."""
+        return min(self.candidates(), key=self.price, default=None)
+
+    def panel_bytes(self, tile: Tile) -> int:
+        """Memory of the panels that one tile reads from end to end."""
+        sizes = {**dict(tile.rows), tile.vector: tile.lanes}
+        return sum([self.length * x.itemsize * math.prod([sizes.get(id, 1) for id in x.strides
+                                                          if id not in self.reduced_ids])
+                    for x in self.packed(tile)])
+
     def price(self, tile: Tile) -> float:
         """Cycles of all cores together, from the slowest core's share."""
-        rows = dict(tile.rows)
-        registers = -(-tile.lanes // self.width)
-        sums = math.prod(rows.values()) * (1 if tile.reduces else registers)
+        sums = math.prod([extent for _, extent in tile.rows]) * (1 if tile.reduces else self._registers(tile))
         packed = self.packed(tile)
-        loads = sum([self._load_price(x, tile, rows, registers, x in packed) for x in self.loads])
-        steps, tiles = self.length, 1
+        loads = sum([self._loads(x, tile, x in packed) for x in self.loads])
+        stalls = sum([self._stall(x, tile) for x in self.loads if x not in packed])
+        steps, tiles = self.length, self._tiles(tile)
         if tile.reduces:
             steps = steps // self.extents[tile.vector] * -(-self.extents[tile.vector] // tile.lanes)
-        elif self.extents[tile.vector] % tile.lanes:
-            loads *= _TAIL
-        for a in self.outputs:
-            size = rows.get(a.id, tile.lanes if a.id == tile.vector else 1)
-            tiles *= -(-a.extent // size)
-        end = sums * 8.0 if tile.reduces else self._store_price(tile, rows, registers)
-        stalls = sum([self._stall(x, tile) for x in self.loads if x not in packed])
+        elif self.extents[tile.vector] < tile.lanes:
+            loads *= _MASKED
+        end = sums * 8.0 if tile.reduces else self._store_cycles(tile)
         one = steps * (max(sums / 2, loads / 2, _LATENCY) + stalls) + end + _TASK
         cores = self.capabilities.cores
-        packing = sum([self._packed_size(x) * _PACK for x in packed])
-        return -(-tiles // cores) * cores * one + packing
+        return -(-tiles // cores) * cores * one + sum([self._packed_size(x) * _PACK for x in packed])
 
-    def _load_price(self, x: Access, tile: Tile, rows: dict[int, int], registers: int, packed: bool) -> float:
-        """Loads of one step of the reduction."""
-        count = float(math.prod([extent for id, extent in rows.items() if id in x.strides]))
+    def _registers(self, tile: Tile) -> int:
+        return -(-tile.lanes // self.width)
+
+    def _tiles(self, tile: Tile) -> int:
+        sizes = dict(tile.rows) if tile.reduces else {**dict(tile.rows), tile.vector: tile.lanes}
+        return math.prod([-(-a.extent // sizes.get(a.id, 1)) for a in self.outputs])
+
+    def _distance(self, nbytes: float) -> int:
+        """Where so many bytes stay from one tile to the next."""
+        return 0 if nbytes <= _NEAR else 1 if nbytes <= self.capabilities.cache_bytes / 4 else 2
+
+    def _loads(self, x: Access, tile: Tile, packed: bool) -> float:
+        """Loads of elements that reading an operand costs in one step of the reduction."""
+        rows = [id for id, _ in tile.rows if id in x.strides]
+        count = float(math.prod([extent for id, extent in tile.rows if id in x.strides]))
         if tile.vector not in x.strides:
-            far = not packed and any(self._is_far(x, id) for id in rows)
+            far = not packed and any((x.stride(id) or 0) * x.itemsize >= self.line for id in rows)
             return count * _FAR_ROW if far else count
-        close = self.length * count * tile.lanes * x.itemsize <= _CLOSE
-        vectors = count * registers * (_VECTOR if close else _DISTANT_VECTOR)
+        vectors = _VECTOR[self._distance(self.length * count * tile.lanes * x.itemsize)]
         if packed:
-            return vectors
+            return count * self._registers(tile) * vectors
         if x.stride(tile.vector) == 1:
-            return vectors * _UNALIGNED
+            return count * self._registers(tile) * vectors * _UNALIGNED
         return count * tile.lanes * _LANE
 
     def _stall(self, x: Access, tile: Tile) -> float:
-        """Cycles that a step of the reduction waits for memory."""
-        if (x.stride(self.reduced[-1].id) or 0) * x.itemsize < PAGE:
-            return 0.0
-        return _FAR_VECTOR if tile.vector in x.strides else _FAR
+        """Cycles that a step of the reduction waits for an operand that is not packed."""
+        step = (x.stride(self.reduced[-1].id) or 0) * x.itemsize
+        distance = self._distance(self.length * self.line)
+        stall = _PAGE_STALL[distance] if step >= PAGE else _STALL[distance] if step >= self.line else 0.0
+        return stall / 4 if tile.vector in x.strides else stall  # vectors use most of what they wait for
 
-    def _store_price(self, tile: Tile, rows: dict[int, int], registers: int) -> float:
-        """Cycles to store the tile: along memory, transposed in registers, or lane by lane."""
-        count = math.prod(rows.values()) * registers
+    def _store_cycles(self, tile: Tile) -> float:
+        """To store the tile: along memory, transposed in registers, or lane by lane."""
+        count = math.prod([extent for _, extent in tile.rows]) * self._registers(tile)
         total = 0.0
         for x in self.stores:
             if x.stride(tile.vector) == 1:
                 total += count
-            elif any(x.stride(id) == 1 for id in rows):
+            elif any(x.stride(id) == 1 for id, _ in tile.rows):
                 total += count * 0.5 * self.width
             else:
                 total += count * 2.0 * self.width
         return total
 
     def packed(self, tile: Tile) -> list[Access]:
-        """Operands that the tile does not read along memory, where that costs more than to pack them."""
-        return [] if tile.reduces or self.work < _WORTH_PACKING else [
-            x for x in self.loads if self._worth_packing(x, tile)]
+        """Operands that cost more to read as they lie than to pack into panels."""
+        if tile.reduces or self.work < _WORTH_PACKING:
+            return []
+        return [x for x in self.loads if self._can_be_packed(x) and self._gain(x, tile) > 0]
 
-    def _worth_packing(self, x: Access, tile: Tile) -> bool:
+    def _can_be_packed(self, x: Access) -> bool:
         if None in x.strides.values() or len(x.node.src) > 1:
             return False
-        if self._packed_size(x) > _LARGEST_FOOTPRINT * self.kernel.buffers[x.node.arg].size:
-            return False
-        if tile.vector in x.strides and x.stride(tile.vector) != 1:
-            return True  # or its lanes would be read one by one
-        return self._scattered(x, tile) and self._readers(x, tile) >= _REUSED
+        return self._packed_size(x) <= int(_LARGEST_FOOTPRINT * self.kernel.buffers[x.node.arg].size)
 
-    def _scattered(self, x: Access, tile: Tile) -> bool:
-        """Whether vectors lie apart, or rows or steps of the reduction in a cache line each."""
-        if tile.vector in x.strides:
-            return self.extents[tile.vector] > tile.lanes
-        return any(self._is_far(x, id) for id in (*dict(tile.rows), self.reduced[-1].id))
-
-    def _is_far(self, x: Access, id: int) -> bool:
-        return (x.stride(id) or 0) * x.itemsize >= self.capabilities.alignment
-
-    def _readers(self, x: Access, tile: Tile) -> int:
-        """How many tiles read the same elements."""
-        sizes = {**dict(tile.rows), tile.vector: tile.lanes}
-        others = [a for a in self.outputs if a.id not in x.strides]
-        return math.prod([-(-a.extent // sizes.get(a.id, 1)) for a in others])
+    def _gain(self, x: Access, tile: Tile) -> float:
+        """Cycles that packing an operand spares."""
+        loads = self._loads(x, tile, packed=False) - self._loads(x, tile, packed=True)
+        spared = (loads / 2 + self._stall(x, tile)) * self.length * self._tiles(tile)
+        return spared - self._packed_size(x) * _PACK
 
     def _packed_size(self, x: Access) -> int:
         return math.prod([self.extents[id] for id in x.strides])

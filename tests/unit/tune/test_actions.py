@@ -10,7 +10,15 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
-from pluggrad.tune.actions import merge_adjacent, prune_buffers, reorder, share_axis, split, split_reduce
+from pluggrad.tune.actions import (
+    cover,
+    merge_adjacent,
+    prune_buffers,
+    reorder,
+    share_axis,
+    split,
+    split_reduce,
+)
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, softmax, store, strided, write
 
 F32 = dtypes.float32
@@ -157,6 +165,27 @@ def test_a_contraction_in_two_phases(chunk):
     pruned, kept = prune_buffers(first)
     assert kept == (0, 1, 3)
     assert len(pruned.buffers) == 3
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 13, 50])
+def test_covering_an_axis(name, factor):
+    kernel = KERNELS[name]
+    for a in kernel.axes:
+        same(kernel, cover(kernel, a.id, factor, a.kind, "TILE")[0])
+
+
+def test_parts_that_overlap_need_no_gates():
+    covered, outer, _ = cover(KERNELS["matmul"], 1, 4, "PARALLEL", "VECTOR")
+    assert [a.extent for a in covered.axes if a.id == outer] == [2]
+    assert not any(n.op is ops.TAIL for n in toposort(covered.stores))
+
+
+def test_what_is_written_over_is_never_computed_twice():
+    at = strided(a0=1)
+    kernel = Kernel("test", (BufferParam(F32, 10, "inout"),), (), (Axis(0, 10, "PARALLEL"),),
+                    (store(0, (0,), at, op("ADD", load(0, at), const(1, F32))),))
+    same(kernel, cover(kernel, 0, 4, "PARALLEL", "VECTOR")[0])
 
 
 def test_sharing_an_axis():

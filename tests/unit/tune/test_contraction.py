@@ -62,6 +62,18 @@ def test_large_products_pack_both_operands():
     assert all(tuned.phases[-1].args[slot] >= 3 for slot in read), "only panels are read"
 
 
+def test_panels_of_a_long_product_stay_in_cache():
+    small = Capabilities(ALL, ALL, vector_bytes=64, vector_registers=32, cores=4, cache_bytes=1 << 16)
+    kernel = kinds(matmul(120, 130, 2500))
+    tuned = tune(kernel, small)
+    assert sum(phase.kernel.name.endswith("_partial") for phase in tuned.phases) == 1
+    generator = np.random.default_rng(0)
+    expected = [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    interpret(kernel, expected, [])
+    for x, y in zip(run(kernel, small), expected, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_small_products_are_one_kernel():
     assert len(tune(kinds(matmul(16, 16, 16)), WIDE).phases) == 1
 
