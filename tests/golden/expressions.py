@@ -81,6 +81,13 @@ def cross_entropy_and_gradient() -> Expression:
     return Expression(roots, [None] * len(roots))
 
 
+def convolution_and_gradient() -> Expression:
+    result = stored(8, 16, 14, 14).conv2d(stored(16, 16, 3, 3), padding=1).relu()
+    series = stored(8, 16, 29)
+    (gradient,) = series.conv1d(stored(16, 16, 3), stride=2).gradient(series, gradient=stored(8, 16, 14))
+    return value(result, gradient)
+
+
 def embedding_and_gradient() -> Expression:
     weight, index, scale = stored(100, 24), stored(16, dtype=np.int32), stored(16, 24)
     rows = index.embedding(weight)
@@ -98,7 +105,7 @@ def dropout() -> Expression:
 
 EXPRESSIONS: list[Callable[[], Expression]] = [
     matmul_relu_softmax, layer_norm, long_sum, update_through_a_view, adam_step, cross_entropy_and_gradient,
-    embedding_and_gradient, dropout]
+    convolution_and_gradient, embedding_and_gradient, dropout]
 
 
 def stages(expression: Expression, target: Target = TARGET) -> Stages:
