@@ -51,9 +51,9 @@ class AdaptivePooling(Pooling):
         tiled, _, inner = self._wide()._tiled(*_even(self.shape, parts))
         x = tiled.mean(inner)
         for axis in _uneven_axes(x.shape, parts):
-            split, inside = x._overlapping(axis, parts[axis - x.ndim])
-            counts = inside.sum(1, keepdim=True).reshape(-1, *[1] * (x.ndim - axis - 1))
-            x = (inside.where(split, 0.0).sum(axis + 2) / counts).flatten(axis, axis + 1)
+            split, first, end = x._overlapping(axis, parts[axis - x.ndim])
+            total = split._within(axis + 2, first, end).where(split, 0.0).sum(axis + 2)
+            x = (total / (end - first).squeeze(1)).flatten(axis, axis + 1)
         return x._narrow(self)
 
     def _part_maxima(self, op: str, output_size: Any, rank: int) -> Self:
@@ -61,22 +61,27 @@ class AdaptivePooling(Pooling):
         tiled, _, inner = self._tiled(*_even(self.shape, parts))
         x = tiled.max(inner)
         for axis in _uneven_axes(x.shape, parts):
-            split, inside = x._overlapping(axis, parts[axis - x.ndim])
+            split, first, end = x._overlapping(axis, parts[axis - x.ndim])
+            inside = split._within(axis + 2, first, end)
             x = inside.where(split, self.dtype.min).max(axis + 2).flatten(axis, axis + 1)
         return x
 
-    def _overlapping(self, axis: int, parts: int) -> tuple[Self, Self]:
-        """An axis as (periods, parts of a period, elements of a period), and which elements a part has.
+    def _overlapping(self, axis: int, parts: int) -> tuple[Self, Self, Self]:
+        """An axis as (periods, 1, elements of a period), and where the parts of a period begin and end.
 
-        The boundaries repeat after gcd(size, parts) elements, so that few are compared in vain.
+        Boundaries repeat gcd(size, parts) times along the axis: few elements are looked at in vain.
         """
         size, after = self.shape[axis], self.ndim - axis - 1
         periods = gcd(size, parts)
         size, parts = size // periods, parts // periods
         split = self.reshape(*self.shape[:axis], periods, 1, size, *self.shape[axis + 1:])
-        part, element = self._iota(parts, 0, 2 + after), self._iota(size, 1, 2 + after)
-        inside = ((element + 1) * parts > part * size) & (element * parts < (part + 1) * size)
-        return split, inside
+        part = self._iota(parts, 0, 2 + after)
+        return split, part * size // parts, ((part + 1) * size + parts - 1) // parts
+
+    def _within(self, axis: int, first: Self, end: Self) -> Self:
+        """bool: which elements along an axis lie from `first` to below `end`, aligned at the last axes."""
+        element = self._iota(self.shape[axis], axis - self.ndim + first.ndim, first.ndim)
+        return (element >= first) & (element < end)
 
 
 def _parts(op: str, shape: Shape, output_size: Any, rank: int) -> Shape:

@@ -48,6 +48,16 @@ class _Phase(NamedTuple):
     step: int
     offset: int
 
+    @property
+    def low(self) -> int:
+        """The first input that is read."""
+        return self.offset - (self.places - 1) * self.step
+
+    @property
+    def high(self) -> int:
+        """Behind the last input that is read."""
+        return self.offset + self.extent
+
 
 def _phases(size: int, kernel: int, stride: int, dilation: int, before: int) -> list[_Phase]:
     """The phases of `size` results, of which `before` more were cut off in front; those of zeros left out."""
@@ -73,8 +83,11 @@ def _transposed(op: str, x: Node, weight: Node, groups: int, frame: Windows, siz
         sizes, frame.sizes, frame.strides, frame.dilations, [before for before, _ in frame.pads])]
     shape = (x.shape[0], weight.shape[0], *sizes)
     total = build.const(0, x.dtype, x.device, shape)
+    # padded once, as far as any phase reads
+    margins = [_margins(phases, size) for phases, size in zip(choices, x.shape[2:], strict=True)]
+    x = build.pad(x, ((0, 0), (0, 0), *margins))
     for phases in itertools.product(*choices):
-        part = _phase_of(op, x, weight, groups, phases)
+        part = _phase_of(op, x, weight, groups, phases, [before for before, _ in margins])
         if part.shape == shape:
             return part
         rows = [(phase.start, phase.extent, phase.stride) for phase in phases]
@@ -82,17 +95,18 @@ def _transposed(op: str, x: Node, weight: Node, groups: int, frame: Windows, siz
     return total
 
 
-def _phase_of(op: str, x: Node, weight: Node, groups: int, phases: tuple[_Phase, ...]) -> Node:
-    whole = ((0, x.shape[0], 1), (0, x.shape[1], 1))
-    widths, reads, places = [], [], []
-    for phase, size in zip(phases, x.shape[2:], strict=True):
-        low = phase.offset - (phase.places - 1) * phase.step
-        high = phase.offset + phase.extent
-        before = max(-low, 0)
-        widths.append((before, max(high - size, 0)))
-        reads.append((low + before, high - low, 1))
-        places.append((phase.first, phase.places, phase.every))
-    read = build.slice(build.pad(x, ((0, 0), (0, 0), *widths)), (*whole, *reads))
+def _margins(phases: list[_Phase], size: int) -> tuple[int, int]:
+    """How far the phases read beyond both ends of `size` inputs."""
+    return (max([0, *[-phase.low for phase in phases]]), max([0, *[phase.high - size for phase in phases]]))
+
+
+def _phase_of(op: str, x: Node, weight: Node, groups: int, phases: tuple[_Phase, ...],
+              before: list[int]) -> Node:
+    """The results of one phase per axis; `before` zeros were put in front of `x`."""
+    reads = [(phase.low + zeros, phase.high - phase.low, 1)
+             for phase, zeros in zip(phases, before, strict=True)]
+    places = [(phase.first, phase.places, phase.every) for phase in phases]
+    read = build.slice(x, (*[(0, dim, 1) for dim in x.shape[:2]], *reads))
     chosen = build.slice(weight, (*[(0, dim, 1) for dim in weight.shape[:2]], *places))
     axes = tuple(range(2, 2 + len(phases)))
     return _contracted(op, read, build.flip(chosen, axes), groups, (1,) * len(axes),
