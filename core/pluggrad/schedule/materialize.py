@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
@@ -27,6 +28,7 @@ _COST: dict[Op, int] = {
     ops.GATHER: 4}
 _EXPENSIVE = 20  # worth a round trip through memory rather than evaluating twice
 _VERY_EXPENSIVE = 80  # worth it even where the operands are in cache
+_MANY_LOADS = 3  # of large operands, which cost more than the one of their result
 _REPEATED = 8  # a value that is used so often stays in cache
 _LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and their pieces share a kernel
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
@@ -248,10 +250,15 @@ def _recomputed(order: list[Node], stored: set[Node], kernels: list[list[Express
         for expression in expressions:
             for n in expression.visited:
                 visits[n] += 1
-    loads: dict[Node, float] = {}
+    loads: dict[Node, frozenset[Node]] = {}
     for n in order:
-        repeats = n.op is ops.EXPAND and n.type.size >= _REPEATED * n.src[0].type.size
-        loads[n] = 0 if repeats else 1 if n.op is ops.INPUT or n in stored else sum([loads[s] for s in n.src])
+        if n.op is ops.INPUT or n in stored:
+            loads[n] = frozenset([n])
+        elif n.op is ops.EXPAND and n.type.size >= _REPEATED * n.src[0].type.size:
+            loads[n] = frozenset()
+        else:
+            loads[n] = frozenset(islice(frozenset().union(*[loads[s] for s in n.src]), _MANY_LOADS))
     shared = [n for n in order if visits[n] > 1 and fan_out[n] > 1 and n not in stored]
     return {n for n in shared if n.op not in _LEAVES | _FREE and n.type.size * cost[n] > _SMALL
-            and (cost[n] >= _VERY_EXPENSIVE or (users[n] > 1 and (cost[n] >= _EXPENSIVE or loads[n] > 2)))}
+            and (cost[n] >= _VERY_EXPENSIVE
+                 or (users[n] > 1 and (cost[n] >= _EXPENSIVE or len(loads[n]) == _MANY_LOADS)))}

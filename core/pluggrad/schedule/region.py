@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import mul
+from weakref import WeakKeyDictionary
 
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node
@@ -11,6 +12,7 @@ from pluggrad.shape.dims import Shape
 from pluggrad.shape.index import Index, source_index
 
 _FARTHEST = 32  # nodes that are looked at for repeated values
+_domains: WeakKeyDictionary[Node, Shape] = WeakKeyDictionary()
 
 
 def evaluated(root: Node) -> Node:
@@ -25,6 +27,13 @@ def domain(root: Node) -> Shape:
 
     Elements lie in the order of `root`, but axes are in parts where values were repeated in other shapes.
     """
+    found = _domains.get(root)
+    if found is None:
+        found = _domains[root] = _find_domain(root)
+    return found
+
+
+def _find_domain(root: Node) -> Shape:
     if root.op in ops.WRITES:
         return root.src[1].shape
     root = evaluated(root)
@@ -43,15 +52,15 @@ def at_domain(root: Node, index: Index) -> Index:
 def _repeated_shapes(root: Node) -> list[Shape]:
     """The shapes in which values were repeated that `root` is computed from, element by element."""
     found = []
-    stack = [(root, root.shape)]
+    stack = [root]
     for _ in range(_FARTHEST):
         if not stack:
             break
-        n, shape = stack.pop()
-        if n.op is ops.EXPAND and shape != root.shape:
-            found.append(shape)
+        n = stack.pop()
+        if n.op is ops.EXPAND and n.shape != root.shape:
+            found.append(n.shape)
         elif n.op in ops.ELEMENTWISE or n.op is ops.RESHAPE:
-            stack += [(s, s.shape) for s in dict.fromkeys(n.src)]
+            stack += dict.fromkeys(n.src)
     return found
 
 
