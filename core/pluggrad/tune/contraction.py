@@ -187,7 +187,7 @@ def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kern
     # consecutive tasks share the panel of columns, which then stays in cache
     kernel = _fastest_tasks(kernel, *outer)
     fills = []
-    for load in _matching(problem.kernel, kernel, packed):
+    for load in _became(problem.kernel, kernel, packed):
         panel = _panel(kernel, load, inner, lanes)
         placed = place(kernel, load, panel)
         if placed is not None:
@@ -196,12 +196,10 @@ def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kern
     return kernel, fills
 
 
-def _matching(before: Kernel, after: Kernel, loads: list[Node]) -> list[Node]:
-    """The loads of a split kernel that `loads` of the unsplit one have become: those of the same buffers."""
-    buffers = {load.arg for load in loads}
-    kept = [n for n in toposort(before.stores) if n.op is ops.LOAD and n not in loads]
-    alone = buffers - {n.arg for n in kept}
-    return [n for n in toposort(after.stores) if n.op is ops.LOAD and n.arg in alone]
+def _became(before: Kernel, after: Kernel, loads: list[Node]) -> list[Node]:
+    """What `loads` of the unsplit kernel have become: splitting keeps their order."""
+    was, now = [[n for n in toposort(k.stores) if n.op is ops.LOAD] for k in (before, after)]
+    return [new for old, new in zip(was, now, strict=True) if old in loads]
 
 
 def _panel(kernel: Kernel, load: Node, rows: list[int], lanes: int) -> list[Dim]:

@@ -62,6 +62,18 @@ def test_large_products_pack_both_operands():
     assert all(tuned.phases[-1].args[slot] >= 3 for slot in read), "only panels are read"
 
 
+def test_a_product_with_itself_packs_both_sides():
+    n = 256
+    product = op("MUL", load(0, strided(a0=n, a2=1)), load(0, strided(a1=n, a2=1)))
+    axes = (Axis(0, n, "LOOP"), Axis(1, n, "LOOP"), Axis(2, n, "LOOP"))
+    kernel = kinds(Kernel("test", (read(n * n), write(n * n)), (), axes,
+                          (store(1, (0, 1), strided(a0=n, a1=1), reduce("ADD", product, 2)),)))
+    assert len(tune(kernel, WIDE).temporaries) == 2
+    generator = np.random.default_rng(0)
+    x = generator.integers(-3, 4, n * n).astype(np.float32).reshape(n, n)
+    np.testing.assert_array_equal(run(kernel, WIDE)[1].reshape(n, n), x @ x.T)
+
+
 def test_panels_of_a_long_product_stay_in_cache():
     small = Capabilities(ALL, ALL, vector_bytes=64, vector_registers=32, cores=4, cache_bytes=1 << 16)
     kernel = kinds(matmul(120, 130, 2500))
