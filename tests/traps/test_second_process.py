@@ -19,15 +19,14 @@ from pluggrad.nn import optim
 
 Tensor.manual_seed(0)
 x, y, _, _ = (part.numpy() for part in load())
-x = x.reshape(len(x), -1)
-model = digits.network(x.shape[1])
+model = digits.network(x.shape[-1])
 optimizer = optim.AdamW([model], lr=digits.PEAK_LR)
 Tensor.training = True
 
 @jit
 def step(images, labels):
     optimizer.zero_grad()
-    loss = model(images).cross_entropy(labels)
+    loss = model(images).cross_entropy(labels, label_smoothing=digits.LABEL_SMOOTHING)
     loss.backward()
     optimizer.step()
     return loss
