@@ -1,4 +1,4 @@
-"""Documents that rot are worse than none: links lead somewhere, and the README's examples run."""
+"""Documents that rot are worse than none: links lead somewhere, and the examples in them run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pluggrad import cli, config
+from pluggrad import cli, config, nn
 from pluggrad_cpu import settings as cpu
 from tests.architecture.source import CORE, ROOT
 
@@ -48,17 +48,24 @@ def test_a_plugin_s_readme_says_what_each_file_holds(package):
     assert [name for name in sorted(files) if name != "__init__.py" and f"`{name}`" not in text] == []
 
 
-def readme_examples() -> list[str]:
-    """The programs of the README files, each with the import line of the first; plugin code is not one."""
-    files = [ROOT / "README.md", *ROOT.glob("plugins/*/README.md")]
+def documented_examples() -> list[str]:
+    """The programs of the documents, each with the import line of the first; plugin code is not one."""
+    files = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
     blocks = [block for file in files for block in PYTHON_BLOCK.findall(file.read_text(encoding="utf-8"))]
     programs = [block for block in blocks if "plugin_api" not in block]
     return [p if "import" in p else f"from pluggrad import Tensor\n{p}" for p in programs]
 
 
-@pytest.mark.parametrize("program", readme_examples(), ids=lambda program: program.splitlines()[-1][:30])
-def test_the_examples_of_the_readme_run(program):
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("program", documented_examples(), ids=lambda program: program.splitlines()[-1][:30])
+def test_the_examples_run(tmp_path, program):
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    promised = re.findall(r"print\(.*\)\s+# ((?:\[|Tensor\().*)$", program, re.MULTILINE)
+    promised = re.findall(r"print\(.*\)\s+# ((?:\[|\(|Tensor\().*)$", program, re.MULTILINE)
     assert [line for line in promised if line not in result.stdout] == []
+
+
+def test_the_page_about_networks_names_every_layer():
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    layers = [name for name in nn.__all__ if isinstance(getattr(nn, name), type)]
+    assert [name for name in layers if not re.search(rf"`[^`]*\b{name}\b[^`]*`", text)] == []
