@@ -71,3 +71,29 @@ def test_each_thread_trains_its_own_copy(device):
     in_threads(work, 4)
     for number in range(1, 4):
         np.testing.assert_array_equal(results[number], results[0])
+
+
+def test_no_bit_depends_on_what_other_threads_left_to_compute(device):
+    x = Tensor(np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4), device=device)
+
+    def update():
+        w = Tensor(np.full((4, 1), 0.1, np.float32), device=device, requires_grad=True)
+        loss = (x @ w).square().mean().backward()
+        return w.assign(w - 0.1 * w.grad), loss
+
+    def train(meanwhile):
+        w = Tensor(np.full((4, 1), 0.1, np.float32), device=device, requires_grad=True)
+        for _ in range(10):
+            left = meanwhile()
+            w.grad = None
+            (x @ w).square().mean().backward()
+            w.assign(w - 0.1 * w.grad).realize()
+            del left
+        return w.numpy()
+
+    def another_thread_updates():
+        left = []
+        in_threads(lambda _: left.append(update()), 1)
+        return left
+
+    np.testing.assert_array_equal(train(another_thread_updates), train(lambda: None))

@@ -37,8 +37,18 @@ lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a fork waits for what others compute: the child inherits it whole
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 _ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
-# by identity: two Tensors are compared elementwise, by making a graph
-_pending: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+
+
+class _Pending(threading.local):
+    """Handles to realize, of each thread its own: what is computed together decides how sums are ordered, so
+    another thread's handles would make results depend on who comes first, and bring its errors here."""
+
+    def __init__(self) -> None:
+        # by identity: two Tensors are compared elementwise, by making a graph
+        self.handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+
+
+_pending = _Pending()
 # keeps a transferred value while its COPY node lives
 _copied: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
 
@@ -84,8 +94,8 @@ class _Job:
 
 
 def add_pending(handle: Handle) -> None:
-    """Include a handle in the next realization on its device (as long as somebody holds it)."""
-    _pending[id(handle)] = handle
+    """Include a handle in this thread's next realization on its device (as long as somebody holds it)."""
+    _pending.handles[id(handle)] = handle
 
 
 def capturing() -> bool:
@@ -97,14 +107,14 @@ def capturing() -> bool:
 
 
 def realize_pending() -> None:
-    """Realize every pending handle."""
-    with lock:
-        if _pending:
-            realize(list(_pending.values()))
+    """Realize every pending handle of this thread."""
+    pending = list(_pending.handles.values())
+    if pending:
+        realize(pending)
 
 
 def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
-    """Store the values of handles, and of those pending on the same devices; they are rebound to leaves.
+    """Store the values of handles, and of this thread's pending ones on the same devices, and rebind them.
 
     keep_history: keep what a value was computed from however deep it is (reading a value never cuts
     gradients). Raises OutOfMemoryError, KernelFault or KeyboardInterrupt with every handle as it was;
@@ -113,11 +123,12 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     """
     with lock, held:
         wanted = list({id(handle): handle for handle in handles}.values())  # `==` of tensors is elementwise
-        if _pending:
+        if _pending.handles:
             devices = {h.node.device for h in wanted}
             known = set(map(id, wanted))
             # in the order they were written: the same in every process
-            wanted += [h for h in list(_pending.values()) if id(h) not in known and h.node.device in devices]
+            wanted += [h for h in list(_pending.handles.values())
+                       if id(h) not in known and h.node.device in devices]
         try:
             by_device: dict[DeviceId, list[Handle]] = {}
             for handle in wanted:
@@ -127,7 +138,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
                 _realize_on(session(device), group, keep_history)
         finally:
             for handle in wanted:  # after a failure too: what cannot be computed must not fail later calls
-                _pending.pop(id(handle), None)
+                _pending.handles.pop(id(handle), None)
         raise_reported()
 
 
