@@ -5,7 +5,8 @@ dictionaries keyed by nodes cost one identity hash, and common subexpressions ar
 """
 from __future__ import annotations
 
-from collections.abc import Hashable
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]  # as WeakValueDictionary does
+from collections.abc import Callable, Hashable
 from typing import Any
 from weakref import ref
 
@@ -62,9 +63,9 @@ class _Entry(ref[Node]):
 _table: dict[tuple[Any, ...], _Entry] = {}
 
 
-def _forget(entry: _Entry, table: dict[tuple[Any, ...], _Entry] = _table) -> None:
-    if table.get(entry.key) is entry:
-        del table[entry.key]
+def _forget(entry: _Entry, table: dict[tuple[Any, ...], _Entry] = _table,
+            remove: Callable[..., None] = _remove_dead_weakref) -> None:
+    remove(table, entry.key)  # in one step, unless another thread has made the node anew
 
 
 def node(op: Op, src: tuple[Node, ...], arg: Hashable, type: Any) -> Node:
@@ -79,7 +80,11 @@ def node(op: Op, src: tuple[Node, ...], arg: Hashable, type: Any) -> Node:
     made.op, made.src, made.arg, made.type, made.realized = op, src, arg, type, None
     entry = _Entry(made, _forget)
     entry.key = key
-    _table[key] = entry
+    while (first := _table.setdefault(key, entry)) is not entry:  # another thread may have made it meanwhile
+        found = first()
+        if found is not None:
+            return found
+        _remove_dead_weakref(_table, key)
     return made
 
 
