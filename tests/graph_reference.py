@@ -189,6 +189,18 @@ def _skewed(value, rows):
     return value
 
 
+def _fold(n, s):
+    rows, shape = n.arg
+    result, rank = np.zeros(shape, s[0].dtype), len(shape)
+    for place in np.ndindex(*[size for _, size, _, _ in rows]):
+        at = [slice(None)] * rank
+        for (axis, _, stride, dilation), k in zip(rows, place):
+            start = k * dilation
+            at[axis] = slice(start, start + (s[0].shape[axis] - 1) * stride + 1, stride)
+        result[tuple(at)] += s[0][(..., *place)]
+    return result
+
+
 def _update(n, s):
     # positions instead of views: a reshape of a flipped slice would copy
     base = s[0].copy().reshape(-1)
@@ -266,6 +278,7 @@ OTHER = {
     ops.RMAX: lambda n, s: _reduced(np.max, n, s),
     ops.RMIN: lambda n, s: _reduced(np.min, n, s),
     **{op: (lambda n, s: moved(s[0], [(n.op.name.lower(), n.arg)])) for op in ops.MOVEMENT},
+    ops.FOLD: _fold,
     ops.UPDATE: _update,
     ops.GATHER: _gather,
     ops.SCATTER: _scatter,

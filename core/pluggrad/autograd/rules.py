@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Final
 
 from pluggrad import dtypes
-from pluggrad.autograd.windows import window_gradient
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.shape.dims import Shape
@@ -340,7 +339,8 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.SLICE: (_slice,),
     ops.FLIP: (lambda g, n: build.flip(g, n.arg),),
     ops.PAD: (_pad,),
-    ops.WINDOW: (window_gradient,),
+    ops.WINDOW: (lambda g, n: build.fold(g, n.arg, n.src[0].shape),),
+    ops.FOLD: (lambda g, n: build.window(g, n.arg[0]),),
     ops.SKEW: (_skew,),
     ops.UPDATE: (_update_base, lambda g, n: build.move(g, n.arg)),
     ops.GATHER: (_gather, None),

@@ -281,6 +281,13 @@ def window(x: Node, rows: Sequence[tuple[int, int, int, int]], op: str = "window
     return _moved(ops.WINDOW, x, checked, result_shape("window", checked, x.shape))
 
 
+def fold(x: Node, rows: Sequence[tuple[int, int, int, int]], shape: Shape) -> Node:
+    """Windows, as `window(y, rows)` has them of a `y` of this shape, summed back into that shape."""
+    if x.shape != result_shape("window", rows, shape):
+        raise ShapeError(op="fold", expected=f"windows {tuple(rows)} of shape {shape}", got=str(x.shape))
+    return node(ops.FOLD, (x,), (tuple(rows), shape), tensor_type(shape, x.dtype, x.device)) if rows else x
+
+
 def skew(x: Node, rows: Sequence[tuple[int, int, int, int, int]]) -> Node:
     """Axes read along others: rows of (axis, by, step, offset, size); see the op."""
     checked = tuple([(int(axis), int(by), int(step), int(offset), int(size))

@@ -88,6 +88,12 @@ def _derived_shape(node: Node) -> str:
     return "" if expected == node.shape else f"shape {expected} from {node.src[0].shape} with arg {node.arg}"
 
 
+def _folded(node: Node) -> str:
+    rows, shape = node.arg
+    fits = node.shape == shape and node.src[0].shape == result_shape("window", rows, shape)
+    return "" if fits else f"windows {rows} of shape {shape}"
+
+
 def _slice_inside(node: Node) -> str:
     inside = len(node.arg) == len(node.src[0].shape) and all(
         start >= 0 and step >= 1 and (size == 0 or start + (size - 1) * step < dim)
@@ -140,6 +146,7 @@ GRAMMAR: Final = Grammar("graph", {
     **{op: first_complaint(_same_shape, _same_device, rule)
        for op, rule in elementwise_rules(lambda node: node.type.dtype).items()},
     **dict.fromkeys(_SHAPES, _derived),
+    ops.FOLD: first_complaint(_folded, _same_dtype, _same_device),
     ops.SLICE: first_complaint(_slice_inside, _derived),
     **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS), _unchanged),
     ops.COPY: first_complaint(_same_shape, _same_dtype),

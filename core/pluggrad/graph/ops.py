@@ -95,6 +95,9 @@ SKEW = _row("SKEW", "movement", 1, "arg: (axis, by, step, offset, size) rows. El
 GATHER = _row("GATHER", "gather", 2, "src (x, index) of one rank, arg: Gather. Element j is x at j with "
               "index[j] along the axis; other axes are of equal sizes. Out of range: the nearest element, "
               "and reported")
+# sliding windows back
+FOLD = _row("FOLD", "fold", 1, "the adjoint of WINDOW: every element is the sum over the windows that it "
+            "lies in; arg: (rows of the WINDOW, shape that it was taken from)")
 # random: two uint32 key sources and a uint32 pair counter, all 0-d
 RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with key (src0, src1): element i "
                    "(row-major) is the xor of both words of the block cipher at the 64-bit counter "

@@ -13,6 +13,7 @@ from pluggrad.graph.repeated import sum_of_repeated
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
 from pluggrad.graph.sums import simplify_sums
 from pluggrad.graph.types import TensorType, tensor_type
+from pluggrad.graph.windows import folded
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel.reductions import COMBINE, identity
 from pluggrad.runtime.storage import BufferVersion
@@ -117,15 +118,17 @@ def rebuild(normalized: Normalized) -> list[Node]:
 
 
 def _simplified(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:
-    """Nothing is scheduled for values without elements, a reduction of nothing is its identity, and a sum of
-    equals a product."""
+    """Nothing is scheduled for values without elements, a reduction of nothing is its identity, a sum of
+    equals a product, and a FOLD what it means."""
     kind = tensor_type(kind.shape, kind.dtype, kind.device)
     if op is not ops.INPUT and kind.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
     if op in ops.REDUCE and sources[0].type.size == 0:
         return node(ops.CONST, (), scalar(identity(COMBINE[op], kind.dtype), kind.dtype), kind)
-    if op in ops.PADDING and sources[0].type.size == 0:
+    if op in (ops.FOLD, *ops.PADDING) and sources[0].type.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
+    if op is ops.FOLD:
+        return folded(sources[0], *arg)
     if op in ops.WRITES and sources[1].type.size == 0:
         return sources[0]
     repeated = sum_of_repeated(sources[0], arg) if op is ops.SUM else None

@@ -1,10 +1,10 @@
 """Convolutions: each is a product of windows and weights, summed over channels and places in one contraction.
+
+A transposed convolution sums over channels alone and folds what that gives.
 """
 from __future__ import annotations
 
-import itertools
-import math
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from pluggrad import dtypes
 from pluggrad.errors import ShapeError, ValueRangeError
@@ -16,101 +16,41 @@ from pluggrad.tensor.functional import Functional
 from pluggrad.tensor.spatial import Windows, per_axis, too_small, windows
 
 
-def _contracted(op: str, x: Node, weight: Node, groups: int, strides: Shape, dilations: Shape) -> Node:
+def _contracted(op: str, x: Node, weight: Node, groups: int, frame: Windows) -> Node:
     """(N, G * Ci, *S), already padded, with weights (G * Co, Ci, *K): (N, G * Co, *positions)."""
-    batch, (channels, inner, *kernel), rank = x.shape[0], weight.shape, len(strides)
-    rows = [(axis, size, stride, dilation)
-            for axis, size, stride, dilation in zip(itertools.count(2), kernel, strides, dilations)
-            if size > 1 or stride > 1]
+    batch, (channels, inner, *kernel), rank = x.shape[0], weight.shape, len(frame.sizes)
+    rows = [row for row in frame.rows if row[1:3] != (1, 1)]
     placed = build.window(x, rows, op)
-    positions, outer = placed.shape[2:2 + rank], channels // groups
-    shape = (batch, groups, outer, inner, *positions, *kernel)
+    positions = placed.shape[2:2 + rank]
     left = build.reshape(placed, (batch, groups, 1, inner, *positions, *kernel))
-    right = build.reshape(weight, (1, groups, outer, inner, *(1,) * rank, *kernel))
-    product = build.binary(ops.MUL, build.expand(left, shape), build.expand(right, shape))
-    total = build.reduce(ops.SUM, product, (3, *range(4 + rank, 4 + 2 * rank)))
+    total = build.reduce(ops.SUM, _product(left, weight, groups), (3, *range(4 + rank, 4 + 2 * rank)))
     return build.reshape(total, (batch, channels, *positions))
 
 
-# ---- transposed --------------------------------------------------------------------------------------------
-class _Phase(NamedTuple):
-    """Along one axis, the results `start + q * stride`, q < extent.
-
-    They add up the weights `first + j * every` times the inputs q - j * step + offset, j < places.
-    """
-
-    start: int
-    stride: int
-    extent: int
-    first: int
-    every: int
-    places: int
-    step: int
-    offset: int
-
-    @property
-    def low(self) -> int:
-        """The first input that is read."""
-        return self.offset - (self.places - 1) * self.step
-
-    @property
-    def high(self) -> int:
-        """Behind the last input that is read."""
-        return self.offset + self.extent
+def _transposed(x: Node, weight: Node, groups: int, frame: Windows, sizes: Shape) -> Node:
+    """The adjoint of `_contracted` with its padding: (N, G * Ci, *S) gives (N, G * Co, *sizes)."""
+    batch, (channels, inner, *kernel), positions = x.shape[0], weight.shape, x.shape[2:]
+    left = build.reshape(x, (batch, groups, 1, inner, *positions, *(1,) * len(kernel)))
+    total = build.reduce(ops.SUM, _product(left, weight, groups), (3,))
+    covered = [(dim - 1) * stride + reach
+               for dim, stride, reach in zip(positions, frame.strides, frame.reaches, strict=True)]
+    spread = build.fold(build.reshape(total, (batch, channels, *positions, *kernel)), frame.rows,
+                        (batch, channels, *covered))
+    missing = [(0, max(size + sum(pad) - dim, 0))
+               for size, pad, dim in zip(sizes, frame.pads, covered, strict=True)]
+    spread = build.pad(spread, ((0, 0), (0, 0), *missing))
+    kept = [(before, size, 1) for size, (before, _) in zip(sizes, frame.pads, strict=True)]
+    return build.slice(spread, [(0, batch, 1), (0, channels, 1), *kept])
 
 
-def _phases(size: int, kernel: int, stride: int, dilation: int, before: int) -> list[_Phase]:
-    """The phases of `size` results, of which `before` more were cut off in front; those of zeros left out."""
-    common = math.gcd(stride, dilation)
-    every, found = stride // common, []
-    for start in range(min(stride, size)):
-        place = start + before
-        first = next((k for k in range(kernel) if (place - k * dilation) % stride == 0), None)
-        if first is not None:
-            found.append(_Phase(start, stride, -(-(size - start) // stride), first, every,
-                                -(-(kernel - first) // every), dilation // common,
-                                (place - first * dilation) // stride))
-    return found
-
-
-def _transposed(op: str, x: Node, weight: Node, groups: int, frame: Windows, sizes: Shape) -> Node:
-    """The adjoint of `_contracted`: (N, G * Ci, *S) with weights (G * Co, Ci, *K) gives (N, G * Co, *sizes).
-
-    Results a stride apart meet the same weights, so each phase of them is a convolution of stride 1 with
-    these alone, and no product with the zeros between spread inputs is taken.
-    """
-    choices = [_phases(*row) for row in zip(
-        sizes, frame.sizes, frame.strides, frame.dilations, [before for before, _ in frame.pads])]
-    shape = (x.shape[0], weight.shape[0], *sizes)
-    total = build.const(0, x.dtype, x.device, shape)
-    # padded once, as far as any phase reads
-    margins = [_margins(phases, size) for phases, size in zip(choices, x.shape[2:], strict=True)]
-    x = build.pad(x, ((0, 0), (0, 0), *margins))
-    for phases in itertools.product(*choices):
-        part = _phase_of(op, x, weight, groups, phases, [before for before, _ in margins])
-        if part.shape == shape:
-            return part
-        rows = [(phase.start, phase.extent, phase.stride) for phase in phases]
-        total = build.update(total, part, (("slice", ((0, shape[0], 1), (0, shape[1], 1), *rows)),), op)
-    return total
-
-
-def _margins(phases: list[_Phase], size: int) -> tuple[int, int]:
-    """How far the phases read beyond both ends of `size` inputs."""
-    return (max([0, *[-phase.low for phase in phases]]), max([0, *[phase.high - size for phase in phases]]))
-
-
-def _phase_of(op: str, x: Node, weight: Node, groups: int, phases: tuple[_Phase, ...],
-              before: list[int]) -> Node:
-    """The results of one phase per axis; `before` zeros were put in front of `x`."""
-    reads = [(phase.low + zeros, phase.high - phase.low, 1)
-             for phase, zeros in zip(phases, before, strict=True)]
-    places = [(phase.first, phase.places, phase.every) for phase in phases]
-    read = build.slice(x, (*[(0, dim, 1) for dim in x.shape[:2]], *reads))
-    chosen = build.slice(weight, (*[(0, dim, 1) for dim in weight.shape[:2]], *places))
-    axes = tuple(range(2, 2 + len(phases)))
-    return _contracted(op, read, build.flip(chosen, axes), groups, (1,) * len(axes),
-                       tuple([phase.step for phase in phases]))
+def _product(left: Node, weight: Node, groups: int) -> Node:
+    """(N, G, 1, Ci, *O, *K or ones) times weights (G * Co, Ci, *K): (N, G, Co, Ci, *O, *K)."""
+    channels, inner, *kernel = weight.shape
+    batch, _, _, _, *places = left.shape
+    positions, outer = places[:len(kernel)], channels // groups
+    shape = (batch, groups, outer, inner, *positions, *kernel)
+    right = build.reshape(weight, (1, groups, outer, inner, *(1,) * len(kernel), *kernel))
+    return build.binary(ops.MUL, build.expand(left, shape), build.expand(right, shape))
 
 
 class Convolution(Functional):
@@ -182,7 +122,7 @@ class Convolution(Functional):
                 raise too_small(op, x.shape, axis, frame)
         x, w, promoted = _widened(x, w)
         padded = build.pad(x, frame.widths(len(x.shape)))
-        total = _contracted(op, padded, w, groups, frame.strides, frame.dilations)
+        total = _contracted(op, padded, w, groups, frame)
         return self._biased(op, total, bias, promoted if dtype is None else dtypes.to_dtype(dtype))
 
     def _spread(self, op: str, ranks: tuple[int, ...], weight: Any, bias: Any, groups: int, stride: Any,
@@ -200,7 +140,7 @@ class Convolution(Functional):
         w = build.permute(build.reshape(w, (groups, inner, outer, *kernel)),
                           (0, 2, 1, *range(3, 3 + len(kernel))))
         w = build.reshape(w, (groups * outer, inner, *kernel))
-        return self._biased(op, _transposed(op, x, w, groups, frame, sizes), bias, promoted)
+        return self._biased(op, _transposed(x, w, groups, frame, sizes), bias, promoted)
 
     def _biased(self, op: str, total: Node, bias: Any, dtype: dtypes.DType) -> Self:
         """`total` plus a number for each channel, in `dtype`."""

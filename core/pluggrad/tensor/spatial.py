@@ -27,6 +27,12 @@ class Windows(NamedTuple):
         """How many elements a window spans."""
         return tuple([(size - 1) * step + 1 for size, step in zip(self.sizes, self.dilations, strict=True)])
 
+    @property
+    def rows(self) -> tuple[tuple[int, int, int, int], ...]:
+        """The rows of a WINDOW over the axes behind batch and channels."""
+        axes = range(2, 2 + len(self.sizes))
+        return tuple(zip(axes, self.sizes, self.strides, self.dilations, strict=True))
+
     def widths(self, rank: int) -> Pads:
         """The pads of all axes of a tensor with `rank` axes, of which the last are spatial."""
         return ((0, 0),) * (rank - len(self.pads)) + self.pads

@@ -50,6 +50,10 @@ def written_twice(x, y):
     return x
 
 
+def folded(x, shape, *rows):
+    return x._new(build.fold(x.node, rows, shape))
+
+
 def windows(x, *rows):
     return x._new(build.window(x.node, rows))
 
@@ -127,6 +131,9 @@ CASES = {
     "strided windows": (lambda x: windows(x, (1, 3, 2, 1), (0, 2, 3, 2)) ** 2, [sample(7, 8)], {ops.WINDOW}),
     "windows with gaps": (lambda x: windows(x, (0, 2, 3, 1)) ** 2, [sample(9)], {ops.WINDOW}),
     "dilated strided windows": (lambda x: windows(x, (0, 3, 4, 2)) ** 2, [sample(15)], {ops.WINDOW}),
+    "fold": (lambda x: folded(x, (9, 2), (0, 3, 2, 1)) ** 2, [sample(4, 2, 3)], {ops.FOLD}),
+    "fold of two axes": (lambda x: folded(x, (5, 9), (1, 3, 3, 2), (0, 2, 1, 1)) ** 2, [sample(4, 2, 3, 2)],
+                         {ops.FOLD}),
     "skew": (lambda x: x._new(build.skew(x.node, [(0, 2, 2, 1, 5), (1, 3, -1, 0, 3)])) ** 2,
              [sample(4, 3, 2, 2)], {ops.SKEW}),
     "setitem": (lambda x, y: updated(x, y) ** 2, [X, sample(2, 2)], {ops.UPDATE}),

@@ -1,8 +1,8 @@
-"""The gradient of sliding windows: every element takes the sum over the windows that it lies in.
+"""FOLD as it is computed: every element takes the sum over the windows that it lies in.
 
 Along an axis where windows overlap, elements of one residue modulo the stride lie at the same places of
 their windows: each residue is a sum of its own, so that nothing is multiplied or added in vain, and the
-residues are interleaved at the end. Where windows do not overlap, the gradient is the windows side by side.
+residues are interleaved at the end. Where windows do not overlap, they are laid side by side.
 """
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ class _Row(NamedTuple):
         return -(-self.dim // self.stride)
 
 
-def window_gradient(g: Node, n: Node) -> Node:
-    """From the gradient of the WINDOW `n` to that of its source."""
-    source = n.src[0]
-    rank = len(source.shape)
-    rows = [_Row(axis, size, stride, dilation, by, source.shape[axis])
-            for by, (axis, size, stride, dilation) in enumerate(n.arg, rank)]
+def folded(g: Node, windows: Sequence[tuple[int, int, int, int]], shape: Shape) -> Node:
+    """What `build.fold(g, windows, shape)` means, in sums and movement."""
+    rank = len(shape)
+    rows = [_Row(axis, size, stride, dilation, by, shape[axis])
+            for by, (axis, size, stride, dilation) in enumerate(windows, rank)]
     overlapping = [row for row in rows if row.overlapping]
     if overlapping:
         g = _overlapped(g, overlapping)
