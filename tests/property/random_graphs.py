@@ -299,6 +299,16 @@ class Drawn:
         name, arg = self.movement(x.shape)
         return self.each(lambda n: build.move(n, ((name, arg),)), x, top=x.top, error=x.error)
 
+    def folded(self) -> Value | None:
+        """Windows of a value, folded: each element as often as windows hold it."""
+        x = self.any(lambda v: v.dtype.kind != "b" and 0 < len(v.shape) < 4 and 0 not in v.shape)
+        if x is None:
+            return None
+        rows = [self.window_row(axis, dim) for axis, dim in enumerate(x.shape) if self.chance()]
+        count = math.prod(size for _, size, _, _ in rows)
+        return self.each(lambda n: build.fold(build.window(n, rows), rows, n.shape), x, top=count * x.top,
+                         error=count * x.error)
+
     def movement(self, shape: tuple[int, ...], writable: bool = False) -> tuple[str, object]:
         """A movement step from `shape`; a writable one takes no element twice and adds none."""
         once = ("slice", "permute", "flip", "reshape")
@@ -411,4 +421,4 @@ class Drawn:
 _STEPS = (Drawn.new_leaf, Drawn.iota, Drawn.bits, Drawn.unary, Drawn.unary, Drawn.binary, Drawn.binary,
           Drawn.binary, Drawn.compare, Drawn.where, Drawn.cast, Drawn.reduced, Drawn.reduced, Drawn.softmax,
           Drawn.matmul, Drawn.moved, Drawn.moved, Drawn.moved, Drawn.update, Drawn.update, Drawn.identity,
-          Drawn.gather, Drawn.gather, Drawn.scatter)
+          Drawn.gather, Drawn.gather, Drawn.scatter, Drawn.folded)
