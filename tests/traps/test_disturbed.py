@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -189,7 +190,7 @@ def slow_graph(device: str, size: int = 40_000_000) -> Tensor:
 def test_ctrl_c_during_a_kernel(monkeypatch):
     count = 60_000
     x = Tensor(np.linspace(0, 1, count, dtype=np.float32), device="cpu")
-    result = (x.reshape(count, 1) * x).sin().sum(1) * 0 + x  # over a second, even on many cores
+    result = (x.reshape(count, 1) * x).sin().sum(1) * 0 + x  # half a second or more, on any machine
     sent, run = [], LoadedPlan.run
 
     def interrupt():
@@ -205,10 +206,11 @@ def test_ctrl_c_during_a_kernel(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             result.realize()
         caught = time.perf_counter()
-    assert caught - sent[0] < 0.2
     assert (Tensor([1.0, 2.0], device="cpu") * 2).tolist() == [2, 4]
     assert result[:3].shape == (3,)
+    begin = time.perf_counter()
     np.testing.assert_array_equal(result.numpy(), x.numpy())  # computed after all
+    assert caught - sent[0] < (time.perf_counter() - begin) / 2  # the kernel did not run to its end
 
 
 def steps_of(wrap):
@@ -227,11 +229,24 @@ def steps_of(wrap):
 
 
 def repeat_until_interrupted(delay, action):
-    threading.Timer(delay, signal.raise_signal, [signal.SIGINT]).start()
-    for _ in range(20_000):
-        action()
+    """Python drops an interrupt that falls into a finalizer: pressed again, a second later, it arrives."""
+    caught = threading.Event()
+
+    def press():
+        pause = delay
+        while not caught.wait(pause):
+            signal.raise_signal(signal.SIGINT)
+            pause = 1.0
+
+    threading.Thread(target=press, daemon=True).start()
+    try:
+        for _ in range(200_000):
+            action()
+    finally:
+        caught.set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of such a finalizer
 @pytest.mark.parametrize("wrap", [jit, lambda f: f], ids=["jit", "eager"])
 def test_ctrl_c_at_any_time_loses_no_weights(wrap):
     generator = np.random.default_rng(0)
@@ -253,6 +268,7 @@ def test_ctrl_c_at_any_time_loses_no_weights(wrap):
 @pytest.mark.device("cpu")
 def test_out_of_memory():
     small = Tensor.rand(1000, device="cpu").realize()
+    gc.collect()  # what other tests left in cycles would be given back in between
     used = memory_stats()["cpu"]["used"]
     x = Tensor.rand(1 << 50, device="cpu")
     for _ in range(2):
@@ -271,6 +287,7 @@ def test_out_of_memory_gives_pooled_memory_back(monkeypatch):
     pool = session(Tensor([1.0], device="cpu").node.device).pool
     alloc, limit = pool._allocator.alloc, 64 << 20
     pool.trim()
+    gc.collect()
     taken = pool.stats.used
 
     def limited(nbytes, kind="device"):

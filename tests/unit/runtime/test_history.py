@@ -1,6 +1,8 @@
 """Which computations a stored value remembers: those that can still carry a gradient to a live leaf."""
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,7 @@ def test_a_loop_that_replaces_its_value_holds_one():
     x = Tensor(np.zeros(1 << 16, np.float32), device="ref")
     x.realize()
     pool = session(REF).pool
+    gc.collect()
     before = pool.stats.used
     for _ in range(40):
         x = (x + 1).realize()

@@ -1,4 +1,4 @@
-"""A plugin that takes seconds to import."""
+"""A plugin that takes ten seconds to import."""
 from __future__ import annotations
 
 import time
@@ -22,7 +22,7 @@ class Absent(Backend):
         raise DeviceUnavailable("there is no such device")
 
 
-time.sleep(3)
+time.sleep(10)
 
 
 @hookimpl
