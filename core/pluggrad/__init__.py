@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pluggrad import data, dtypes, errors, io, nn
     from pluggrad.config import Context, show_config
-    from pluggrad.device.public import (
+    from pluggrad.jit import TinyJit, jit
+    from pluggrad.runtime import GlobalCounters, memory_stats
+    from pluggrad.runtime.devices import (
         Device,
         default_device,
         device,
         devices,
         set_default_device,
     )
-    from pluggrad.jit import TinyJit, jit
-    from pluggrad.runtime import GlobalCounters, memory_stats
     from pluggrad.tensor import Tensor, manual_seed, no_grad
     from pluggrad.version import __version__
 
@@ -30,11 +30,11 @@ _HOMES: Final[dict[str, str]] = {
     "Tensor": "pluggrad.tensor",
     "manual_seed": "pluggrad.tensor",
     "no_grad": "pluggrad.tensor",
-    "Device": "pluggrad.device.public",
-    "default_device": "pluggrad.device.public",
-    "device": "pluggrad.device.public",
-    "devices": "pluggrad.device.public",
-    "set_default_device": "pluggrad.device.public",
+    "Device": "pluggrad.runtime.devices",
+    "default_device": "pluggrad.runtime.devices",
+    "device": "pluggrad.runtime.devices",
+    "devices": "pluggrad.runtime.devices",
+    "set_default_device": "pluggrad.runtime.devices",
     "jit": "pluggrad.jit",
     "TinyJit": "pluggrad.jit",
     "GlobalCounters": "pluggrad.runtime",

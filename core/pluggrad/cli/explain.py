@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 
 from pluggrad import autograd, dtypes, nn
 from pluggrad.cli.stages import Stages, render, run_once, run_stages, verify_stage
-from pluggrad.device.public import device
 from pluggrad.errors import DTypeError, GradientError, MixedDevices, PluggradError
 from pluggrad.graph import build, ops
 from pluggrad.graph.text import graph_text
@@ -22,6 +21,7 @@ from pluggrad.lower.text import header, program_text
 from pluggrad.plan import PlannedLaunch
 from pluggrad.plan.text import plan_text, waves
 from pluggrad.runtime import GlobalCounters, read
+from pluggrad.runtime.devices import device
 from pluggrad.runtime.normalize import Normalized, normalize
 from pluggrad.runtime.realization import execute
 from pluggrad.runtime.session import Session, session

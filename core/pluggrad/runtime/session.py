@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from pluggrad.runtime.compiled import (
 )
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.interrupts import at_once
-from pluggrad.runtime.memory import Pool
+from pluggrad.runtime.memory import MemoryStats, Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.target import DeviceId
 
@@ -108,6 +108,12 @@ def session(device: DeviceId) -> Session:
     if found is None:
         found = _sessions[device] = Session(device)
     return found
+
+
+def memory_of(device: DeviceId) -> MemoryStats:
+    """A copy of one device's figures; all 0 where nothing used it yet. Opens nothing."""
+    found = _sessions.get(device)
+    return MemoryStats() if found is None else replace(found.pool.stats)
 
 
 def memory_stats() -> dict[str, dict[str, int]]:
