@@ -125,6 +125,10 @@ class KernelFault(DeviceError):
     """A submitted command list failed or was interrupted; its outputs are unusable."""
 
 
+class DeviceLost(KernelFault):
+    """A device is gone for the rest of the process, its tensors with it; other devices go on."""
+
+
 class PluggradWarning(UserWarning):
     """The one warning category of pluggrad."""
 

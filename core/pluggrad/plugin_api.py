@@ -9,6 +9,7 @@ from pluggrad import dtypes
 from pluggrad.config import Setting
 from pluggrad.device.contract import (
     DONE,
+    FEATURES,
     Allocation,
     Allocator,
     Backend,
@@ -23,9 +24,14 @@ from pluggrad.device.contract import (
     Probe,
     Signature,
     SlotRef,
+    SupportsAsync,
+    SupportsPeer,
     SupportsPrepare,
     SupportsThreads,
+    SupportsTiming,
+    SupportsZeroCopy,
     Toolchain,
+    implemented,
 )
 from pluggrad.device.hookspecs import (
     API_MAJOR,
@@ -40,6 +46,7 @@ from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import (
     CompileError,
     DeviceError,
+    DeviceLost,
     DeviceUnavailable,
     KernelFault,
     OutOfMemoryError,
@@ -54,8 +61,10 @@ from pluggrad.target import Capabilities, DeviceId, Target
 __all__ = [
     # the contract
     "Backend", "Probe", "Device", "Allocator", "Allocation", "Executable", "Toolchain", "Signature",
-    "Event", "DONE", "Prepared", "SupportsPrepare", "SupportsThreads",
-    "Command", "Launch", "CopyCommand", "FillCommand", "SlotRef",
+    "Event", "DONE", "Prepared", "Command", "Launch", "CopyCommand", "FillCommand", "SlotRef",
+    # optional features
+    "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
+    "SupportsTiming", "SupportsZeroCopy",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "KernelCompiled", "KernelFinished", "ToolchainFactory",
     # values
@@ -64,5 +73,5 @@ __all__ = [
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
     # settings and errors
     "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError",
-    "KernelFault", "OutOfMemoryError", "PluggradWarning",
+    "KernelFault", "DeviceLost", "OutOfMemoryError", "PluggradWarning",
 ]

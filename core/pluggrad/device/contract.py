@@ -3,9 +3,9 @@ device both implements and declares in `Capabilities.features`."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import CompileError
@@ -95,7 +95,11 @@ class Event(ABC):
 
     @abstractmethod
     def wait(self) -> None:
-        """Return when complete; KernelFault if it failed."""
+        """Return when complete; KernelFault if it failed, DeviceLost if the device is gone for good.
+
+        Ctrl-C must end the wait: a native call that may be long returns to Python every 50 ms. Waiting again
+        gives the same answer.
+        """
 
 
 class Done(Event):
@@ -117,15 +121,22 @@ class Allocator(ABC):
 
     @abstractmethod
     def free(self, allocation: Allocation) -> None:
-        """Give memory back; the core calls it after the last use."""
+        """Give memory back; the core calls it when the last list that uses it is complete."""
 
     @abstractmethod
     def copyin(self, allocation: Allocation, offset: int, data: memoryview) -> None:
-        """Copy host bytes to `offset` of an allocation; `data` may be reused on return."""
+        """Copy host bytes to `offset` of an allocation, after all that was submitted and before what will be.
+
+        `data` may be reused on return: a device that declares `async` may return earlier than the copy is
+        complete if it stages the bytes.
+        """
 
     @abstractmethod
     def copyout(self, data: memoryview, allocation: Allocation, offset: int) -> None:
-        """Copy from `offset` of an allocation into writable host bytes."""
+        """Copy from `offset` of an allocation into writable host bytes, after all that was submitted.
+
+        Complete on return.
+        """
 
     def view(self, allocation: Allocation, offset: int, nbytes: int) -> Allocation:
         """Part of an allocation that can be passed as a kernel argument (the memory planner's arena).
@@ -133,10 +144,6 @@ class Allocator(ABC):
         `nbytes` 0: all that follows `offset`. Needed unless the device has a `submit` of its own.
         """
         raise NotImplementedError
-
-    def host_view(self, allocation: Allocation) -> memoryview | None:
-        """The memory itself as writable host bytes where host and device share it, else None."""
-        return None
 
 
 class Toolchain(ABC):
@@ -162,10 +169,11 @@ class Toolchain(ABC):
 
 
 class Prepared(Protocol):
-    """A command list ready for replay. Never overlaps itself."""
+    """A command list ready for replay. Its runs never overlap, but on a device that declares `async` the next
+    one is submitted while the last is in flight, whose slots and values must stay what they were."""
 
     def __call__(self, slots: Sequence[Allocation], values: Sequence[Scalar]) -> Event:
-        """Bind the slots and the run-time values (in `value_dtypes` order) and run."""
+        """Bind the slots and the run-time values (in `value_dtypes` order) and run, as `submit` does."""
 
 
 class Device(ABC):
@@ -180,7 +188,11 @@ class Device(ABC):
 
     def submit(self, commands: Sequence[Command], slots: Sequence[Allocation],
                values: Sequence[Scalar]) -> Event:
-        """Run commands in order. The base class launches them one by one."""
+        """Run commands in order; complete on return unless the device declares `async`.
+
+        What is submitted to one device runs in the order of submission, copies included: the core hands out
+        memory again as soon as its last use is submitted. The base class launches commands one by one.
+        """
         for command in commands:
             if isinstance(command, Launch):
                 args = [self._argument(slots, ref) for ref in command.args]
@@ -221,6 +233,70 @@ class SupportsThreads(Protocol):
     @property
     def threads(self) -> int:
         """How many, the submitting thread included."""
+
+
+@runtime_checkable
+class SupportsAsync(Protocol):
+    """Feature `async`: `submit` and prepared lists return before they are complete.
+
+    The core waits for the event where it reads a value, copies to another device, synchronizes or checks an
+    index. A fault found then makes the outputs of its list, and of all submitted after it, unusable.
+    """
+
+    @property
+    def max_in_flight(self) -> int:
+        """Lists that may be in flight, at least 1: beyond it the core waits for the oldest."""
+
+
+@runtime_checkable
+class SupportsTiming(Protocol):
+    """Feature `events`: the device measures what it runs."""
+
+    def elapsed(self, event: Event) -> float:
+        """Seconds on the device's clock from the begin of an event's first command to the end of its last.
+
+        The event is complete.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPeer(Protocol):
+    """Feature `peer`, of the allocator: copies between two devices of one type that bypass host memory."""
+
+    def can_access(self, other: Allocator) -> bool:
+        """Whether `copy_peer` can copy from `other`, which is of another device of this type."""
+        ...
+
+    def copy_peer(self, target: Allocation, target_offset: int, other: Allocator, source: Allocation,
+                  source_offset: int, nbytes: int) -> None:
+        """Copy from an allocation of `other` into one of this allocator; complete on return.
+
+        The core has waited for what was submitted to either device.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsZeroCopy(Protocol):
+    """Feature `zero_copy`, of the allocator: the host reads and writes device memory in place."""
+
+    def host_view(self, allocation: Allocation) -> memoryview:
+        """The memory itself as writable host bytes; the core waits for what was submitted before it looks."""
+        ...
+
+
+FEATURES: Final[Mapping[str, type]] = {
+    "graph": SupportsPrepare, "threads": SupportsThreads, "async": SupportsAsync, "events": SupportsTiming,
+    "peer": SupportsPeer, "zero_copy": SupportsZeroCopy,
+}
+
+
+def implemented(device: Device) -> frozenset[str]:
+    """The features that a device or its allocator implements: those it has to declare, and no others."""
+    parts = (device, device.allocator)
+    return frozenset(name for name, protocol in FEATURES.items()
+                     if any(isinstance(part, protocol) for part in parts))
 
 
 class Backend(ABC):

@@ -28,7 +28,8 @@ _NAMES: Final = frozenset(dtype.name for dtype in dtypes.ALL)
 
 TARGET: Final = Target("numpy", Capabilities(
     dtypes=_NAMES, arithmetic=_NAMES, ops=frozenset(KERNEL_OPS), interprets_kernels=True, unified_memory=True,
-    alignment=ALIGNMENT, launch_cost_us=50.0, flops_per_core=1e9, bytes_per_second=5e9))
+    alignment=ALIGNMENT, launch_cost_us=50.0, flops_per_core=1e9, bytes_per_second=5e9,
+    features=frozenset({"zero_copy"})))
 
 
 class RefToolchain(Toolchain):

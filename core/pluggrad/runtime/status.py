@@ -18,8 +18,10 @@ class StatusWords:
     def __init__(self, device: Device, checks: Sequence[IndexCheck]) -> None:
         self._checks, self._allocator = checks, device.allocator
         self.allocation = self._allocator.alloc(8 * len(checks))
-        shared = self._allocator.host_view(self.allocation)
-        self._words: Any = None if shared is None else shared.cast("B")[:8 * len(checks)].cast("q")
+        self._words: Any = None
+        if "zero_copy" in device.target.capabilities.features:
+            shared = self._allocator.host_view(self.allocation)  # type: ignore[attr-defined]
+            self._words = shared.cast("B")[:8 * len(checks)].cast("q")
         self._clear()
         weakref.finalize(self, self._allocator.free, self.allocation).atexit = False
 

@@ -82,7 +82,7 @@ def memory_limit() -> int:
 
 
 class CpuAllocator(Allocator):
-    """Blocks are 64-byte aligned; host and device memory are the same, so `host_view` always answers."""
+    """Blocks are 64-byte aligned; host and device memory are the same (feature `zero_copy`)."""
 
     def __init__(self) -> None:
         self._allocate, self._free = _windows() if sys.platform == "win32" else _posix()

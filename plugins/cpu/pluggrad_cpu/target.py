@@ -137,4 +137,4 @@ def capabilities(level: InstructionSet | None) -> Capabilities:
         cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64, unified_memory=True,
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=max(vector_bytes, 8) * _FLOPS_PER_VECTOR_BYTE,
-        features=frozenset({"graph", "threads"}))
+        features=frozenset({"graph", "threads", "zero_copy"}))

@@ -25,6 +25,7 @@ from pluggrad.plugin_api import (
     SupportsPrepare,
     SupportsThreads,
     dtypes,
+    implemented,
 )
 from pluggrad_cpu.device import CpuDevice
 from pluggrad_cpu.values import ValuePacker, bfloat16_bits
@@ -142,7 +143,7 @@ def test_kernels_of_another_device_are_refused(device: CpuDevice) -> None:
 
 
 def test_the_features_declared_are_there(device: CpuDevice) -> None:
-    assert device.target.capabilities.features == {"graph", "threads"}
+    assert device.target.capabilities.features == {"graph", "threads", "zero_copy"} == implemented(device)
     assert isinstance(device, SupportsPrepare)
     assert isinstance(device, SupportsThreads)
     assert device.threads == 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pluggrad import dtypes
-from pluggrad.device.contract import FillCommand, Launch, Signature, SlotRef
+from pluggrad.device.contract import FillCommand, Launch, Signature, SlotRef, implemented
 from pluggrad.device.hookspecs import PluginApi
 from pluggrad.device.ref import RefBackend, RefDevice, pluggrad_backend
 from pluggrad.errors import CompileError, DeviceUnavailable, OutOfMemoryError
@@ -56,6 +56,10 @@ def test_memory_is_aligned_and_may_be_empty(device: RefDevice) -> None:
         allocation = device.allocator.alloc(nbytes)
         assert allocation.nbytes == nbytes
         assert not nbytes or allocation.ctypes.data % device.target.capabilities.alignment == 0
+
+
+def test_the_features_declared_are_those_implemented(device: RefDevice) -> None:
+    assert device.target.capabilities.features == implemented(device) == {"zero_copy"}
 
 
 def test_host_view_is_the_memory_itself(device: RefDevice) -> None:
