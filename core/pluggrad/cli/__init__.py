@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "devices": "which devices are installed, which work, and why others do not",
     "explain": "an expression in every stage, from its graph to the commands that run",
     "env": "versions, devices and settings: what an issue report needs",
+    "kernel-language": "the instructions that a device's renderer receives",
     "cache": "what the disk cache holds, and emptying it",
 }
 

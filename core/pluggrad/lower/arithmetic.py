@@ -171,7 +171,7 @@ def _tanh(x: Node) -> Node:
     return _make(g.SUB, _like(x, 1), _make(g.DIV, _like(x, 2), _make(g.ADD, doubled, _like(x, 1))))
 
 
-_DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
+DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
     g.EXP: lambda x: _make(g.EXP2, _make(g.MUL, x, _like(x, 1.4426950408889634))),
     g.LOG: lambda x: _make(g.MUL, _make(g.LOG2, x), _like(x, 0.6931471805599453)),
     g.COS: lambda x: _make(g.SIN, _make(g.ADD, x, _like(x, 1.5707963267948966))),
@@ -186,10 +186,10 @@ def decompose(stores: Stores, capabilities: Capabilities) -> Stores:
     """Ops that the renderer does not declare are written in those that it does."""
 
     def lacks(n: Node) -> bool:
-        return n.op in _DECOMPOSED and n.op.name not in capabilities.ops
+        return n.op in DECOMPOSED and n.op.name not in capabilities.ops
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
-        return _DECOMPOSED[n.op](*src) if lacks(n) else node(n.op, src, n.arg, n.type)
+        return DECOMPOSED[n.op](*src) if lacks(n) else node(n.op, src, n.arg, n.type)
 
     while any(map(lacks, toposort(stores))):  # what one is written in may be lacking too
         stores = rewrite(stores, rule)

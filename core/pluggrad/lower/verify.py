@@ -10,19 +10,14 @@ from pluggrad.ir.node import Node
 from pluggrad.ir.verify import verify
 from pluggrad.kernel.grammar import GRAMMAR
 from pluggrad.kernel.ops import KERNEL_OPS
+from pluggrad.lower.instructions import INSTRUCTIONS, STRUCTURE
 from pluggrad.lower.program import Instr, Program
 
-_SOURCES: Final[dict[str, tuple[int, ...]]] = {
-    "CONST": (0,), "VALUE": (0,), "TASK": (0,), "LANE": (0,),
-    "LOOP": (0,), "IF": (1,), "ELSE": (0,), "END": (0,),
-    "LOAD": (1, 2), "STORE": (2, 3), "ACC": (1,), "SET": (2,), "HREDUCE": (1,),
-} | {name: (op.arity,) for name, op in KERNEL_OPS.items() if op.kind in (
-    "unary", "binary", "compare", "ternary", "cast") or name in ("CDIV", "CMOD")}
-_WITHOUT_DTYPE: Final = frozenset({"LOOP", "IF", "ELSE", "END", "STORE", "SET"})
+_WITHOUT_DTYPE: Final = frozenset({row.name for row in STRUCTURE if not row.result} | {"LOOP"})
 
 
 def verify_program(program: Program, pass_name: str) -> None:
-    """VerifyError for the first instruction that breaks the rules written in lower/program.py."""
+    """VerifyError for the first instruction that breaks the rules of program.py and instructions.py."""
     checker = _Checker(program)
     for position, instr in enumerate(program.body):
         complaint = checker.complaint(position, instr)
@@ -69,11 +64,11 @@ class _Checker:
         return ""
 
     def _operands(self, instr: Instr) -> str:
-        counts = _SOURCES.get(instr.op)
-        if counts is None:
+        row = INSTRUCTIONS.get(instr.op)
+        if row is None:
             return "an instruction of the program stage"
-        if len(instr.src) not in counts:
-            return f"{' or '.join(map(str, counts))} sources"
+        if len(instr.src) not in row.sources:
+            return f"{' or '.join(map(str, row.sources))} sources"
         for source in instr.src:
             if not any(source in scope for scope in self.scopes):
                 return f"source {source} to be defined before, in an enclosing block"

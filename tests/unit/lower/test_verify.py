@@ -42,7 +42,7 @@ def test_a_tiled_sum_passes() -> None:
 
 
 BAD: dict[str, tuple[tuple[Instr, ...], str]] = {
-    "unknown op": ((Instr("IDIV", I64, ()),), "2 sources"),
+    "an op that is rewritten": ((Instr("IDIV", I64, ()),), "an instruction of the program stage"),
     "no instruction": ((Instr("SUM", F32, ()),), "an instruction"),
     "arity": ((ONE, Instr("ADD", F32, (0,))), "2 sources"),
     "later source": ((Instr("NEG", F32, (1,)), ONE), "source 1 to be defined"),

@@ -1,0 +1,99 @@
+"""The instructions of a Program, a row each: what a renderer must know. docs/kernel-language.md shows them."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pluggrad.graph.grammar import OPERAND_KINDS
+from pluggrad.graph.ops import BITCAST, CAST, ELEMENTWISE, IDIV, MOD, POW, SHL, SHR
+from pluggrad.ir.node import Op
+from pluggrad.kernel.ops import CDIV, CMOD
+from pluggrad.lower.arithmetic import DECOMPOSED
+
+_ANY: Final = "biuf"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One row. sources: how many it may have. kinds: of the dtype of what it works on ('b' bool, 'i' signed,
+    'u' unsigned, 'f' float). result: a dtype's name, "same" as the last operand's, "any", or "" where there
+    is none. since: minor version of the plugin API. optional: reaches only renderers whose
+    `Capabilities.ops` names it; for others it is written in the rows that are not optional.
+    """
+
+    name: str
+    sources: tuple[int, ...]
+    kinds: str
+    result: str
+    meaning: str
+    since: int = 0
+    optional: bool = False
+
+
+STRUCTURE: Final = (
+    Instruction(
+        "CONST", (0,), _ANY, "any",
+        "arg: Python value, a bool, an int within the dtype or a float (NaN, infinity and -0.0 occur)"),
+    Instruction(
+        "VALUE", (0,), _ANY, "any",
+        "arg: run-time value slot, of dtype `Program.values[arg]`"),
+    Instruction(
+        "TASK", (0,), "i", "int64",
+        "index of the task at hand, 0 <= task < `Program.tasks`; tasks run in any order, side by side"),
+    Instruction(
+        "LOOP", (0,), "i", "int64",
+        "arg: (start, stop) ints; the body runs for each counter start <= counter < stop, an int64 that is "
+        "the instruction's value within the body; closed by END"),
+    Instruction(
+        "IF", (1,), "b", "",
+        "src: condition, which varies over no axis; the body runs where it is true; optional ELSE; closed by "
+        "END"),
+    Instruction("ELSE", (0,), "", "", "ends the body of the open IF; what follows runs where it does not"),
+    Instruction("END", (0,), "", "", "closes the innermost LOOP, IF or ELSE"),
+    Instruction(
+        "LANE", (0,), "i", "int64",
+        "arg: register axis; the position along it (varies over that axis)"),
+    Instruction(
+        "LOAD", (1, 2), _ANY, "any",
+        "arg: (buffer, strides or None), src: (index[, gate]). With strides ((axis, elements), ...) the "
+        "element for a position p is index + sum(p[axis] * elements) and index has no axes; axes not named "
+        "have stride 0. With None the index itself varies. Where the gate (bool) is false nothing is read "
+        "and the value is 0"),
+    Instruction(
+        "STORE", (2, 3), _ANY, "",
+        "arg: (buffer, strides or None), src: (index, value[, gate]); the element as for LOAD; nothing is "
+        "written where the gate is false"),
+    Instruction(
+        "ACC", (1,), _ANY, "same",
+        "a mutable register, src: (initial value,), set wherever control passes the instruction; naming its "
+        "id as a source reads the present value"),
+    Instruction(
+        "SET", (2,), _ANY, "",
+        "src: (ACC, value): gives the ACC its new value, at every position of the ACC's axes"),
+    Instruction(
+        "HREDUCE", (1,), _ANY, "same",
+        "arg: (ADD, MUL, MAX or MIN; register axes removed), src: (value,): combines the positions along "
+        "those axes, in an order that the renderer chooses once and for all"),
+)
+
+# where an instruction promises more than the op of the graph that it comes from
+_PROMISES: Final = {
+    SHL: "x << y; 0 <= y < width",
+    SHR: "x >> y, arithmetic for signed; 0 <= y < width",
+}
+_ALWAYS_REWRITTEN: Final = frozenset({IDIV, MOD, POW})
+
+
+def _elementwise(op: Op) -> Instruction:
+    meaning = _PROMISES.get(op) or re.sub(r"; gradient [^;]*", "", op.doc)
+    kinds = OPERAND_KINDS.get(op, "iuf" if op is BITCAST else _ANY)
+    result = "bool" if op.kind == "compare" else "any" if op in (CAST, BITCAST) else "same"
+    return Instruction(op.name, (op.arity,), kinds, result, meaning, optional=op in DECOMPOSED)
+
+
+ARITHMETIC: Final = (
+    *[_elementwise(op) for op in sorted(ELEMENTWISE - _ALWAYS_REWRITTEN, key=lambda op: (op.arity, op.name))],
+    *[Instruction(op.name, (2,), "iu", "same", op.doc) for op in (CDIV, CMOD)],
+)
+INSTRUCTIONS: Final = {row.name: row for row in (*STRUCTURE, *ARITHMETIC)}
