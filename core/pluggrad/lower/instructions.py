@@ -1,4 +1,4 @@
-"""The instructions of a Program, a row each: what a renderer must know. docs/kernel-language.md shows them."""
+"""The instructions of a Program, a row each: what a renderer must know. docs/kernel-language.md prints it."""
 from __future__ import annotations
 
 import re
