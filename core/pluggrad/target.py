@@ -49,6 +49,8 @@ class Capabilities:
     host can read and write device memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
     launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.
     flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols declared.
+    widening: (dtype, factor) pairs, where results in a dtype may lie that much further off than the table of
+    tolerances says; the conformance suite prints them.
 
     Nothing reads the limits, the cache and scratch sizes, the launch costs, subgroup_width, masked_memory and
     unified_memory yet: they say what a device is, for schedules to come.
@@ -76,6 +78,7 @@ class Capabilities:
     flops_per_core: float = _keyed(default=5e10)
     bytes_per_second: float = _keyed(default=3e10)
     features: frozenset[str] = frozenset()
+    widening: tuple[tuple[str, float], ...] = ()
 
     def key(self) -> tuple[Any, ...]:
         """The part that changes generated code, stable across processes."""

@@ -27,6 +27,7 @@ from pluggrad.device.contract import (
 from pluggrad.dtypes import DType
 from pluggrad.errors import DeviceError
 from pluggrad.kernel.kernel import BufferParam, IndexCheck, Kernel
+from pluggrad.kernel.offer import Extern
 from pluggrad.lower import lower, program_name
 from pluggrad.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 from pluggrad.runtime import cache
@@ -57,10 +58,12 @@ def context_key(target: Target, toolchain: Toolchain) -> str:
 
 def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str) -> CompiledPlan:
     """Binaries for every kernel of a plan, kept under `context`; those not kept yet are compiled together."""
-    signatures = tuple([_signature(kernel, target) for kernel in plan.kernels])
-    keys = [_digest(context, s.name) for s in signatures]
+    signatures = tuple([signature_of(kernel, target, plan.externs.get(i))
+                        for i, kernel in enumerate(plan.kernels)])
+    keys = [_digest(context, s.name, s.extern) for s in signatures]
     blobs: dict[str, bytes | None] = {}
     found = {key: _load_binary(key, blobs) if toolchain.cache_key else None for key in keys}
+    found |= {keys[i]: extern.payload for i, extern in plan.externs.items()}
     missing = [i for i, key in enumerate(keys) if found[key] is None]
     if missing:
         sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
@@ -70,19 +73,20 @@ def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str)
         if toolchain.cache_key:
             _store_binaries(compiled, blobs)
         GlobalCounters.compiled += len(missing)
-    GlobalCounters.kernel_disk_hits += len(keys) - len(missing)
+    GlobalCounters.kernel_disk_hits += len(keys) - len(missing) - len(plan.externs)
     binaries = tuple([b for b in (found[key] for key in keys) if b is not None])
     return CompiledPlan(signatures, binaries, plan.commands, plan.outputs, plan.roots, plan.arena_bytes,
                         plan.checks)
 
 
-def _signature(kernel: Kernel, target: Target) -> Signature:
-    """How the kernel will be called, known before it is lowered."""
+def signature_of(kernel: Kernel, target: Target, extern: Extern | None = None) -> Signature:
+    """How the kernel, or what stands for it, will be called: known before it is lowered."""
     tasks = 1
-    if not target.capabilities.interprets_kernels:
+    if extern is None and not target.capabilities.interprets_kernels:
         for axis in kernel.axes:
             tasks *= axis.extent if axis.kind == "PARALLEL" else 1
-    return Signature(program_name(kernel), kernel.buffers, kernel.values, tasks)
+    name = "" if extern is None else extern.name
+    return Signature(program_name(kernel), kernel.buffers, kernel.values, tasks, extern=name)
 
 
 def _digest(*parts: str) -> str:
@@ -117,8 +121,11 @@ def _blob_names(binaries: Iterable[bytes]) -> dict[bytes, str]:
 
 # ---- plans on disk -----------------------------------------------------------------------------------------
 def store_plan(key: str, plan: CompiledPlan) -> None:
-    """Write a plan's JSON; its binaries are stored already."""
+    """Write a plan's JSON, and the payloads of what its backend brings; binaries are stored already."""
     names = _blob_names(plan.binaries)
+    for signature, binary in zip(plan.signatures, plan.binaries, strict=True):
+        if signature.extern:
+            cache.store("blob", names[binary], binary)
     data = {
         "signatures": [_signature_data(s) for s in plan.signatures],
         "binaries": [names[binary] for binary in plan.binaries],
@@ -130,7 +137,8 @@ def store_plan(key: str, plan: CompiledPlan) -> None:
 
 def _signature_data(signature: Signature) -> list[Any]:
     buffers = [[b.dtype.name, b.size, b.role] for b in signature.buffers]
-    return [signature.name, buffers, [d.name for d in signature.values], signature.tasks]
+    values = [d.name for d in signature.values]
+    return [signature.name, buffers, values, signature.tasks, signature.extern]
 
 
 def _command_data(command: PlannedCommand) -> list[Any]:
@@ -157,9 +165,9 @@ def load_plan(key: str) -> CompiledPlan | None:
 
 
 def _stored_signature(data: list[Any]) -> Signature:
-    name, buffers, values, tasks = data
+    name, buffers, values, tasks, extern = data
     params = tuple([BufferParam(dtypes.by_name(dtype), size, role) for dtype, size, role in buffers])
-    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks)
+    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks, extern=extern)
 
 
 def _stored_command(data: list[Any]) -> PlannedCommand:
@@ -188,7 +196,8 @@ class LoadedPlan:
         self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]
         self.launches = sum(isinstance(c, PlannedLaunch) for c in plan.commands)
         self._prepared = None
-        if "graph" in device.target.capabilities.features and self._commands:
+        replayable = bool(self._commands) and all(executable.replayable for executable in executables)
+        if "graph" in device.target.capabilities.features and replayable:
             self._prepared = device.prepare(self._commands, tuple(value_dtypes))  # type: ignore[attr-defined]
 
     def run(self, slots: Sequence[Any], values: Sequence[Any]) -> None:

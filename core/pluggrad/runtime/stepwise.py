@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.numpy_ops import decode
 from pluggrad.kernel.text import kernel_text
+from pluggrad.kernel.tolerance import agree
 
 _log = logging.getLogger("pluggrad")
-_TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 def report_sources(names: Sequence[str], sources: Sequence[str]) -> None:
@@ -35,6 +35,7 @@ def run_stepwise(device: Device, commands: Sequence[Command], signatures: Sequen
     KernelFault names the kernel; under VALIDATE, InternalError names the first whose results differ from the
     interpreter's. A plan that came from disk before the setting was on has no kernels to compare with.
     """
+    widening = dict(device.target.capabilities.widening)
     for command, signature, kernel in zip(commands, signatures, kernels, strict=True):
         before = None
         if VALIDATE.value and isinstance(command, Launch) and kernel is not None:
@@ -51,7 +52,7 @@ def run_stepwise(device: Device, commands: Sequence[Command], signatures: Sequen
             _log.warning("%s %8.1f us", name, (time.perf_counter() - started) * 1e6)
         if before is not None and kernel is not None and isinstance(command, Launch):
             interpret(kernel, before, [values[i] for i in command.values])
-            _compare(kernel, before, _contents(device, command, kernel, slots))
+            _compare(kernel, before, _contents(device, command, kernel, slots), widening)
 
 
 def _contents(device: Device, command: Launch, kernel: Kernel, slots: Sequence[Any]) -> list[Any]:
@@ -67,22 +68,16 @@ def _read(device: Device, slots: Sequence[Any], ref: SlotRef, dtype: DType, size
     return array
 
 
-def _compare(kernel: Kernel, expected: Sequence[Any], got: Sequence[Any]) -> None:
+def _compare(kernel: Kernel, expected: Sequence[Any], got: Sequence[Any],
+             widening: Mapping[str, float]) -> None:
     for number, (param, right, found) in enumerate(zip(kernel.buffers, expected, got, strict=True)):
         if param.role in ("in", "status"):  # which of several wrong indices is reported depends on the order
             continue
-        same = _same(decode(right, param.dtype), decode(found, param.dtype), param.dtype)
+        # a kernel may hold a sum, and fuses what is around it
+        same = agree(decode(found, param.dtype), decode(right, param.dtype), param.dtype, "sum",
+                     widening=widening.get(param.dtype.name, 1.0))
         if not same.all():
             raise InternalError(op=f"kernel {kernel.name}",
                                 expected=f"the interpreter's values in buffer {number}",
                                 got=f"others at {int(np.sum(~same))} of {param.size} elements",
                                 hint=f"Please report it with this kernel:\n{kernel_text(kernel)}")
-
-
-def _same(want: Any, have: Any, dtype: DType) -> Any:
-    """Where two arrays agree: integers exactly, floats but for what another order of additions changes."""
-    if not dtype.is_float:
-        return want == have
-    tolerance = _TOLERANCE[dtype.name]
-    scale = float(np.max(np.abs(want), initial=1.0, where=np.isfinite(want)))
-    return np.isclose(have, want, rtol=tolerance, atol=tolerance * scale, equal_nan=True)

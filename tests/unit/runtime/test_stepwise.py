@@ -129,17 +129,6 @@ def test_validate_names_the_kernel_that_computes_something_else(device_name, lau
     assert caught.value.hint.startswith("Please report it with this kernel:\nkernel ")
 
 
-@pytest.mark.parametrize(("dtype", "want", "have", "same"), [
-    (dtypes.int64, [2**62, 1], [2**62 + 1, 1], [False, True]),
-    (dtypes.bool_, [True, False], [True, True], [True, False]),
-    (dtypes.float32, [np.nan, np.inf, 1, 0], [np.nan, np.inf, 1.00001, np.nan], [True, True, True, False]),
-    (dtypes.float64, [1.0, 0.0], [1.00001, 1e-10], [False, True]),
-])
-def test_integers_agree_exactly_and_floats_but_for_rounding(dtype, want, have, same):
-    want, have = np.array(want, dtype.numpy), np.array(have, dtype.numpy)
-    assert stepwise._same(want, have, dtype).tolist() == same
-
-
 def test_sync_names_the_kernel_in_a_fault(device_name, launches):
     rows = next(sizes)
     launched = launches(device_name, lambda number, *launch: Failing() if number == 2 else None)

@@ -1,0 +1,1 @@
+"""Level 0: the contract: import, probe, target, toolchain, memory, loading."""

@@ -1,0 +1,1 @@
+"""Level 1: kernels: every op on every dtype."""

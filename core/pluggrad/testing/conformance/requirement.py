@@ -1,0 +1,53 @@
+"""What a test needs a device to declare. Tests are selected by this and by nothing else."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pluggrad.target import Capabilities
+
+Names = str | Iterable[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Names that a device must declare, and names that it must not. An empty one is met by every device."""
+
+    dtypes: frozenset[str] = frozenset()
+    arithmetic: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
+    ops: frozenset[str] = frozenset()
+    without_dtypes: frozenset[str] = frozenset()
+    without_features: frozenset[str] = frozenset()
+    unified_memory: bool = False
+
+    def missing(self, capabilities: Capabilities) -> str:
+        """The first capability that keeps the test from being applicable; empty if it is applicable."""
+        wanted = (("dtype", self.dtypes, capabilities.dtypes),
+                  ("arithmetic in", self.arithmetic, capabilities.arithmetic),
+                  ("feature", self.features, capabilities.features),
+                  ("op", self.ops, capabilities.ops))
+        for what, needed, declared in wanted:
+            if needed - declared:
+                return f"{what} {min(needed - declared)}"
+        for what, refused, declared in (("dtype", self.without_dtypes, capabilities.dtypes),
+                                        ("feature", self.without_features, capabilities.features)):
+            if refused & declared:
+                return f"no {what} {min(refused & declared)}"
+        return "unified memory" if self.unified_memory and not capabilities.unified_memory else ""
+
+
+ANY: Final = Requirement()
+
+
+def requires(*, dtype: Names = (), arithmetic: Names = (), feature: Names = (), op: Names = (),
+             without_dtype: Names = (), without_feature: Names = (),
+             unified_memory: bool = False) -> Requirement:
+    """A requirement from one name or several each: `requires(dtype="float16", feature="graph")`."""
+    return Requirement(_names(dtype), _names(arithmetic), _names(feature), _names(op),
+                       _names(without_dtype), _names(without_feature), unified_memory)
+
+
+def _names(value: Names) -> frozenset[str]:
+    return frozenset([value] if isinstance(value, str) else value)
