@@ -36,8 +36,11 @@ from pluggrad.device.contract import (
 from pluggrad.device.hookspecs import (
     API_MAJOR,
     API_MINOR,
+    CopyFinished,
     KernelCompiled,
     KernelFinished,
+    KernelInfo,
+    PhaseTime,
     PluginApi,
     ToolchainFactory,
     hookimpl,
@@ -66,7 +69,8 @@ __all__ = [
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
     # hooks
-    "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "KernelCompiled", "KernelFinished", "ToolchainFactory",
+    "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "ToolchainFactory",
+    "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",
     # values
     "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities",
     # what a renderer receives

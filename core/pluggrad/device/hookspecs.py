@@ -1,22 +1,23 @@
 """What a plugin may implement. A plugin module decorates functions of these names with `hookimpl`.
 
 Hooks are for the rare moments: finding devices, choosing one, opening one. None lies on the launch path; the
-two kernel events are fired only while somebody listens.
+kernel and copy events are fired only while somebody listens. While somebody listens to kernels that finished,
+or to copies, command lists run command by command, so that each is timed by itself. Times of events are
+seconds on the clock of `time.perf_counter`.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import pluggy
 
 from pluggrad.device.contract import Backend, Device, Toolchain
+from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.target import DeviceId, Target
 
 PROJECT: Final = "pluggrad"
-API_MAJOR: Final = 1
-API_MINOR: Final = 0
 
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
@@ -34,22 +35,69 @@ class PluginApi:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelCompiled:
-    """A kernel was rendered and compiled (not: found in a cache). seconds: both together."""
+class KernelInfo:
+    """What a kernel is: the same whether it was compiled now or found in a cache.
 
-    device: DeviceId
+    name: its symbol. title: what it computes, for people, such as "sum_where_64_64". buffers, axes: its
+    arguments and its loops, as text. flops: arithmetic operations of one run, each counted once. bytes: moved
+    by one run, each element once.
+    """
+
     name: str
-    source: str
+    title: str
+    buffers: str
+    axes: str
+    flops: int
+    bytes: int
+
+
+class PhaseTime(NamedTuple):
+    """A part of making a kernel: "lower", "render" or "compile", of which those compiled together share."""
+
+    phase: str
+    start: float
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class KernelFinished:
-    """A kernel ran. seconds: its own time where the device measures it, else submission to completion."""
+class KernelCompiled:
+    """A kernel was rendered and compiled (not: found in a cache)."""
 
     device: DeviceId
-    name: str
+    kernel: KernelInfo
+    source: str
+    phases: tuple[PhaseTime, ...]
+
+    @property
+    def seconds(self) -> float:
+        """All phases together."""
+        return sum(phase.seconds for phase in self.phases)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFinished:
+    """A kernel ran. seconds: its own time where the device measures it (feature `events`), else from
+    submission to completion."""
+
+    device: DeviceId
+    kernel: KernelInfo
+    start: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFinished:
+    """Bytes were copied: from the host (upload), to it (download), from device `source`, or within `device`.
+
+    seconds: until the call returned, or the device's own time as in `KernelFinished`.
+    """
+
+    device: DeviceId
+    kind: Literal["upload", "download", "transfer", "copy"]
+    nbytes: int
+    start: float
+    seconds: float
+    source: DeviceId | None = None
 
 
 @hookspec(firstresult=True)
@@ -105,7 +153,7 @@ def pluggrad_kernel_compiled(event: KernelCompiled) -> None:
     Example:
         @hookimpl
         def pluggrad_kernel_compiled(event):
-            log.info("%s took %.1f ms", event.name, event.seconds * 1e3)
+            log.info("%s took %.1f ms", event.kernel.title, event.seconds * 1e3)
     """
 
 
@@ -116,7 +164,18 @@ def pluggrad_kernel_finished(event: KernelFinished) -> None:
     Example:
         @hookimpl
         def pluggrad_kernel_finished(event):
-            totals[event.name] += event.seconds
+            totals[event.kernel.name] += event.seconds
+    """
+
+
+@hookspec
+def pluggrad_copy_finished(event: CopyFinished) -> None:
+    """Bytes were copied to, from, between or within devices.
+
+    Example:
+        @hookimpl
+        def pluggrad_copy_finished(event):
+            moved[event.kind] += event.nbytes
     """
 
 
@@ -129,3 +188,4 @@ class Hooks(Protocol):
     def pluggrad_device_opened(self, *, device: Device) -> list[None]: ...
     def pluggrad_kernel_compiled(self, *, event: KernelCompiled) -> list[None]: ...
     def pluggrad_kernel_finished(self, *, event: KernelFinished) -> list[None]: ...
+    def pluggrad_copy_finished(self, *, event: CopyFinished) -> list[None]: ...
