@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pluggrad.cli.stages import run_stages, verify_stage
-from pluggrad.device.hookspecs import API_MAJOR, API_MINOR
+from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.ir.passes import Trace
 from pluggrad.lower import program
 from pluggrad.lower.instructions import ARITHMETIC, STRUCTURE, Instruction

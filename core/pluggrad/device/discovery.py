@@ -9,8 +9,8 @@ from importlib.metadata import Distribution, distributions
 from typing import Final, Literal
 
 from pluggrad import config
-from pluggrad.device.hookspecs import API_MAJOR
 from pluggrad.device.names import known_devices, normalized
+from pluggrad.device.versions import API_MAJOR
 
 Verdict = Literal["loadable", "shadowed", "blocked", "incompatible", "failed"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pluggrad import cli
-from pluggrad.device.hookspecs import API_MINOR
+from pluggrad.device.versions import API_MINOR
 from pluggrad.graph.ops import ELEMENTWISE
 from pluggrad.lower.arithmetic import DECOMPOSED
 from pluggrad.lower.instructions import ARITHMETIC, INSTRUCTIONS, STRUCTURE
