@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pluggrad import Context, Tensor, config, dtypes
+from pluggrad import Context, Tensor, config
 from pluggrad.device.contract import Event, Launch
 from pluggrad.errors import InternalError, KernelFault
 from pluggrad.kernel.kernel import Kernel
