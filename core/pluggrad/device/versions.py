@@ -1,7 +1,7 @@
 """The version of the plugin API, and how it changes: what is deprecated works on and says what replaces it.
 
-The rule, in full in docs/plugin-api.md: within a major version nothing is taken away; what is deprecated warns
-for at least two minor versions, and may go in the next major one.
+The rule, in full in docs/plugin-api.md: within a major version nothing is taken away; what is deprecated
+warns for at least two minor versions, and may go in the next major one.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARK: Final = "__pluggrad_deprecation__"
 
 @dataclass(frozen=True, slots=True)
 class Deprecation:
-    """A part of the plugin API that will go: its name, the minor version that said so, what to use instead."""
+    """A part of the plugin API that will go: its name, since which minor version, what to use instead."""
 
     name: str
     since: int
