@@ -6,6 +6,7 @@ PYTHON ?= python3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+DEVICE ?= cpu
 
 BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
@@ -16,11 +17,12 @@ TORCH := .venv-torch/.stamp
 BENCH := .venv-bench/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint bench clean
+.PHONY: help demo test test-device test-torch lint bench clean
 
 help:
 	@echo "make demo         train the digit classifier      (DEMO_ARGS=\"--epochs 5\")"
 	@echo "make test         run the tests                   (PYTEST_ARGS=\"-k softmax\")"
+	@echo "make test-device  run every test that needs a device on one  (DEVICE=opencl)"
 	@echo "make test-torch   compare results with PyTorch, in an environment of its own"
 	@echo "make lint         ruff, mypy, import contracts"
 	@echo "make bench        speed beside other frameworks, in an environment of its own"
@@ -31,6 +33,10 @@ demo: $(DEV)
 
 test: $(DEV)
 	.venv/$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+# `worksteal`: files differ much in how many kernels they compile, and workers share what is compiled
+test-device: $(DEV)
+	.venv/$(BIN)/python -m pytest -n auto --dist worksteal --only-device $(DEVICE) $(PYTEST_ARGS)
 
 # one thread of PyTorch's in each process: the tests run beside each other
 test-torch: $(TORCH)

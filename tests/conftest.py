@@ -11,16 +11,28 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 DEVICE_GROUP = "pluggrad.devices.v1"
-GOLDEN_ROOT = Path(__file__).parent / "golden"
+TESTS = Path(__file__).parent
+GOLDEN_ROOT = TESTS / "golden"
 CACHE_VARIABLE = "PLUGGRAD_CACHE_DIR"
+# the same folder for every worker: what one compiles, the others load
+SHARED_CACHE_VARIABLE = "PLUGGRAD_TEST_CACHE_DIR"
 DATA_VARIABLE = "PLUGGRAD_TEST_DATA"
+
+# stages and tools that compute nothing on a device: `--only-device` leaves them out
+WITHOUT_DEVICE = frozenset(
+    {"architecture", "benchmarks", "golden", "plugins/zoo"}
+    | {f"unit/{stage}" for stage in ("config", "device", "graph", "ir", "kernel", "lower", "plan", "render")}
+    | {f"unit/{stage}" for stage in ("schedule", "shape", "tune")}
+)
+# what `--device` is where nobody says: devices whose kernels take milliseconds to compile
+USUAL_DEVICES = ("cpu", "ref")
 
 cache_folder = pytest.StashKey[str]()
 golden_written = pytest.StashKey[set[Path]]()
@@ -38,7 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         metavar="NAME[,NAME]",
         default=os.environ.get("PLUGGRAD_TEST_DEVICE"),
-        help="run device tests on these only (default: PLUGGRAD_TEST_DEVICE, or all that are installed)",
+        help="run device tests on these only (default: PLUGGRAD_TEST_DEVICE, or "
+         f"{','.join(USUAL_DEVICES)} and the tests of every installed plugin)",
+    )
+    group.addoption(
+        "--only-device",
+        metavar="NAME",
+        help="run the tests that need a device, and no others, on this one, which is the default device too",
     )
     group.addoption(
         "--update-golden",
@@ -50,7 +68,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch: compares with PyTorch; run by `make test-torch`")
     config.addinivalue_line("markers", "slow: takes more than about ten seconds")
-    config.addinivalue_line("markers", "device(name): needs that device's plugin, skipped without it")
+    config.addinivalue_line(
+        "markers",
+        "device(name): is about that device (as all tests of tests/plugins/<name> are), skipped without it",
+    )
     config.stash[golden_written] = set()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts jobs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,14 +85,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _isolate_environment(config: pytest.Config) -> None:
-    """Drop the caller's settings and give this process, and each xdist worker, a cache folder of its own."""
+    """Drop the caller's settings, and give this run a cache folder of its own, which its workers share."""
     for name in list(os.environ):
         if name.startswith("PLUGGRAD_") and not name.startswith("PLUGGRAD_TEST_"):
             del os.environ[name]
-    folder = tempfile.mkdtemp(prefix="pluggrad-test-cache-")
-    config.stash[cache_folder] = folder
-    os.environ[CACHE_VARIABLE] = folder
+    if not hasattr(config, "workerinput"):  # a worker of xdist finds the folder of the run in its environment
+        config.stash[cache_folder] = os.environ[SHARED_CACHE_VARIABLE] = tempfile.mkdtemp(
+            prefix="pluggrad-test-cache-"
+        )
+    os.environ[CACHE_VARIABLE] = os.environ[SHARED_CACHE_VARIABLE]
     os.environ["PLUGGRAD_VERIFY"] = "1"  # every plan that a test makes is checked, stage by stage
+    if config.getoption("--only-device"):
+        os.environ["PLUGGRAD_DEVICE"] = config.getoption("--only-device")
 
 
 # ---------------------------------------------------------------------------------------- devices
@@ -81,30 +106,77 @@ def _installed_devices() -> list[str]:
     return sorted({entry.name for entry in importlib.metadata.entry_points(group=DEVICE_GROUP)})
 
 
+def _chosen_devices(config: pytest.Config) -> list[str]:
+    """The devices that options name; none where they name none."""
+    chosen = config.getoption("--only-device") or config.getoption("--device") or ""
+    return [name.strip() for name in chosen.split(",") if name.strip()]
+
+
 def _selected_devices(config: pytest.Config) -> list[str]:
-    chosen = config.getoption("--device")
-    return [name.strip() for name in chosen.split(",") if name.strip()] if chosen else _installed_devices()
+    """The devices that tests of any device run on."""
+    return _chosen_devices(config) or [name for name in USUAL_DEVICES if name in _installed_devices()]
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"pluggrad devices: {', '.join(_selected_devices(config)) or 'none'}"
+def _type(device: str) -> str:
+    return re.split("[:@]", device)[0]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    header = [f"pluggrad devices: {', '.join(_selected_devices(config)) or 'none'}"]
+    if config.getoption("--only-device"):
+        header.append(f"left out, since they need no device: {', '.join(sorted(WITHOUT_DEVICE))}")
+    return header
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --only-device, stages that need no device are not even imported."""
+    if not config.getoption("--only-device") or not collection_path.is_relative_to(TESTS):
+        return None
+    return True if collection_path.relative_to(TESTS).as_posix() in WITHOUT_DEVICE else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `device_name` runs once on every selected device."""
+    """A test that takes `device_name`, or `device`, runs once on every selected device."""
     if "device_name" in metafunc.fixturenames:
         metafunc.parametrize("device_name", _selected_devices(metafunc.config))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The tests of tests/plugins/<name> are about that device."""
+    folders = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
+    if len(folders) > 2 and folders[0] == "plugins" and "/".join(folders[:2]) not in WITHOUT_DEVICE:
+        item.add_marker(pytest.mark.device(folders[1]))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
         pytest.skip("needs torch: make test-torch")
+    chosen = {_type(device) for device in _chosen_devices(item.config)}
     for marker in item.iter_markers("device"):
         name = marker.args[0]
         if name not in _installed_devices():
             pytest.skip(f"device {name!r} is not installed")
-        if name.partition(":")[0] not in {d.partition(":")[0] for d in _selected_devices(item.config)}:
-            pytest.skip(f"device {name!r} was not selected by --device")
+        if chosen and _type(name) not in chosen:
+            pytest.skip(f"about device {name!r}, which was not selected")
+
+
+@pytest.fixture
+def other_device(device_name: str) -> str:
+    """A second device beside the one under test."""
+    installed = [name for name in reversed(USUAL_DEVICES) if name in _installed_devices()]
+    other = next((name for name in installed if name != _type(device_name)), None)
+    if other is None:
+        pytest.skip("needs a second device beside the one under test")
+    return other
+
+
+@pytest.fixture
+def device(device_name: str) -> Iterator[str]:
+    """Each selected device in turn, the default one for the test."""
+    import pluggrad  # here: the tests of this file run where pluggrad is not installed
+
+    with pluggrad.device(device_name):
+        yield device_name
 
 
 # ---------------------------------------------------------------------------------------- golden text

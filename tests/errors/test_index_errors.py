@@ -4,18 +4,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pluggrad
 from pluggrad import Tensor, jit
 from pluggrad.config import Context
 from pluggrad.errors import TensorIndexError
 
-
-@pytest.fixture(autouse=True)
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
-
-
+pytestmark = pytest.mark.usefixtures("device")
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)
 RANGE = r"expected an index in \[-4, 3\] on axis 0 of size 4, got "
 

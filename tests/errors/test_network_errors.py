@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pluggrad
 from pluggrad import Tensor, errors, nn
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 @pytest.fixture(autouse=True)
-def device(device_name, monkeypatch):
+def training(monkeypatch):
     monkeypatch.setattr(Tensor, "training", True)
-    with pluggrad.device(device_name):
-        yield device_name
 
 
 def image(*shape: int) -> Tensor:
@@ -155,8 +154,7 @@ def test_a_refused_batch_leaves_the_statistics():
         np.testing.assert_array_equal(tensor.numpy(), before[name])
 
 
-def test_operands_on_two_devices(device_name):
-    other = next(name for name in ("ref", "cpu") if name != device_name)
+def test_operands_on_two_devices(other_device):
     with pytest.raises(ValueError, match=r"conv2d: expected operands on one device") as caught:
-        image().conv2d(Tensor.ones(*KERNEL, device=other))
+        image().conv2d(Tensor.ones(*KERNEL, device=other_device))
     assert isinstance(caught.value, errors.MixedDevices)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pluggrad
 from pluggrad import Tensor, errors
 from pluggrad.nn import Linear
 
-
-@pytest.fixture(autouse=True)
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
+pytestmark = pytest.mark.usefixtures("device")
 
 
 @pytest.mark.parametrize(
@@ -133,17 +128,6 @@ def test_an_in_place_result_that_does_not_fit_changes_nothing():
     with pytest.raises(ValueError, match="setitem"):
         x[0] = Tensor([1.0, 2.0, 3.0])
     assert x.tolist() == [1, 2]
-
-
-def test_mixed_devices_are_both_named(device):
-    other = next((name for name in pluggrad.Device.available() if name != device), None)
-    if other is None:
-        pytest.skip("one device only")
-    x, y = Tensor([1.0]), Tensor([2.0], device=other)
-    for call in (lambda: x + y, lambda: x @ y, lambda: x.cat(y), lambda: Tensor([True]).where(x, y)):
-        with pytest.raises(errors.MixedDevices, match=rf"{device}.*{other}.*\.to\('{device}'\)"):
-            call()
-    assert (x + y.to(device)).tolist() == [3]
 
 
 def test_an_unknown_device_suggests_a_close_one():

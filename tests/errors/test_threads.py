@@ -7,14 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-import pluggrad
 from pluggrad import Tensor
 
-
-@pytest.fixture(autouse=True)
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def in_threads(work, count):

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pluggrad
 from pluggrad import Tensor
 from tests.convolution_reference import convolved, spread
-
-
-@pytest.fixture
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
 
 
 @st.composite

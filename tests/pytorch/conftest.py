@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import pluggrad
 from pluggrad import Tensor
-
-
-@pytest.fixture
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
 
 
 @pytest.fixture

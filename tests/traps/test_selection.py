@@ -4,18 +4,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pluggrad
 from pluggrad import Tensor, jit
 from pluggrad.cli.stages import run_stages
 from pluggrad.ir.passes import Trace
 from pluggrad.runtime.normalize import normalize
 from pluggrad.runtime.session import session
 
-
-@pytest.fixture(autouse=True)
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def plan_of(*tensors: Tensor):

@@ -19,12 +19,6 @@ from pluggrad.ir.node import interned_count
 pytestmark = pytest.mark.usefixtures("device")
 
 
-@pytest.fixture
-def device(device_name):
-    with pluggrad.device(device_name):
-        yield device_name
-
-
 def test_first_day():
     x = Tensor([1.0, 2.0, 3.0])
     (x * 2).sum().backward()

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from pluggrad import dtypes, runtime
 from pluggrad.dtypes import DType
@@ -11,7 +10,6 @@ from pluggrad.runtime import Handle
 from pluggrad.target import DeviceId
 
 REF = DeviceId("ref")
-DEVICES = [REF, pytest.param(DeviceId("cpu"), marks=pytest.mark.device("cpu"))]
 
 
 class Kept(Handle):

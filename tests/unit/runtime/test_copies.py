@@ -9,30 +9,33 @@ from pluggrad.errors import MixedDevices
 from pluggrad.graph import build, ops
 from pluggrad.runtime import GlobalCounters
 from pluggrad.target import DeviceId
-from tests.unit.runtime.handles import REF, Kept, counting, stored
+from tests.unit.runtime.handles import Kept, counting, stored
 
-CPU = DeviceId("cpu")
-pytestmark = pytest.mark.device("cpu")
+
+@pytest.fixture
+def other(other_device: str) -> DeviceId:
+    """A second device beside `device`."""
+    return DeviceId.parse(other_device)
 
 
 @pytest.mark.parametrize("dtype", dtypes.ALL, ids=lambda d: d.name)
-def test_there_and_back(dtype):
+def test_there_and_back(device, other, dtype):
     data = np.arange(12).astype(dtype.numpy).reshape(3, 4)
-    there = build.copy(stored(data, REF, dtype), CPU)
-    back = build.copy(build.permute(there, (1, 0)), REF)
-    assert (there.device, back.device) == (CPU, REF)
+    there = build.copy(stored(data, other, dtype), device)
+    back = build.copy(build.permute(there, (1, 0)), other)
+    assert (there.device, back.device) == (device, other)
     np.testing.assert_array_equal(runtime.read(back), data.T)
 
 
-def test_computed_on_both_sides():
-    x = build.binary(ops.ADD, counting(5, REF), counting(5, REF))
-    y = build.binary(ops.MUL, build.copy(x, CPU), counting(5, CPU))
-    z = build.binary(ops.SUB, build.copy(y, REF), x)
+def test_computed_on_both_sides(device, other):
+    x = build.binary(ops.ADD, counting(5, other), counting(5, other))
+    y = build.binary(ops.MUL, build.copy(x, device), counting(5, device))
+    z = build.binary(ops.SUB, build.copy(y, other), x)
     np.testing.assert_array_equal(runtime.read(z), 2 * np.arange(5) ** 2 - 2 * np.arange(5))
 
 
-def test_a_value_is_transferred_once():
-    moved = build.copy(counting(5, REF), CPU)
+def test_a_value_is_transferred_once(device, other):
+    moved = build.copy(counting(5, other), device)
     one, two = Kept(build.binary(ops.ADD, moved, moved)), Kept(build.unary(ops.NEG, moved))
     runtime.realize([one])
     before = GlobalCounters.uploads
@@ -41,21 +44,22 @@ def test_a_value_is_transferred_once():
     np.testing.assert_array_equal(runtime.read(two.node), -np.arange(5))
 
 
-def test_handles_of_two_devices_are_realized_together():
-    here, there = Kept(build.unary(ops.NEG, counting(5, REF))), Kept(build.unary(ops.NEG, counting(5, CPU)))
+def test_handles_of_two_devices_are_realized_together(device, other):
+    here, there = [Kept(build.unary(ops.NEG, counting(5, place))) for place in (other, device)]
     runtime.realize([here, there])
     assert here.node.op is ops.BUFFER
     assert there.node.op is ops.BUFFER
-    assert (here.node.device, there.node.device) == (REF, CPU)
+    assert (here.node.device, there.node.device) == (other, device)
 
 
-def test_a_long_chain_of_transfers():
-    n = counting(3, REF)
+def test_a_long_chain_of_transfers(device, other):
+    n = counting(3, other)
     for _ in range(30):
-        n = build.copy(build.copy(build.binary(ops.ADD, n, build.const(1.0, n.dtype, n.device)), CPU), REF)
+        more = build.binary(ops.ADD, n, build.const(1.0, n.dtype, n.device))
+        n = build.copy(build.copy(more, device), other)
     np.testing.assert_array_equal(runtime.read(n), np.arange(3) + 30)
 
 
-def test_operands_of_two_devices_are_refused():
-    with pytest.raises(MixedDevices, match="ref and cpu"):
-        build.binary(ops.ADD, counting(3, REF), counting(3, CPU))
+def test_operands_of_two_devices_are_refused(device, other):
+    with pytest.raises(MixedDevices, match=f"{other} and {device}"):
+        build.binary(ops.ADD, counting(3, other), counting(3, device))

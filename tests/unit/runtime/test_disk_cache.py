@@ -18,7 +18,6 @@ from pluggrad.runtime import cache
 from pluggrad.runtime.compiled import CompiledPlan, load_plan, store_plan
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes of folders are POSIX's")
-DEVICES = ["ref", pytest.param("cpu", marks=pytest.mark.device("cpu"))]
 PROGRAM = """
 import json, sys
 from pluggrad import Tensor
@@ -56,39 +55,36 @@ def entries(folder: Path, kind: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith(f"{kind}-"))
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_second_process_schedules_and_compiles_nothing(device, tmp_path):
-    first, expected = finish(start(tmp_path / "cache", device))
+def test_a_second_process_schedules_and_compiles_nothing(device_name, tmp_path):
+    first, expected = finish(start(tmp_path / "cache", device_name))
     assert first["scheduled"] > 0
     assert first["compiled"] > 0
-    second, values = finish(start(tmp_path / "cache", device))
+    second, values = finish(start(tmp_path / "cache", device_name))
     assert (second["scheduled"], second["compiled"]) == (0, 0)
     assert second["plan_disk_hits"] == first["scheduled"]
     assert values == expected
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_damaged_entries_are_made_again(device, tmp_path):
+def test_damaged_entries_are_made_again(device_name, tmp_path):
     folder = tmp_path / "cache"
-    _, expected = finish(start(folder, device))
+    _, expected = finish(start(folder, device_name))
     for kind, damage in (("plan", b""), ("kernel", b"x"), ("blob", b"0123\nrest")):
         for path in entries(folder, kind):
             path.write_bytes(damage if kind != "blob" else path.read_bytes()[:-1])
-    counters, values = finish(start(folder, device))
+    counters, values = finish(start(folder, device_name))
     assert counters["compiled"] > 0
     assert values == expected
-    counters, values = finish(start(folder, device))
+    counters, values = finish(start(folder, device_name))
     assert counters["compiled"] == 0
     assert values == expected
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_processes_may_write_at_once(device, tmp_path):
-    running = [start(tmp_path / "cache", device) for _ in range(3)]
+def test_processes_may_write_at_once(device_name, tmp_path):
+    running = [start(tmp_path / "cache", device_name) for _ in range(3)]
     results = [finish(process)[1] for process in running]
     assert results[1:] == results[:-1]
     assert not entries(tmp_path / "cache", "new")
-    assert finish(start(tmp_path / "cache", device))[0]["compiled"] == 0
+    assert finish(start(tmp_path / "cache", device_name))[0]["compiled"] == 0
 
 
 def test_an_entry_comes_back_as_it_was_written(folder):

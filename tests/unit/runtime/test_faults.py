@@ -14,7 +14,7 @@ from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.runtime.compiled import LoadedPlan
 from pluggrad.runtime.session import session
-from tests.unit.runtime.handles import DEVICES, REF, Kept, counting, stored
+from tests.unit.runtime.handles import REF, Kept, counting, stored
 
 ERRORS = [KernelFault, KeyboardInterrupt, OutOfMemoryError]
 
@@ -37,7 +37,6 @@ def double(node: Node) -> Node:
     return build.binary(ops.ADD, node, node)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: e.__name__)
 def test_handles_keep_their_graphs(device, error, failing):
     x = counting(5, device)
@@ -96,7 +95,6 @@ def test_a_compiler_that_refuses_leaves_everything_usable(monkeypatch):
     assert runtime.read(handle.node)[-1] == pytest.approx(0.8427, abs=1e-4)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_what_was_being_overwritten_says_so_from_then_on(device, failing):
     handle = Kept(counting(8, device))
     copy = Kept(double(handle.held))

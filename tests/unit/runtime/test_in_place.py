@@ -7,7 +7,7 @@ import pytest
 from pluggrad import dtypes, runtime
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
-from tests.unit.runtime.handles import DEVICES, Kept, counting, stored
+from tests.unit.runtime.handles import Kept, counting, stored
 
 FIRST_TWO = (("slice", ((0, 2, 1),)),)
 SEVENS = np.array([7.0, 7.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], np.float32)
@@ -23,7 +23,6 @@ def write_sevens(handle: Kept) -> None:
     handle.held = build.update(handle.held, seven, FIRST_TWO)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_an_unseen_version_is_overwritten(device):
     handle = Kept(counting(8, device))
     before = storage(handle)
@@ -33,7 +32,6 @@ def test_an_unseen_version_is_overwritten(device):
     np.testing.assert_array_equal(runtime.read(handle.node), SEVENS)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_version_that_somebody_holds_is_not(device):
     handle = Kept(counting(8, device))
     old = handle.held
@@ -45,7 +43,6 @@ def test_a_version_that_somebody_holds_is_not(device):
     np.testing.assert_array_equal(runtime.read(doubled), 2 * np.arange(8))
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_two_handles_of_one_value_do_not_see_each_others_writes(device):
     x = counting(8, device)
     first = Kept(build.binary(ops.ADD, x, x))
@@ -57,7 +54,6 @@ def test_two_handles_of_one_value_do_not_see_each_others_writes(device):
     np.testing.assert_array_equal(runtime.read(second.node)[:3], [0, 2, 4])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("together", [False, True])
 def test_a_leaf_made_of_a_stored_value_does_not_see_later_writes(device, together):
     handle = Kept(counting(8, device))
@@ -70,7 +66,6 @@ def test_a_leaf_made_of_a_stored_value_does_not_see_later_writes(device, togethe
     np.testing.assert_array_equal(runtime.read(leaf.node), np.arange(8))
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_kernel_reads_before_it_overwrites(device):
     n = 1000
     handle = Kept(counting(n, device))
@@ -83,7 +78,6 @@ def test_a_kernel_reads_before_it_overwrites(device):
     np.testing.assert_array_equal(runtime.read(product.node), 300 * np.arange(n))
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [2, 7, 4099])
 def test_a_value_is_written_over_itself_in_another_order(device, n):
     handle = Kept(counting(n, device, dtypes.int32))
@@ -92,7 +86,6 @@ def test_a_value_is_written_over_itself_in_another_order(device, n):
     np.testing.assert_array_equal(runtime.read(handle.node), np.arange(n)[::-1])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_value_is_written_over_itself_shifted(device):
     handle = Kept(counting(4099, device))
     tail = build.slice(handle.held, ((0, 4098, 1),))
@@ -101,7 +94,6 @@ def test_a_value_is_written_over_itself_shifted(device):
     np.testing.assert_array_equal(runtime.read(handle.node), [0, *range(4098)])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_writes_in_a_row_take_over_each_others_memory(device):
     handle = Kept(counting(8, device))
     for i in range(4):
@@ -111,7 +103,6 @@ def test_writes_in_a_row_take_over_each_others_memory(device):
     np.testing.assert_array_equal(runtime.read(handle.node), [0, 1, 10, 3, 20, 5, 30, 7])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_memory_seen_from_outside_is_never_overwritten(device):
     handle = Kept(counting(8, device))
     before = storage(handle)
