@@ -17,6 +17,7 @@ from pluggrad.device.hookspecs import Hooks, PluginApi
 from pluggrad.errors import DeviceError, PluginFailed
 
 T = TypeVar("T")
+_AT_EVERY_LAUNCH: Final = ("pluggrad_kernel_finished", "pluggrad_copy_finished")
 Phase = Literal["metadata", "import", "register", "backend", "probe", "target", "toolchain", "open", "smoke"]
 
 
@@ -45,6 +46,7 @@ class PluginHost:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.hooks: Final = cast(Hooks, self.manager.hook)
+        self.observed = False  # anybody listens to what happens at every launch
 
     def register(self, module: object) -> None:
         """Register a module or observer; PluginValidationError if a hook has a wrong name or signature."""
@@ -57,10 +59,12 @@ class PluginHost:
             if self.manager.is_registered(module):
                 self.manager.unregister(module)
             raise
+        self.observed = any(map(self.listening, _AT_EVERY_LAUNCH))
 
     def unregister(self, module: object) -> None:
         """Forget a module or observer object."""
         self.manager.unregister(module)
+        self.observed = any(map(self.listening, _AT_EVERY_LAUNCH))
 
     def listening(self, hook: str) -> bool:
         """Whether anybody implements `hook`."""

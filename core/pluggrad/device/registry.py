@@ -167,7 +167,7 @@ class Registry:
             return default.Choice(self.resolve(wanted[0]), config.DEVICE.variable)
         if wanted:
             return default.from_list(wanted, self._opened, self._warn_once)
-        self._load_extensions()
+        self.load_extensions()
         return default.by_tier(list(self._plugins.values()), entries, self._host, self._warn_once)
 
     def _opened(self, name: str) -> DeviceId:
@@ -227,11 +227,7 @@ class Registry:
         backend = plugin.backend()
         opened = plugin.attempt("open", lambda: backend.open(device.index, device.variant), Device)
         self._open[device] = opened
-        if self._host.listening("pluggrad_device_opened"):
-            try:
-                self._host.hooks.pluggrad_device_opened(device=opened)
-            except Exception as error:  # an observer must not take the device away
-                self._warn_once(f"the hook pluggrad_device_opened failed: {type(error).__name__}: {error}")
+        self.tell("pluggrad_device_opened", device=opened)
         return opened
 
     def close_all(self) -> None:
@@ -249,8 +245,30 @@ class Registry:
 
     def hooks(self, name: str) -> Hooks | None:
         """The hooks, if anybody implements the hook `name`; None saves making an event that nobody hears."""
-        self._load_extensions()
+        self.load_extensions()
         return self._host.hooks if self._host.listening(name) else None
+
+    @property
+    def observed(self) -> bool:
+        """Whether anybody listens to kernels that finished, or to copies: cheap, asked at every launch."""
+        return self._host.observed
+
+    def tell(self, hook: str, **what: object) -> None:
+        """Call observers. One that raises is warned about, once: it must take nothing away."""
+        try:
+            getattr(self._host.hooks, hook)(**what)
+        except Exception as error:
+            self._warn_once(f"the hook {hook} failed: {type(error).__name__}: {error}")
+
+    def load_extensions(self) -> None:
+        """Import the installed extensions, so that those that observe do so from the first kernel on."""
+        if self._extensions_loaded:
+            return
+        with self._lock:
+            for entry in self.entries():
+                if entry.kind == "extensions" and entry.verdict == "loadable":
+                    self._load_extension(entry)
+            self._extensions_loaded = True
 
     def add_observer(self, observer: object) -> None:
         """Register an object whose methods are hook implementations."""
@@ -259,15 +277,6 @@ class Registry:
     def remove_observer(self, observer: object) -> None:
         """Undo `add_observer`."""
         self._host.unregister(observer)
-
-    def _load_extensions(self) -> None:
-        if self._extensions_loaded:
-            return
-        with self._lock:
-            for entry in self.entries():
-                if entry.kind == "extensions" and entry.verdict == "loadable":
-                    self._load_extension(entry)
-            self._extensions_loaded = True
 
     def _load_extension(self, entry: Entry) -> None:
         try:
@@ -278,7 +287,7 @@ class Registry:
     def _renderer(self, device: DeviceId) -> ToolchainFactory | None:
         if not device.variant:
             return None
-        self._load_extensions()
+        self.load_extensions()
         for offered in self._host.hooks.pluggrad_renderers(device_type=device.type):
             if device.variant in offered:
                 return offered[device.variant]
