@@ -58,6 +58,8 @@ from pluggrad.errors import (
     UnsupportedDType,
 )
 from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
+from pluggrad.kernel.matmul import Matmul, Matrix
+from pluggrad.kernel.offer import Extern, Offer
 from pluggrad.lower.program import Instr, Program, RegisterAxis
 from pluggrad.target import Capabilities, DeviceId, Target
 
@@ -77,5 +79,7 @@ __all__ = [
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
     # settings and errors
     "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError",
+    # what a backend may take over
+    "Offer", "Extern", "Matmul", "Matrix",
     "KernelFault", "DeviceLost", "OutOfMemoryError", "PluggradWarning",
 ]

@@ -114,7 +114,7 @@ def _explain(values: list[Node], grad: bool, full: bool, trace: Trace) -> Subjec
         read(normalized.copies[0])  # makes the transfer: a plan is for one device
         normalized = normalize(roots)
     place = session(roots[0].device)
-    stages = run_stages(normalized, (None,) * len(roots), place.target, trace)
+    stages = run_stages(normalized, (None,) * len(roots), place.target, trace, place.claim)
     sources = render(stages, place.toolchain, trace)
     return Subject(values, gradients, normalized, stages, sources, place, full)
 
@@ -185,7 +185,8 @@ def _tune(subject: Subject) -> tuple[str, Sequence[str]]:
     for before, after in pairs:
         lines += [f"{before.name}: {axes_text(before)}"] if not subject.full else []
         for phase in after.phases:
-            short = [f"  -> {phase.kernel.name}: {axes_text(phase.kernel)}"]
+            by = f" by {phase.extern.name}" if phase.extern is not None else ""
+            short = [f"  -> {phase.kernel.name}{by}: {axes_text(phase.kernel)}"]
             lines += kernel_text(phase.kernel).splitlines() if subject.full else short
     return _count(_flat([after.phases for _, after in pairs]), "kernel"), subject.clip(lines, 14)
 

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from pluggrad.device.contract import Signature, Toolchain
+from pluggrad.device.contract import Toolchain
 from pluggrad.graph.grammar import GRAMMAR
 from pluggrad.ir.node import Node
 from pluggrad.ir.passes import Trace
 from pluggrad.ir.verify import verify
 from pluggrad.kernel.build import Built, build
 from pluggrad.kernel.grammar import verify_kernel
+from pluggrad.kernel.offer import Claim
 from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.lower.verify import verify_lowered
 from pluggrad.plan import Plan, build_plan
-from pluggrad.runtime.compiled import CompiledPlan, LoadedPlan
+from pluggrad.runtime.compiled import CompiledPlan, LoadedPlan, signature_of
 from pluggrad.runtime.normalize import Normalized, rebuild
 from pluggrad.runtime.realization import execute
 from pluggrad.runtime.session import Session
@@ -28,7 +29,10 @@ from pluggrad.tune import Tuned, tune
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What each stage made of a graph: `built` and `tuned` by region, `programs` by kernel of the plan."""
+    """What each stage made of a graph: `built` and `tuned` by region, `programs` by kernel of the plan.
+
+    Kernels that the backend brings code for have no program.
+    """
 
     graph: list[Node]
     regions: tuple[Region, ...]
@@ -38,16 +42,18 @@ class Stages:
     programs: list[Program]
 
 
-def run_stages(normalized: Normalized, donated: Sequence[int | None], target: Target, trace: Trace) -> Stages:
+def run_stages(normalized: Normalized, donated: Sequence[int | None], target: Target, trace: Trace,
+               claim: Claim | None = None) -> Stages:
     """Everything up to the programs; `trace` records each stage. Needs no device, only a Target."""
     capabilities = target.capabilities
     graph = trace.step("normalize", lambda: rebuild(normalized))
     scheduled = [root for root in graph if root.type.size]
     regions = trace.step("schedule", lambda: schedule(scheduled))
     built = trace.step("kernel", lambda: [build(region) for region in regions])
-    tuned = trace.step("tune", lambda: [tune(each.kernel, capabilities) for each in built])
-    plan = trace.step("plan", lambda: build_plan(graph, donated, capabilities))
-    programs = [lower(kernel, target, trace) for kernel in plan.kernels]
+    tuned = trace.step("tune", lambda: [tune(each.kernel, capabilities, claim) for each in built])
+    plan = trace.step("plan", lambda: build_plan(graph, donated, capabilities, claim))
+    programs = [lower(kernel, target, trace) for number, kernel in enumerate(plan.kernels)
+                if number not in plan.externs]
     return Stages(graph, regions, built, tuned, plan, programs)
 
 
@@ -60,9 +66,12 @@ def run_once(stages: Stages, sources: list[str], normalized: Normalized, place: 
              trace: Trace) -> None:
     """Compile without any cache, load and run, to see what each costs."""
     plan, inputs, dtypes = stages.plan, len(normalized.inputs), normalized.scalar_dtypes
-    binaries = trace.step("compile", lambda: place.toolchain.compile_many(sources))
-    signatures = tuple([Signature(p.name, p.buffers, p.values, p.tasks) for p in stages.programs])
-    compiled = CompiledPlan(signatures, tuple(binaries), plan.commands, plan.outputs, plan.roots,
+    compiled_sources = iter(trace.step("compile", lambda: place.toolchain.compile_many(sources)))
+    brought = [plan.externs.get(i) for i in range(len(plan.kernels))]
+    binaries = [next(compiled_sources) if extern is None else extern.payload for extern in brought]
+    signatures = [signature_of(kernel, place.target, extern)
+                  for kernel, extern in zip(plan.kernels, brought, strict=True)]
+    compiled = CompiledPlan(tuple(signatures), tuple(binaries), plan.commands, plan.outputs, plan.roots,
                             plan.arena_bytes, plan.checks)
     loaded = trace.step("load", lambda: LoadedPlan(compiled, place.device, inputs, dtypes, plan.kernels))
     values = [scalar.python for scalar in normalized.scalars]

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import CompileError
 from pluggrad.kernel.kernel import BufferParam
+from pluggrad.kernel.offer import Extern, Offer
 from pluggrad.lower.program import Program
 from pluggrad.target import Target
 
@@ -28,17 +29,23 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """How a compiled kernel is called: symbol, buffers in order, value dtypes, tasks, scratch a task."""
+    """How a compiled kernel is called: symbol, buffers in order, value dtypes, tasks, scratch a task.
+
+    extern: the name of the `Extern` that `Backend.claim` gave for it, whose payload stands for the binary.
+    """
 
     name: str
     buffers: tuple[BufferParam, ...]
     values: tuple[DType, ...]
     tasks: int
     scratch: int = 0
+    extern: str = ""
 
 
 class Executable(ABC):
     """A loaded kernel."""
+
+    replayable: bool = True  # False: a list that holds it is submitted each time, and `prepare` never sees it
 
     @abstractmethod
     def launch(self, args: Sequence[Allocation], values: Sequence[Scalar], grid: int, block: int,
@@ -303,6 +310,8 @@ class Backend(ABC):
     """A plugin's entry: finds devices and opens them. Making one is cheap and touches no driver."""
 
     tier: int = 20  # default choice: native 30, generic 20, cpu 10, reference 0
+    api_minor: int = 0  # minor version of the plugin API that the plugin needs
+    claim_key: str = ""  # what `claim` depends on, such as a library's version; "" means: never cache
 
     @abstractmethod
     def probe(self) -> Probe:
@@ -323,3 +332,13 @@ class Backend(ABC):
     def describe(self) -> str:
         """One line for `devices`: driver, versions."""
         return ""
+
+    def claim(self, offer: Offer) -> Extern | None:
+        """Take a kernel over with code of the plugin's own, such as a call of the vendor's library.
+
+        Asked for each kernel of a new plan, before it is scheduled; a backend without this method is never
+        asked. None leaves the kernel to the core. Otherwise `Device.load` is given the payload instead of a
+        binary, and what it returns is launched like any kernel, with the buffers and values of
+        `offer.kernel`, in order.
+        """
+        return None

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from types import UnionType
 from typing import Final, Literal, TypeVar, cast
 
 import pluggy
@@ -18,7 +19,9 @@ from pluggrad.errors import DeviceError, PluginFailed
 
 T = TypeVar("T")
 _AT_EVERY_LAUNCH: Final = ("pluggrad_kernel_finished", "pluggrad_copy_finished")
-Phase = Literal["metadata", "import", "register", "backend", "probe", "target", "toolchain", "open", "smoke"]
+_DOOR: Final = "pluggrad.plugin_api"  # what ImportError names when a plugin imports what this core lacks
+Phase = Literal["metadata", "import", "register", "backend", "probe", "target", "toolchain", "claim", "open",
+                "smoke"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class Plugin:
             self._probe = self._attempt("probe", lambda: _seen_by(backend))
         return self._probe
 
-    def attempt(self, phase: Phase, action: Callable[[], T], kind: type) -> T:
-        """Run a later phase (target, toolchain, open); a DeviceError is the plugin's own word and passes."""
+    def attempt(self, phase: Phase, action: Callable[[], T], kind: type | UnionType) -> T:
+        """Run a later phase (target, toolchain, claim, open); a DeviceError, the plugin's word, passes."""
         try:
             return _expect(action(), kind, phase)
         except DeviceError:
@@ -181,7 +184,7 @@ def _fix(entry: Entry, error: BaseException) -> str:
     return f"report it to {entry.distribution}; PLUGGRAD_DISABLE={entry.name} leaves it out"
 
 
-def _expect(value: T, kind: type, what: str) -> T:
+def _expect(value: T, kind: type | UnionType, what: str) -> T:
     if isinstance(value, kind):
         return value
     raise TypeError(f"{what} is {type(value).__name__}, expected {kind.__qualname__}")

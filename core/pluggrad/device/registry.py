@@ -19,6 +19,9 @@ from pluggrad.device.hookspecs import Hooks, ToolchainFactory
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unknown
 from pluggrad.device.plugins import Plugin, PluginHost
 from pluggrad.errors import DeviceError, DeviceUnavailable, UnknownDevice, warn
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.matmul import find_matmul
+from pluggrad.kernel.offer import Claim, Extern, Offer
 from pluggrad.target import DeviceId, Target
 
 log = logging.getLogger("pluggrad")
@@ -208,6 +211,19 @@ class Registry:
             make = factory or plugin.backend().toolchain
             toolchain = plugin.attempt("toolchain", lambda: make(target), Toolchain)
             return self._toolchains.setdefault(device, toolchain)
+
+    def claim(self, device: DeviceId) -> Claim | None:
+        """Asks the backend of `device` for code of its own for a kernel; None if it never brings any."""
+        plugin, target = self.plugin(device.type), self.target(device)
+        backend = plugin.backend()
+        if type(backend).claim is Backend.claim:
+            return None
+
+        def ask(kernel: Kernel) -> Extern | None:
+            offer = Offer(kernel, target, find_matmul(kernel))
+            return plugin.attempt("claim", lambda: backend.claim(offer), Extern | None)
+
+        return ask
 
     def open_device(self, device: DeviceId) -> Device:
         """The open device, opened on the first call in this process."""

@@ -12,6 +12,7 @@ from pluggrad.kernel.build import Built, build
 from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.kernel import IndexCheck, Kernel
+from pluggrad.kernel.offer import Claim, Extern
 from pluggrad.plan.inplace import overwrite
 from pluggrad.plan.memory import Lifetime, lay_out
 from pluggrad.plan.order import barriers
@@ -47,9 +48,13 @@ class _Draft:
     work_us: float = 0.0
 
 
-def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities) -> Plan:
-    """The plan that computes `roots`. Root i may take over the memory of input `donated[i]`, if not None."""
-    planner = _Planner(roots, donated, capabilities)
+def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities,
+               claim: Claim | None = None) -> Plan:
+    """The plan that computes `roots`. Root i may take over the memory of input `donated[i]`, if not None.
+
+    claim: asked for each kernel whether the backend brings code of its own for it.
+    """
+    planner = _Planner(roots, donated, capabilities, claim)
     regions = schedule([r for r in roots if r.type.size])
     for region in planner.writers_last(regions):
         planner.add(region)
@@ -58,12 +63,12 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
 
 class _Planner:
     def __init__(self, roots: Sequence[Node], donated: Sequence[int | None],
-                 capabilities: Capabilities) -> None:
-        self.roots, self.capabilities = roots, capabilities
+                 capabilities: Capabilities, claim: Claim | None) -> None:
+        self.roots, self.capabilities, self.claim = roots, capabilities, claim
         self.buffers: list[_Buffer] = []
         self.of: dict[Node, int] = {}
         self.donated = {root: slot for root, slot in zip(roots, donated, strict=True) if slot is not None}
-        self.kernels: dict[Kernel, int] = {}
+        self.kernels: dict[tuple[Kernel, Extern | None], int] = {}
         self.drafts: list[_Draft] = []
         self.checks: list[IndexCheck] = []
         self.outputs = 0
@@ -109,7 +114,7 @@ class _Planner:
         if root.op in g.WRITES:
             self._base(root, root.src[0] in built.params)
         built = self._in_place(built)
-        tuned = tune(built.kernel, self.capabilities)
+        tuned = tune(built.kernel, self.capabilities, self.claim)
         if VERIFY.value:
             verify_kernel(built.kernel, "kernel")
             for phase in tuned.phases:
@@ -126,7 +131,7 @@ class _Planner:
             work = estimate_us(cost(phase.kernel), self.capabilities)
             reads = {a for a, r in zip(args, roles, strict=True) if r in ("in", "inout")}
             writes = {a for a, r in zip(args, roles, strict=True) if r in ("out", "inout")}
-            kernel = self.kernels.setdefault(phase.kernel, len(self.kernels))
+            kernel = self.kernels.setdefault((phase.kernel, phase.extern), len(self.kernels))
             self.drafts.append(_Draft(reads, writes, kernel, args, built.slots, work))
         self.number += 1
 
@@ -189,8 +194,9 @@ class _Planner:
                 buffers, work = tuple([refs[a] for a in draft.args]), round(draft.work_us, 2)
                 commands.append(PlannedLaunch(draft.kernel, buffers, draft.values, work, barrier))
         roots, outputs = self._results(refs)
-        return Plan(tuple(self.kernels), tuple(commands), outputs, roots, self.arena_bytes,
-                    tuple(self.checks))
+        kernels = tuple([kernel for kernel, _ in self.kernels])
+        externs = {number: extern for (_, extern), number in self.kernels.items() if extern is not None}
+        return Plan(kernels, tuple(commands), outputs, roots, self.arena_bytes, tuple(self.checks), externs)
 
     def _conflicts(self, draft: _Draft) -> tuple[frozenset[int], frozenset[int]]:
         """Buffers as places of memory: an output that takes over an input is that input."""

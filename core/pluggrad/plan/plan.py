@@ -1,10 +1,12 @@
 """Plan: kernels in order, what each reads and writes, where temporaries lie. Plain data, stored on disk."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pluggrad.kernel.kernel import IndexCheck, Kernel
+from pluggrad.kernel.offer import Extern
 
 
 class BufferRef(NamedTuple):
@@ -51,7 +53,8 @@ class PlannedOutput:
 class Plan:
     """`roots[i]` says where the value of root i is: an output, or an input that it is unchanged.
 
-    checks: what each status word, an int64, is about.
+    checks: what each status word, an int64, is about. externs: code that the backend brings, by the number of
+    the kernel that it stands for.
     """
 
     kernels: tuple[Kernel, ...]
@@ -60,3 +63,4 @@ class Plan:
     roots: tuple[BufferRef, ...]
     arena_bytes: int
     checks: tuple[IndexCheck, ...] = ()
+    externs: Mapping[int, Extern] = field(default_factory=dict)

@@ -26,7 +26,9 @@ def waves(plan: Plan) -> list[list[PlannedCommand]]:
 
 def plan_text(plan: Plan, names: Sequence[str] = ()) -> str:
     """The whole plan. `names[i]` is what kernel i is called, its own name if not given."""
-    return "\n".join(_lines(plan, names or [kernel.name for kernel in plan.kernels]))
+    names = names or [kernel.name for kernel in plan.kernels]
+    return "\n".join(_lines(plan, [f"{name} by {plan.externs[i].name}" if i in plan.externs else name
+                                   for i, name in enumerate(names)]))
 
 
 def _lines(plan: Plan, names: Sequence[str]) -> Iterator[str]:

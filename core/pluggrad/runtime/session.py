@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pluggrad import config
-from pluggrad.device.contract import Toolchain
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
 from pluggrad.errors import UnsupportedDType
@@ -43,8 +42,11 @@ class Session:
         self.toolchain = REGISTRY.toolchain(device)
         self.device = REGISTRY.open_device(device)
         self.pool = Pool(self.device.allocator, str(device))
-        self.context = "\0".join(
-            [context_key(self.target, self.toolchain), repr(config.key()), _sources(self.toolchain)])
+        backend, self.claim = REGISTRY.backend(device.type), REGISTRY.claim(device)
+        claims = [] if self.claim is None else [backend]
+        self._cached = bool(self.toolchain.cache_key) and all(claimer.claim_key for claimer in claims)
+        self.context = "\0".join([context_key(self.target, self.toolchain), repr(config.key()),
+                                  _sources(self.toolchain, *claims), *[c.claim_key for c in claims]])
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
 
     def require(self, dtype: DType) -> None:
@@ -73,8 +75,7 @@ class Session:
         """The compiled plan, and its kernels where it was made now."""
         text = "\0".join([self.context, stable_text(normalized), repr(donated)])
         digest = hashlib.sha256(text.encode()).hexdigest()
-        cached = bool(self.toolchain.cache_key)
-        stored = load_plan(digest) if cached and not config.VALIDATE.value else None
+        stored = load_plan(digest) if self._cached and not config.VALIDATE.value else None
         if stored is not None:
             GlobalCounters.plan_disk_hits += 1
             GlobalCounters.kernel_disk_hits += len(stored.signatures)
@@ -85,16 +86,16 @@ class Session:
         roots = rebuild(normalized)
         if config.VERIFY.value:
             verify(roots, GRAMMAR, "normalize")
-        plan = build_plan(roots, donated, self.target.capabilities)
+        plan = build_plan(roots, donated, self.target.capabilities, self.claim)
         compiled = compile_plan(plan, self.target, self.toolchain, self.context)
-        if cached:
+        if self._cached:
             store_plan(digest, compiled)
         return compiled, plan.kernels
 
 
-def _sources(toolchain: Toolchain) -> str:
+def _sources(*makers: object) -> str:
     """Sizes and times of the files that plans and binaries come from: an edited compiler starts anew."""
-    folders = [Path(__file__).parents[1], Path(inspect.getfile(type(toolchain))).parent]
+    folders = [Path(__file__).parents[1], *[Path(inspect.getfile(type(maker))).parent for maker in makers]]
     files = sorted({path for folder in folders for path in folder.rglob("*.py")})
     return repr([(path.name, found.st_size, found.st_mtime_ns) for path in files for found in [path.stat()]])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pluggrad.kernel.kernel import BufferParam, Kernel
+from pluggrad.kernel.offer import Claim, Extern
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import prune_buffers
+from pluggrad.tune.claimed import claimed_parts
 from pluggrad.tune.heuristics import tune_kernel
 
 __all__ = ["Phase", "Tuned", "tune"]
@@ -13,10 +15,14 @@ __all__ = ["Phase", "Tuned", "tune"]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One kernel to launch; `args` number the original kernel's buffers, and after those the temporaries."""
+    """One kernel to launch; `args` number the original kernel's buffers, and after those the temporaries.
+
+    extern: the code that its backend brings for it; the kernel is not scheduled then.
+    """
 
     kernel: Kernel
     args: tuple[int, ...]
+    extern: Extern | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +33,10 @@ class Tuned:
     temporaries: tuple[BufferParam, ...]
 
 
-def tune(kernel: Kernel, capabilities: Capabilities) -> Tuned:
-    """Apply the heuristics for a target."""
-    kernels = tune_kernel(kernel, capabilities)
-    temporaries = max([k.buffers for k in kernels], key=len)[len(kernel.buffers):]
-    return Tuned(tuple([Phase(*prune_buffers(k)) for k in kernels]), temporaries)
+def tune(kernel: Kernel, capabilities: Capabilities, claim: Claim | None = None) -> Tuned:
+    """Apply the heuristics for a target to what `claim` leaves (None: nobody takes anything over)."""
+    parts = claimed_parts(kernel, claim) if claim is not None else [(kernel, None)]
+    kernels = [(k, extern) for part, extern in parts
+               for k in ((part,) if extern is not None else tune_kernel(part, capabilities))]
+    temporaries = max([k.buffers for k, _ in kernels], key=len)[len(kernel.buffers):]
+    return Tuned(tuple([Phase(*prune_buffers(k), extern) for k, extern in kernels]), temporaries)

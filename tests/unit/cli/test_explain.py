@@ -100,7 +100,7 @@ def test_what_cannot_be_explained_says_why(capsys, arguments, message):
 
 
 def test_stages_are_verified(monkeypatch):
-    def broken(kernel, capabilities):
+    def broken(kernel, capabilities, claim):
         nameless = replace(kernel, axes=(Axis(99, 2, "LOOP"),))
         return Tuned((Phase(nameless, tuple(range(len(kernel.buffers)))),), ())
 
