@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from pluggrad import dtypes
-from pluggrad.device.contract import Allocator, Backend, Device, Executable, Probe, Signature, Toolchain
+from pluggrad.device.contract import Backend, Device, Executable, Probe, Signature, Toolchain
 from pluggrad.device.hookspecs import PluginApi, hookimpl
+from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator
 from pluggrad.dtypes import Scalar
-from pluggrad.errors import CompileError, DeviceUnavailable, FileFormatError, OutOfMemoryError
+from pluggrad.errors import CompileError, DeviceUnavailable, FileFormatError
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.ops import KERNEL_OPS
 from pluggrad.kernel.text import kernel_text, parse_kernel
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from pluggrad.kernel.interpret import Run
     from pluggrad.kernel.numpy_ops import Array
 
-ALIGNMENT: Final = 64
 _NAMES: Final = frozenset(dtype.name for dtype in dtypes.ALL)
 
 TARGET: Final = Target("numpy", Capabilities(
     dtypes=_NAMES, arithmetic=_NAMES, ops=frozenset(KERNEL_OPS), interprets_kernels=True, unified_memory=True,
-    alignment=ALIGNMENT, launch_cost_us=50.0, flops_per_core=1e9, bytes_per_second=5e9,
+    alignment=HOST_ALIGNMENT, launch_cost_us=50.0, flops_per_core=1e9, bytes_per_second=5e9,
     features=frozenset({"zero_copy"})))
 
 
@@ -53,38 +53,6 @@ def _parse(source: str) -> Kernel:
         return parse_kernel(source)
     except FileFormatError as error:
         raise CompileError(f"not the text of a kernel: {error}", source=source, log=str(error)) from error
-
-
-class HostAllocator(Allocator):
-    """Host memory as NumPy byte arrays; an allocation is the array."""
-
-    def alloc(self, nbytes: int, kind: str = "device") -> Array:
-        import numpy as np
-
-        try:
-            block = np.empty(nbytes + ALIGNMENT, np.uint8)
-        except (MemoryError, ValueError) as error:  # ValueError: more than an array can index
-            message = f"alloc: the host has no {nbytes} bytes of memory left"
-            raise OutOfMemoryError(message, op="alloc", got=str(nbytes)) from error
-        start = -block.ctypes.data % ALIGNMENT
-        return block[start:start + nbytes]
-
-    def free(self, allocation: Array) -> None:
-        """The last reference frees it."""
-
-    def copyin(self, allocation: Array, offset: int, data: memoryview) -> None:
-        if data.nbytes:  # an empty memoryview cannot be cast
-            self.host_view(allocation)[offset:offset + data.nbytes] = data.cast("B")
-
-    def copyout(self, data: memoryview, allocation: Array, offset: int) -> None:
-        if data.nbytes:
-            data.cast("B")[:] = self.host_view(allocation)[offset:offset + data.nbytes]
-
-    def view(self, allocation: Array, offset: int, nbytes: int) -> Array:
-        return allocation[offset:offset + nbytes] if nbytes else allocation[offset:]
-
-    def host_view(self, allocation: Array) -> memoryview:
-        return allocation.data
 
 
 class RefExecutable(Executable):

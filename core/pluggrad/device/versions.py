@@ -54,9 +54,13 @@ def deprecated(since: int, replacement: str) -> Callable[[F], F]:
     return mark
 
 
+def warn_overriding(made: Any) -> None:
+    """Warn, once a class, for each deprecated method of the contract that the class of `made` overrides."""
+    _warn_of(type(made))
+
+
 @functools.cache
-def warn_overriding(plugin_class: type) -> None:
-    """Warn, once a class, for each deprecated method of the contract that a plugin's class overrides."""
+def _warn_of(plugin_class: type[Any]) -> None:
     for base in plugin_class.__mro__:
         for name, part in vars(base).items():
             note = getattr(part, _MARK, None)
