@@ -11,6 +11,7 @@ from pluggrad.errors import PluggradError
 # command -> what it does; the module pluggrad.cli.<command> has `main(arguments) -> exit status`
 COMMANDS: Final = {
     "devices": "which devices are installed, which work, and why others do not",
+    "conformance": "whether a device keeps its contract: the tests that a plugin has to pass",
     "explain": "an expression in every stage, from its graph to the commands that run",
     "env": "versions, devices and settings: what an issue report needs",
     "kernel-language": "the instructions that a device's renderer receives",

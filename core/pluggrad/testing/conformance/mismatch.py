@@ -19,7 +19,7 @@ class Mismatch(AssertionError):
 
     def __init__(self, message: str = "", *, op: str = "", dtype: str = "", expected: str = "", got: str = "",
                  where: str = "", suggests: str = "") -> None:
-        self.op, self.dtype, self.expected, self.got = op, dtype, expected, got
+        self.message, self.op, self.dtype, self.expected, self.got = message, op, dtype, expected, got
         self.where, self.suggests = where, suggests
         parts = [message, op, f"expected {expected}" if expected else "", f"got {got}" if got else "",
                  f"at {where}" if where else ""]
