@@ -34,8 +34,6 @@ from pluggrad.device.contract import (
     implemented,
 )
 from pluggrad.device.hookspecs import (
-    API_MAJOR,
-    API_MINOR,
     CopyFinished,
     KernelCompiled,
     KernelFinished,
@@ -45,6 +43,8 @@ from pluggrad.device.hookspecs import (
     ToolchainFactory,
     hookimpl,
 )
+from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator
+from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import (
     CompileError,
@@ -70,6 +70,8 @@ __all__ = [
     # optional features
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
+    # for devices in host memory
+    "HostAllocator", "HOST_ALIGNMENT",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "ToolchainFactory",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",
@@ -77,9 +79,9 @@ __all__ = [
     "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities",
     # what a renderer receives
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
-    # settings and errors
-    "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError",
     # what a backend may take over
     "Offer", "Extern", "Matmul", "Matrix",
+    # settings and errors
+    "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError",
     "KernelFault", "DeviceLost", "OutOfMemoryError", "PluggradWarning",
 ]

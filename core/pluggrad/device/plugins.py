@@ -15,6 +15,8 @@ from pluggrad.device import hookspecs
 from pluggrad.device.contract import Backend, Probe
 from pluggrad.device.discovery import Entry
 from pluggrad.device.hookspecs import Hooks, PluginApi
+from pluggrad.device.names import CORE_DISTRIBUTION
+from pluggrad.device.versions import API_MAJOR, API_MINOR, warn_overriding
 from pluggrad.errors import DeviceError, PluginFailed
 
 T = TypeVar("T")
@@ -40,6 +42,10 @@ class Failure:
                              f"    try: {self.fix}", phase=self.phase, hint=self.fix)
         error.__cause__ = self.cause
         return error
+
+
+class _CoreTooOld(Exception):
+    """A plugin needs a later minor version of the plugin API."""
 
 
 class PluginHost:
@@ -113,11 +119,13 @@ class Plugin:
     def attempt(self, phase: Phase, action: Callable[[], T], kind: type | UnionType) -> T:
         """Run a later phase (target, toolchain, claim, open); a DeviceError, the plugin's word, passes."""
         try:
-            return _expect(action(), kind, phase)
+            made = _expect(action(), kind, phase)
         except DeviceError:
             raise
         except BaseException as error:
             raise self._failed(phase, error).error(self.entry) from error
+        warn_overriding(made)
+        return made
 
     def _import(self) -> object:
         # loading by hand, not through pluggy: its loader would import every plugin at once
@@ -127,6 +135,10 @@ class Plugin:
         made = self._host.backend(module, self.entry.name)
         backend = _expect(made, Backend, "the result of pluggrad_backend")
         _expect(backend.tier, int, "Backend.tier")
+        if _expect(backend.api_minor, int, "Backend.api_minor") > API_MINOR:
+            raise _CoreTooOld(f"it needs plugin API {API_MAJOR}.{backend.api_minor}; this pluggrad has "
+                              f"{API_MAJOR}.{API_MINOR}")
+        warn_overriding(backend)
         return backend
 
     def load_extension(self) -> None:
@@ -159,6 +171,8 @@ def _seen_by(backend: Backend) -> Probe:
 
 def reason_of(error: BaseException) -> str:
     """An exception in one line; pluggy's long texts are cut to what names the hook."""
+    if isinstance(error, _CoreTooOld):
+        return str(error)
     if isinstance(error, pluggy.PluginValidationError):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         text = " ".join(line for line in lines if not line.startswith("Plugin "))
@@ -179,6 +193,8 @@ def _closest_hook(text: str) -> str:
 
 
 def _fix(entry: Entry, error: BaseException) -> str:
+    if isinstance(error, _CoreTooOld) or getattr(error, "name", "") == _DOOR:
+        return f"pip install --upgrade {CORE_DISTRIBUTION}"
     if isinstance(error, ImportError):
         return f"pip install --force-reinstall {entry.distribution}"
     return f"report it to {entry.distribution}; PLUGGRAD_DISABLE={entry.name} leaves it out"
@@ -187,4 +203,4 @@ def _fix(entry: Entry, error: BaseException) -> str:
 def _expect(value: T, kind: type | UnionType, what: str) -> T:
     if isinstance(value, kind):
         return value
-    raise TypeError(f"{what} is {type(value).__name__}, expected {kind.__qualname__}")
+    raise TypeError(f"{what} is {type(value).__name__}, expected {getattr(kind, '__qualname__', kind)}")

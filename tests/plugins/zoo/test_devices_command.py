@@ -15,6 +15,7 @@ STATES = {
     "acme": {"ready"}, "absent": {"unavailable"}, "heavy": {"ready"}, "slow": {"failed@import"},
     "importerror": {"failed@import"}, "exits": {"failed@import"}, "wronghook": {"failed@register"},
     "wrongsignature": {"failed@register"}, "wrongtype": {"failed@backend"}, "proberaises": {"failed@probe"},
+    "newer": {"failed@import"}, "demanding": {"failed@backend"},
     "segfault": {"crashed@probe"}, "twin": {"blocked"}, "opencl": {"shadowed"}, "future": {"incompatible"},
     "ref": {"ready"},
 }

@@ -22,6 +22,8 @@ BROKEN = {
     "wrongsignature": ("fake-wrong-signature", "register", "driver"),
     "proberaises": ("fake-probe-raises", "probe", "OSError: driver is older than the library"),
     "wrongtype": ("fake-wrong-type", "backend", "is str, expected Backend"),
+    "newer": ("fake-newer", "import", "cannot import name 'ReactorCore' from 'pluggrad.plugin_api'"),
+    "demanding": ("fake-demanding", "backend", "it needs plugin API 1.999; this pluggrad has 1."),
 }
 
 
@@ -39,6 +41,12 @@ def test_a_broken_plugin_says_phase_reason_and_fix(zoo, name):
     row = next(row for row in registry.installed() if row.name == name)
     assert (row.state, row.phase) == ("failed", phase)
     assert "Traceback" in row.traceback
+
+
+@pytest.mark.parametrize("name", ["newer", "demanding"])
+def test_a_plugin_for_a_later_minor_version_asks_for_a_newer_core(zoo, name):
+    with pytest.raises(PluginFailed, match=r"try: pip install --upgrade pluggrad$"):
+        zoo(BROKEN[name][0]).resolve(name)
 
 
 @pytest.mark.parametrize("name", BROKEN)
