@@ -73,7 +73,7 @@ class Activation(Mathematics):
     def prelu(self, weight: Any) -> Self:
         """x above 0, weight x below; `weight` broadcasts."""
         x = self._as_float()
-        return (x < 0).where(x * weight, x)
+        return (x < 0).where(x * x._new(x._operand(weight, "prelu")), x)
 
     def elu(self, alpha: float = 1.0) -> Self:
         """x above 0, alpha (e**x - 1) below."""

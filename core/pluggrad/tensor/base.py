@@ -208,7 +208,10 @@ class TensorBase(Handle):
             ) from error
 
     def _operand(self, other: object, op: str) -> Node:
-        return self._pair(other, op)[1]
+        """The second operand of `op`; MixedDevices, by that name, if it lives elsewhere."""
+        x, y = self._pair(other, op)
+        build.same_device(op, x, y)
+        return y
 
     def _binary(self, op: Op, other: object, reverse: bool = False) -> Self:
         x, y = self._pair(other, op.name.lower())

@@ -56,8 +56,11 @@ class Functional(Random):
         if dtype is not None:
             casts = [None if t is None else t.cast(dtype) for t in (weight, bias)]
             return self.cast(dtype).linear(*casts)
-        product = self * weight if len(weight.shape) == 1 else self._product("linear", weight, False, None)
-        return product if bias is None else product + bias
+        if len(weight.shape) == 1:
+            product = self * self._new(self._operand(weight, "linear"))
+        else:
+            product = self._product("linear", weight, False, None)
+        return product if bias is None else product + self._new(product._operand(bias, "linear"))
 
     def sequential(self, ll: Sequence[Callable[[Any], Any]]) -> Self:
         """The tensor passed through a list of layers or functions, one after another."""

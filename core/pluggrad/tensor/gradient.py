@@ -46,6 +46,8 @@ class Differentiable(Data):
     def grad(self, value: Self | None) -> None:
         if value is not None and value.shape != self.shape:
             raise ShapeError(op="grad", expected=f"a gradient of shape {self.shape}", got=str(value.shape))
+        if value is not None:
+            build.same_device("grad", self.node, value.node)
         if watching is not None:
             watching(self, False)
         self._grad = value

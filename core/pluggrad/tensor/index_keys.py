@@ -106,13 +106,15 @@ class Key(NamedTuple):
 
 
 # ---- reading keys ------------------------------------------------------------------------------------------
-def parse_key(key: Any, shape: Shape) -> Key:
-    """The entries of a key into something of shape `shape`.
+def parse_key(key: Any, x: Node) -> Key:
+    """The entries of a key into `x`.
 
     TensorIndexError for a number known here that is out of range, too many indices, a mask of another shape,
-    or an entry of another kind.
+    or an entry of another kind. MixedDevices for a tensor that lives elsewhere.
     """
+    shape = x.shape
     entries = [_read(entry) for entry in (key if isinstance(key, tuple) else (key,))]
+    build.same_device(OP, x, *[node for entry in entries for node in _nodes(entry)])
     taken = sum(map(_axes, entries))
     if taken > len(shape):
         raise TensorIndexError(op=OP, expected=f"at most {len(shape)} indices", got=str(taken))
@@ -159,6 +161,13 @@ def _from_data(entry: Any) -> Any:
     if array.dtype.kind not in "iu":
         raise TensorIndexError(op=OP, expected="integers or booleans", got=f"data of dtype {array.dtype}")
     return Numbers(None, array)
+
+
+def _nodes(entry: Any) -> list[Node]:
+    """The node of a tensor among the entries."""
+    if isinstance(entry, Mask):
+        return [] if entry.tensor is None else [entry.tensor.node]
+    return [entry.node] if isinstance(entry, Numbers) and entry.node is not None else []
 
 
 def _axes(entry: Any) -> int:

@@ -20,7 +20,7 @@ class Indexing(Reduction):
 
     def __getitem__(self, key: Any) -> Self:
         x = self.node
-        parsed = parse_key(key, x.shape)
+        parsed = parse_key(key, x)
         if parsed.selects:
             return self._new(selection(parsed, x.shape, x.device).read(x))
         steps = view_steps(parsed.entries, x.shape)
@@ -28,13 +28,14 @@ class Indexing(Reduction):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         x = self.node
-        parsed = parse_key(key, x.shape)
+        parsed = parse_key(key, x)
         if not parsed.selects:
             steps = view_steps(parsed.entries, x.shape)
             if not is_view_of_same(value, self, steps):
                 self._write(self._value_to_write(value), steps)
             return
         written = self._value_to_write(value)
+        build.same_device("setitem", x, written)
         masked = _masked(parsed, x, written)
         if masked is not None:
             self._write(masked, view_steps(parsed.basic, x.shape))

@@ -62,8 +62,9 @@ class Losses(Normalization):
         """
         x, y = self._wide(), self._same_shape("binary_crossentropy_logits", Y)
         positive, negative = -x.logsigmoid(), -(-x).logsigmoid()
-        weighted = positive if pos_weight is None else positive * pos_weight
-        return (y * weighted + (1 - y) * negative)._reduced("binary_crossentropy_logits", reduction)
+        if pos_weight is not None:
+            positive = positive * x._target("binary_crossentropy_logits", pos_weight)
+        return (y * positive + (1 - y) * negative)._reduced("binary_crossentropy_logits", reduction)
 
     def kl_div(self, Y: Any, reduction: str = "mean", log_target: bool = False) -> Self:
         """Divergence of probabilities Y from those whose logarithms these are: Y (log Y - x). Equal shapes.

@@ -260,8 +260,8 @@ class Mathematics(Elementwise):
 
     def isclose(self, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Self:
         """True where |self - other| <= atol + rtol * |other|; also for equal infinities, or NaN if asked."""
-        x, y = (self._new(n) for n in self._pair(other, "isclose"))
-        x, y = x._as_float(), y._as_float()
+        x, y = (self._new(n)._as_float() for n in self._pair(other, "isclose"))
+        build.same_device("isclose", x.node, y.node)
         close = (x.isfinite() & y.isfinite() & ((x - y).abs() <= y.abs() * rtol + atol)) | (x == y)
         return close | (x.isnan() & y.isnan()) if equal_nan else close
 
@@ -273,13 +273,13 @@ class Mathematics(Elementwise):
             result = (
                 (result < min_).where(min_, result)
                 if isinstance(min_, (int, float))
-                else result.maximum(min_)
+                else result.maximum(result._new(result._operand(min_, "clamp")))
             )
         if max_ is not None:
             result = (
                 (result > max_).where(max_, result)
                 if isinstance(max_, (int, float))
-                else result.minimum(max_)
+                else result.minimum(result._new(result._operand(max_, "clamp")))
             )
         return result
 
@@ -294,7 +294,8 @@ class Mathematics(Elementwise):
 
     def lerp(self, end: Any, weight: Any) -> Self:
         """self + (end - self) * weight."""
-        return self + (self._new(self._operand(end, "lerp")) - self).mul(weight)
+        way = self._new(self._operand(end, "lerp")) - self
+        return self + way * way._new(way._operand(weight, "lerp"))
 
     # ---- dtype ---------------------------------------------------------------------------------------------
     def cast(self, dtype: Any) -> Self:

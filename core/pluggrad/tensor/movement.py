@@ -337,7 +337,6 @@ class Movement(Activation):
                                      for rest, n in zip(kept, nodes, strict=True)):
             raise ShapeError(op="cat", expected=f"shapes that agree except on axis {axis}",
                              got=" and ".join(str(n.shape) for n in nodes))
-        build.same_device("cat", *nodes)
         dtype = nodes[0].dtype
         for n in nodes[1:]:
             dtype = dtypes.promote(dtype, n.dtype)
@@ -478,4 +477,5 @@ def _tensors(op: str, args: Sequence[T | Sequence[T]]) -> list[T]:
     for tensor in given:
         if not isinstance(tensor, Movement):
             raise DTypeError(op=op, expected="tensors", got=type(tensor).__name__)
+    build.same_device(op, *[tensor.node for tensor in given])
     return list(given)

@@ -142,7 +142,7 @@ class Selection(Indexing):
 
     def index_put(self, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Self:
         """This tensor with `values` written at `self[indices]`, or added there, all that meets."""
-        chosen = selection(parse_key(tuple(indices), self.shape), self.shape, self.node.device, writes=True)
+        chosen = selection(parse_key(tuple(indices), self.node), self.shape, self.node.device, writes=True)
         mode: ops.Mode = "ADD" if accumulate else "SET"
         return self._new(chosen.write(self.node, self._value_to_write(values), (), mode))
 
