@@ -31,6 +31,7 @@ from pluggrad.device.contract import (
     SupportsTiming,
     SupportsZeroCopy,
     Toolchain,
+    Variant,
     implemented,
 )
 from pluggrad.device.hookspecs import (
@@ -40,10 +41,10 @@ from pluggrad.device.hookspecs import (
     KernelInfo,
     PhaseTime,
     PluginApi,
-    ToolchainFactory,
     hookimpl,
 )
-from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator
+from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
+from pluggrad.device.ref import RefBackend, RefDevice
 from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import (
@@ -65,15 +66,15 @@ from pluggrad.target import Capabilities, DeviceId, Target
 
 __all__ = [
     # the contract
-    "Backend", "Probe", "Device", "Allocator", "Allocation", "Executable", "Toolchain", "Signature",
-    "Event", "DONE", "Prepared", "Command", "Launch", "CopyCommand", "FillCommand", "SlotRef",
+    "Backend", "Variant", "Probe", "Device", "Allocator", "Allocation", "Executable", "Toolchain",
+    "Signature", "Event", "DONE", "Prepared", "Command", "Launch", "CopyCommand", "FillCommand", "SlotRef",
     # optional features
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
     # for devices in host memory
-    "HostAllocator", "HOST_ALIGNMENT",
+    "HostAllocator", "HOST_ALIGNMENT", "RefBackend", "RefDevice",
     # hooks
-    "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR", "ToolchainFactory",
+    "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",
     # values
     "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities",

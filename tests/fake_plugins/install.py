@@ -17,11 +17,14 @@ def distributions() -> list[str]:
     return sorted(path.parent.name for path in SOURCES.glob("*/pyproject.toml"))
 
 
-def install(folder: Path, *names: str, version: str | None = None) -> Path:
-    """Install distributions into `folder`; returns it. version: instead of the one in pyproject.toml."""
+def install(folder: Path, *names: str, version: str | None = None, sources: Path = SOURCES) -> Path:
+    """Install distributions from `sources` into `folder`; returns it.
+
+    version: instead of the one in pyproject.toml.
+    """
     for name in names:
-        project = tomllib.loads((SOURCES / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        for package in (path.parent for path in (SOURCES / name).glob("*/__init__.py")):
+        project = tomllib.loads((sources / name / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for package in (path.parent for path in (sources / name).glob("*/__init__.py")):
             shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"),
                             dirs_exist_ok=True)
         write_metadata(folder, name, version or project["version"], project["entry-points"])

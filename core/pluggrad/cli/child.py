@@ -66,7 +66,7 @@ def _probe(report: Report, name: str, verbose: bool) -> None:
     try:
         result = _probed(plugin)
         if verbose and result["state"] == "ready":
-            result |= _capabilities(report, name) | _smoke(report, name)
+            result |= _capabilities(report, name) | _smoke(report, name) | _variants(plugin, name)
     except PluginFailed as error:
         result = _failure(plugin, error)
     report.write(**result)
@@ -104,6 +104,24 @@ def _capabilities(report: Report, name: str) -> dict[str, Any]:
     plain = {key: sorted(value) if isinstance(value, frozenset) else value
              for key, value in asdict(target.capabilities).items()}
     return {"arch": target.arch, "capabilities": plain}
+
+
+def _variants(plugin: Plugin, name: str) -> dict[str, Any]:
+    """Each variant, who brings it, and why it does not work where it does not."""
+    own = dict.fromkeys(plugin.backend().variants, plugin.entry.provider)
+    brought = {variant: " and ".join(each.provider for each in found)
+               for variant, found in REGISTRY.brought(name).items() if variant not in own}
+    providers = {f"{name}@{variant}": provider for variant, provider in (own | brought).items()}
+    return {"variants": [{"device": device, "plugin": provider, "reason": _why_not(device)}
+                         for device, provider in providers.items()]}
+
+
+def _why_not(device: str) -> str:
+    try:
+        REGISTRY.toolchain(REGISTRY.resolve(device))
+    except PluggradError as error:
+        return str(error)
+    return ""
 
 
 def _smoke(report: Report, name: str) -> dict[str, Any]:

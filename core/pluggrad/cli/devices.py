@@ -90,6 +90,8 @@ def _details(row: Row) -> Iterator[str]:
     if "arch" in details:
         yield from _wrapped(f"target: {details['arch'].replace(',', ', ')}")
         yield from _capabilities(details["capabilities"])
+    for variant in details.get("variants", ()):
+        yield f"{variant['device']}  {variant['reason'] or 'ready'}  ({variant['plugin']})"
     if "smoke" in details:
         yield f"smoke test: {details['smoke']}"
     yield from str(details.get("traceback", "")).splitlines()

@@ -311,6 +311,7 @@ class Backend(ABC):
 
     tier: int = 20  # default choice: native 30, generic 20, cpu 10, reference 0
     api_minor: int = 0  # minor version of the plugin API that the plugin needs
+    variants: tuple[str, ...] = ()  # names behind `@` that `target` and `open` know
     claim_key: str = ""  # what `claim` depends on, such as a library's version; "" means: never cache
 
     @abstractmethod
@@ -342,3 +343,23 @@ class Backend(ABC):
         `offer.kernel`, in order.
         """
         return None
+
+
+class Variant(ABC):
+    """Another way of making code for somebody else's device, which an extension brings: `type@name`.
+
+    Programs see a device of its own, so that nothing is mixed by accident; it is opened as the device without
+    a variant, whose memory it shares and whose `load` takes its binaries.
+    """
+
+    def probe(self) -> Probe:
+        """Whether it works here: count 0 with reason and fix where, say, its compiler is missing."""
+        return Probe(1)
+
+    def target(self, target: Target) -> Target:
+        """What code is made for: the device's own target, less what this toolchain cannot make use of."""
+        return target
+
+    @abstractmethod
+    def toolchain(self, target: Target) -> Toolchain:
+        """Renderer and compiler for what `target` gave."""

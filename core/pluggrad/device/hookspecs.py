@@ -7,23 +7,20 @@ seconds on the clock of `time.perf_counter`.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
 import pluggy
 
-from pluggrad.device.contract import Backend, Device, Toolchain
+from pluggrad.device.contract import Backend, Device, Variant
 from pluggrad.device.versions import API_MAJOR, API_MINOR
-from pluggrad.target import DeviceId, Target
+from pluggrad.target import DeviceId
 
 PROJECT: Final = "pluggrad"
 
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
-
-ToolchainFactory = Callable[[Target], Toolchain]
-
 
 @dataclass(frozen=True, slots=True)
 class PluginApi:
@@ -113,13 +110,13 @@ def pluggrad_backend(api: PluginApi) -> Backend | None:
 
 
 @hookspec
-def pluggrad_renderers(device_type: str) -> Mapping[str, ToolchainFactory]:
-    """Further toolchains for a device that somebody else owns, by variant: the name behind `@`.
+def pluggrad_renderers(device_type: str) -> Mapping[str, Variant]:
+    """Further ways of making code for a device that somebody else owns, by the name behind `@`.
 
     Example:
         @hookimpl
         def pluggrad_renderers(device_type):
-            return {"wgsl": WgslToolchain} if device_type == "acme" else {}
+            return {"wgsl": WgslVariant()} if device_type == "acme" else {}
     """
     return {}
 
@@ -183,7 +180,7 @@ class Hooks(Protocol):
     """The same hooks as they are called: by keyword; a list of results, or the first that is not None."""
 
     def pluggrad_backend(self, *, api: PluginApi) -> Backend | None: ...
-    def pluggrad_renderers(self, *, device_type: str) -> list[Mapping[str, ToolchainFactory]]: ...
+    def pluggrad_renderers(self, *, device_type: str) -> list[Mapping[str, Variant]]: ...
     def pluggrad_choose_default(self, *, candidates: Sequence[str]) -> str | None: ...
     def pluggrad_device_opened(self, *, device: Device) -> list[None]: ...
     def pluggrad_kernel_compiled(self, *, event: KernelCompiled) -> list[None]: ...

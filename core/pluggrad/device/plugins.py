@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint
 from types import UnionType
 from typing import Final, Literal, TypeVar, cast
@@ -23,7 +24,7 @@ T = TypeVar("T")
 _AT_EVERY_LAUNCH: Final = ("pluggrad_kernel_finished", "pluggrad_copy_finished")
 _DOOR: Final = "pluggrad.plugin_api"  # what ImportError names when a plugin imports what this core lacks
 Phase = Literal["metadata", "import", "register", "backend", "probe", "target", "toolchain", "claim", "open",
-                "smoke"]
+                "smoke", "renderers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Failure:
 
     def error(self, entry: Entry) -> PluginFailed:
         """The exception to raise; a new one each time, so that tracebacks do not pile up on a shared one."""
-        error = PluginFailed(f"device '{entry.name}' ({entry.provider}) failed at {self.phase}: {self.reason}"
+        kind = entry.kind.removesuffix("s")  # device or extension
+        error = PluginFailed(f"{kind} '{entry.name}' ({entry.provider}) failed at {self.phase}: {self.reason}"
                              f"    try: {self.fix}", phase=self.phase, hint=self.fix)
         error.__cause__ = self.cause
         return error
@@ -55,12 +57,14 @@ class PluginHost:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.hooks: Final = cast(Hooks, self.manager.hook)
+        self._owners: dict[int, Plugin | None] = {}
         self.observed = False  # anybody listens to what happens at every launch
 
-    def register(self, module: object) -> None:
+    def register(self, module: object, owner: Plugin | None = None) -> None:
         """Register a module or observer; PluginValidationError if a hook has a wrong name or signature."""
         if self.manager.is_registered(module):
             return
+        self._owners[id(module)] = owner
         try:
             self.manager.register(module)
             self.manager.check_pending()
@@ -78,6 +82,15 @@ class PluginHost:
     def listening(self, hook: str) -> bool:
         """Whether anybody implements `hook`."""
         return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def each(self, hook: str, **what: object) -> Iterator[tuple[Plugin | None, Callable[[], object]]]:
+        """Whose implementations of `hook` there are (None: an observer of this process's), and their calls.
+
+        One that raises does not keep the next from being called.
+        """
+        for found in getattr(self.manager.hook, hook).get_hookimpls():
+            arguments = [what[name] for name in found.argnames]
+            yield self._owners[id(found.plugin)], partial(found.function, *arguments)
 
     def backend(self, module: object, device_type: str) -> Backend:
         """What this one module's `pluggrad_backend` returns."""
@@ -105,7 +118,7 @@ class Plugin:
         """Import, register, make the backend; PluginFailed with the phase that broke."""
         if self._backend is None:
             module = self._attempt("import", self._import)
-            self._attempt("register", lambda: self._host.register(module))
+            self._attempt("register", lambda: self._host.register(module, self))
             self._backend = self._attempt("backend", lambda: self._made_by(module))
         return self._backend
 
@@ -144,7 +157,7 @@ class Plugin:
     def load_extension(self) -> None:
         """Import and register an extension; PluginFailed if it breaks."""
         module = self._attempt("import", self._import)
-        self._attempt("register", lambda: self._host.register(module))
+        self._attempt("register", lambda: self._host.register(module, self))
 
     def _attempt(self, phase: Phase, action: Callable[[], T]) -> T:
         if self.failure is not None:

@@ -72,11 +72,11 @@ class RefExecutable(Executable):
 class RefDevice(Device):
     """One synchronous device; commands run one by one, as the base class does."""
 
-    def __init__(self) -> None:
-        self.target = TARGET
+    def __init__(self, target: Target = TARGET) -> None:
+        self.target = target
         self.allocator = HostAllocator()
 
-    def load(self, binary: bytes, signature: Signature) -> RefExecutable:
+    def load(self, binary: bytes, signature: Signature) -> Executable:
         from pluggrad.kernel.interpret import compile_kernel
 
         return RefExecutable(compile_kernel(_parse(binary.decode())), signature)
@@ -96,7 +96,7 @@ class RefBackend(Backend):
     def toolchain(self, target: Target) -> RefToolchain:
         return RefToolchain()
 
-    def open(self, index: int, variant: str) -> RefDevice:
+    def open(self, index: int, variant: str) -> Device:
         if index or variant:
             got = f"index {index}, variant {variant!r}"
             raise DeviceUnavailable(op="open", expected="index 0 without a variant", got=got)

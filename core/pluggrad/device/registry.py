@@ -15,9 +15,10 @@ from pluggrad import config
 from pluggrad.device import default, markers
 from pluggrad.device.contract import Backend, Device, Probe, Toolchain
 from pluggrad.device.discovery import Entry, discover
-from pluggrad.device.hookspecs import Hooks, ToolchainFactory
+from pluggrad.device.hookspecs import Hooks
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unknown
 from pluggrad.device.plugins import Plugin, PluginHost
+from pluggrad.device.variants import Brought, bringer, brought_for, require_working
 from pluggrad.errors import DeviceError, DeviceUnavailable, UnknownDevice, warn
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.matmul import find_matmul
@@ -71,6 +72,7 @@ class Registry:
         self._open: dict[DeviceId, Device] = {}
         self._targets: dict[DeviceId, Target] = {}
         self._toolchains: dict[DeviceId, Toolchain] = {}
+        self._variants: dict[str, dict[str, list[Brought]]] = {}
         self._warned: set[str] = set()
         self._pid = os.getpid()
 
@@ -106,6 +108,9 @@ class Registry:
             last = f"..{device.type}:{probe.count - 1}" if probe.count > 1 else ""
             raise DeviceUnavailable(f"{device.type}:{device.index} does not exist: {entry.distribution} sees "
                                     f"{seen} ({device.type}:0{last})")
+        brought = self._brought(device)
+        if brought is not None:
+            require_working(device, brought)
         return device
 
     def plugin(self, device_type: str) -> Plugin:
@@ -197,9 +202,10 @@ class Registry:
             return found
         with self._lock:
             plugin = self.plugin(device.type)
-            backend, variant = plugin.backend(), self._own_variant(device)
-            target = plugin.attempt("target", lambda: backend.target(device.index, variant), Target)
-            return self._targets.setdefault(device, target)
+            backend, brought = plugin.backend(), self._brought(device)
+            own = device.variant if brought is None else ""
+            target = plugin.attempt("target", lambda: backend.target(device.index, own), Target)
+            return self._targets.setdefault(device, target if brought is None else brought.target(target))
 
     def toolchain(self, device: DeviceId) -> Toolchain:
         """Renderer and compiler for `device`: its backend's, or an extension's that provides the variant."""
@@ -207,9 +213,11 @@ class Registry:
         if found is not None:
             return found
         with self._lock:
-            plugin, target, factory = self.plugin(device.type), self.target(device), self._renderer(device)
-            make = factory or plugin.backend().toolchain
-            toolchain = plugin.attempt("toolchain", lambda: make(target), Toolchain)
+            plugin, target, brought = self.plugin(device.type), self.target(device), self._brought(device)
+            if brought is not None:
+                return self._toolchains.setdefault(device, brought.toolchain(target))
+            backend = plugin.backend()
+            toolchain = plugin.attempt("toolchain", lambda: backend.toolchain(target), Toolchain)
             return self._toolchains.setdefault(device, toolchain)
 
     def claim(self, device: DeviceId) -> Claim | None:
@@ -233,8 +241,8 @@ class Registry:
         with self._lock:
             if device in self._open:
                 return self._open[device]
-            plugin, variant = self.plugin(device.type), self._own_variant(device)
-            hardware = DeviceId(device.type, device.index, variant)
+            plugin, brought = self.plugin(device.type), self._brought(device)
+            hardware = device if brought is None else DeviceId(device.type, device.index)
             opened = self._open.get(hardware) or self._open_hardware(plugin, hardware)
             self._open[device] = opened
             return opened
@@ -300,17 +308,17 @@ class Registry:
         except DeviceError as error:
             self._warn_once(str(error))
 
-    def _renderer(self, device: DeviceId) -> ToolchainFactory | None:
+    def brought(self, device_type: str) -> dict[str, list[Brought]]:
+        """The variants that installed extensions bring for a device type, by the name behind `@`."""
+        if device_type not in self._variants:
+            self.load_extensions()
+            self._variants[device_type] = brought_for(device_type, self._host, self._warn_once)
+        return self._variants[device_type]
+
+    def _brought(self, device: DeviceId) -> Brought | None:
         if not device.variant:
             return None
-        self.load_extensions()
-        for offered in self._host.hooks.pluggrad_renderers(device_type=device.type):
-            if device.variant in offered:
-                return offered[device.variant]
-        return None
-
-    def _own_variant(self, device: DeviceId) -> str:
-        return "" if self._renderer(device) is not None else device.variant
+        return bringer(device, self.plugin(device.type).backend().variants, self.brought(device.type))
 
     # -------------------------------------------------------------------------------------------- lists
 

@@ -11,7 +11,6 @@ from pluggrad.plugin_api import (
     Probe,
     Target,
     Toolchain,
-    UnknownDevice,
     hookimpl,
 )
 
@@ -54,6 +53,7 @@ class AcmeDevice(Device):
 
 class AcmeBackend(Backend):
     tier = 20
+    variants = ("s",)
 
     def __init__(self) -> None:
         self.probes = 0
@@ -63,8 +63,6 @@ class AcmeBackend(Backend):
         return Probe(2, names=("Acme One", "Acme Two"))
 
     def target(self, index, variant):
-        if variant not in ("", "s"):
-            raise UnknownDevice(f"acme has no variant {variant!r}", hint="'s', or none")
         names = frozenset({"float32", "int32"})
         return Target(f"acme-{index}{variant}", Capabilities(dtypes=names, arithmetic=names))
 

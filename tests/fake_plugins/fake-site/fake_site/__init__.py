@@ -1,15 +1,14 @@
 """An extension: a site's choice of device, a toolchain for somebody else's device, an observer."""
 from __future__ import annotations
 
-from pluggrad.plugin_api import Target, Toolchain, hookimpl
+from dataclasses import replace
+
+from pluggrad.plugin_api import Target, Toolchain, Variant, hookimpl
 
 opened: list[str] = []
 
 
 class Shouting(Toolchain):
-    def __init__(self, target: Target) -> None:
-        self.target = target
-
     def render(self, program):
         return program.name.upper()
 
@@ -17,9 +16,17 @@ class Shouting(Toolchain):
         return source.encode()
 
 
+class Loud(Variant):
+    def target(self, target: Target) -> Target:
+        return replace(target, arch=target.arch + "-loud")
+
+    def toolchain(self, target):
+        return Shouting()
+
+
 @hookimpl
 def pluggrad_renderers(device_type):
-    return {"loud": Shouting} if device_type == "acme" else {}
+    return {"loud": Loud()} if device_type == "acme" else {}
 
 
 @hookimpl
