@@ -1,10 +1,19 @@
-"""For devices whose memory is the process's own: an allocator, ready to use. Importing it loads no NumPy."""
+"""For devices whose memory is the process's own: an allocator, and kernels that are functions of a library.
+
+Importing it loads no NumPy.
+"""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import ctypes
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from pluggrad.device.contract import Allocator
-from pluggrad.errors import OutOfMemoryError
+from pluggrad.dtypes import DType, Scalar
+from pluggrad.errors import KernelFault, OutOfMemoryError
+from pluggrad.render.dialect import float_bits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,3 +62,35 @@ class HostAllocator(Allocator):
     def host_view(self, allocation: Bytes) -> memoryview:
         """The memory itself."""
         return allocation.data
+
+
+def load_function(binary: bytes, name: str) -> Any:
+    """The function `name` of a shared library, given as the bytes of its file, through ctypes.
+
+    KernelFault if it is no library of this machine's or lacks the function. It stays loaded until the process
+    ends.
+    """
+    # where the file of a loaded library cannot be deleted, it is left to the system's cleaning
+    with tempfile.TemporaryDirectory(prefix="pluggrad-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "library")
+        path.write_bytes(binary)
+        try:
+            return ctypes.CDLL(str(path))[name]
+        except (OSError, AttributeError) as error:
+            raise KernelFault(op="load", expected=f"a shared library with the function {name}",
+                              got=str(error)) from error
+
+
+def pack_values(values: Sequence[Scalar], dtypes: Sequence[DType]) -> bytes:
+    """Run-time values as a kernel that `CLikeRenderer` wrote takes them: 8 bytes each, little-endian.
+
+    A value stands first in its bytes, in its own dtype; a bool is a byte of 0 or 1. A float beyond the range of
+    its dtype is an infinity.
+    """
+    return b"".join([_bits(value, dtype).to_bytes(8, "little") for value, dtype in zip(values, dtypes)])
+
+
+def _bits(value: Scalar, dtype: DType) -> int:
+    if dtype.is_float:
+        return float_bits(float(value), dtype)
+    return int(value) & ((1 << 8 * dtype.itemsize) - 1)
