@@ -62,6 +62,7 @@ from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
 from pluggrad.kernel.matmul import Matmul, Matrix
 from pluggrad.kernel.offer import Extern, Offer
 from pluggrad.lower.program import Instr, Program, RegisterAxis
+from pluggrad.render import CLikeRenderer
 from pluggrad.target import Capabilities, DeviceId, Target
 
 __all__ = [
@@ -80,6 +81,8 @@ __all__ = [
     "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities",
     # what a renderer receives
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
+    # a renderer to derive one from
+    "CLikeRenderer",
     # what a backend may take over
     "Offer", "Extern", "Matmul", "Matrix",
     # settings and errors

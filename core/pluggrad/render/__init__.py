@@ -1,0 +1,6 @@
+"""Program -> source text in languages of the C family: C itself, and what plugins derive from it."""
+from __future__ import annotations
+
+from pluggrad.render.renderer import CLikeRenderer
+
+__all__ = ["CLikeRenderer"]

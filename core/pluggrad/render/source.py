@@ -1,0 +1,69 @@
+"""Text of one kernel while it is being written: statements, and the functions and types that they need."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pluggrad.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An expression of `lanes` elements (1: a scalar).
+
+    dtype: of the C type, which is an unsigned integer for the bits of a float that is not computed in. Lanes
+    of bools are masks: signed integers of any width, 0 or -1. atomic: a name or a literal, free to repeat.
+    """
+
+    text: str
+    dtype: DType
+    lanes: int = 1
+    atomic: bool = True
+
+    def __str__(self) -> str:
+        return self.text if self.atomic else f"({self.text})"
+
+    def named(self, name: str) -> Value:
+        """The variable of that name, which holds this value."""
+        return replace(self, text=name, atomic=True)
+
+
+class Source:
+    """Statements in order, indented by blocks. `pieces` are what stands before the kernel, by name."""
+
+    def __init__(self, pieces: dict[str, str] | None = None, depth: int = 1) -> None:
+        self.pieces: dict[str, str] = {} if pieces is None else pieces
+        self.lines: list[str] = []
+        self._depth = depth
+        self._names = 0
+
+    def do(self, text: str) -> None:
+        """A statement, with its semicolon."""
+        self.lines.append("    " * self._depth + text)
+
+    def name(self, hint: str = "t") -> str:
+        """A name not given before."""
+        self._names += 1
+        return f"{hint}{self._names}"
+
+    def open(self, head: str) -> None:
+        """The head of a block, as `for (...)`."""
+        self.do(f"{head} {{")
+        self._depth += 1
+
+    def turn(self, text: str) -> None:
+        """Close a block and open the next, as `else`."""
+        self._depth -= 1
+        self.do(f"}} {text} {{")
+        self._depth += 1
+
+    def close(self) -> None:
+        self._depth -= 1
+        self.do("}")
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        self.open(head)
+        yield
+        self.close()
