@@ -27,7 +27,7 @@ DATA_VARIABLE = "PLUGGRAD_TEST_DATA"
 
 # stages and tools that compute nothing on a device: `--only-device` leaves them out
 WITHOUT_DEVICE = frozenset(
-    {"architecture", "benchmarks", "golden", "plugins/zoo"}
+    {"architecture", "benchmarks", "golden", "plugins/extensions", "plugins/new_device", "plugins/zoo"}
     | {f"unit/{stage}" for stage in ("config", "device", "graph", "ir", "kernel", "lower", "plan", "render")}
     | {f"unit/{stage}" for stage in ("schedule", "shape", "tune")}
 )

@@ -1,0 +1,1 @@
+"""A device of pluggrad that hands products of matrices to NumPy's BLAS."""
