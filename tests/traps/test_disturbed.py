@@ -17,7 +17,7 @@ import pytest
 from pluggrad import Tensor, jit, memory_stats
 from pluggrad.errors import KernelFault, OutOfMemoryError
 from pluggrad.nn import Linear, Sequential, optim, state
-from pluggrad.runtime.compiled import LoadedPlan
+from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.session import session
 
 # ---- threads -------------------------------------------------------------------------------------

@@ -183,10 +183,10 @@ def _tune(subject: Subject) -> tuple[str, Sequence[str]]:
     pairs = dict.fromkeys(zip(kernels, subject.stages.tuned, strict=True))
     lines: list[str] = []
     for before, after in pairs:
-        lines += [f"{before.name}: {axes_text(before)}"] if not subject.full else []
+        lines += [f"{before.name}: axes {axes_text(before)}"] if not subject.full else []
         for phase in after.phases:
             by = f" by {phase.extern.name}" if phase.extern is not None else ""
-            short = [f"  -> {phase.kernel.name}{by}: {axes_text(phase.kernel)}"]
+            short = [f"  -> {phase.kernel.name}{by}: axes {axes_text(phase.kernel)}"]
             lines += kernel_text(phase.kernel).splitlines() if subject.full else short
     return _count(_flat([after.phases for _, after in pairs]), "kernel"), subject.clip(lines, 14)
 

@@ -18,7 +18,7 @@ from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.lower.verify import verify_lowered
 from pluggrad.plan import Plan, build_plan
-from pluggrad.runtime.compiled import CompiledPlan, LoadedPlan, signature_of
+from pluggrad.runtime.compiled import CompiledPlan, infos_of, signatures_of
 from pluggrad.runtime.normalize import Normalized, rebuild
 from pluggrad.runtime.realization import execute
 from pluggrad.runtime.session import Session
@@ -69,11 +69,10 @@ def run_once(stages: Stages, sources: list[str], normalized: Normalized, place: 
     compiled_sources = iter(trace.step("compile", lambda: place.toolchain.compile_many(sources)))
     brought = [plan.externs.get(i) for i in range(len(plan.kernels))]
     binaries = [next(compiled_sources) if extern is None else extern.payload for extern in brought]
-    signatures = [signature_of(kernel, place.target, extern)
-                  for kernel, extern in zip(plan.kernels, brought, strict=True)]
-    compiled = CompiledPlan(tuple(signatures), tuple(binaries), plan.commands, plan.outputs, plan.roots,
-                            plan.arena_bytes, plan.checks)
-    loaded = trace.step("load", lambda: LoadedPlan(compiled, place.device, inputs, dtypes, plan.kernels))
+    signatures = signatures_of(plan, place.target)
+    compiled = CompiledPlan(signatures, infos_of(plan, signatures), tuple(binaries), plan.commands,
+                            plan.outputs, plan.roots, plan.arena_bytes, plan.checks)
+    loaded = trace.step("load", lambda: place.load(compiled, inputs, dtypes, plan.kernels))
     values = [scalar.python for scalar in normalized.scalars]
     trace.step("run", partial(execute, place, loaded, normalized.inputs, values))
 

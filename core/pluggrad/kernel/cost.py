@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,15 @@ class Cost:
 
 def cost(kernel: Kernel) -> Cost:
     """The cost of running `kernel` once. Index arithmetic counts nothing: loops make it increments."""
+    return _counted(kernel, weight)
+
+
+def operations(kernel: Kernel) -> Cost:
+    """What running `kernel` once does, as rates are quoted: every arithmetic operation counts as one."""
+    return _counted(kernel, lambda node: min(weight(node), 1))
+
+
+def _counted(kernel: Kernel, weight: Callable[[Node], int]) -> Cost:
     extents = {axis.id: axis.extent for axis in kernel.axes}
     order = toposort(kernel.stores)
     free = free_axes(order)

@@ -39,17 +39,22 @@ def kernel_text(kernel: Kernel) -> str:
 def summary(kernel: Kernel) -> list[str]:
     """A few lines for people: buffers, axes with their kinds, and what the body holds."""
     order = toposort(kernel.stores)
-    buffers = ", ".join(f"{b.role} {b.dtype.name}[{b.size}]" for b in kernel.buffers)
     values = f" and {len(kernel.values)} values" if kernel.values else ""
     reduced = [n.arg for n in order if n.op is ops.REDUCE]
     reductions = ", ".join(f"{name} over {' '.join(map(str, axes))}" for name, axes in reduced)
     body = f"{len(order)} nodes" + (f", reduces {reductions}" if reductions else "")
-    return [f"{kernel.name}: {body}", f"  takes {buffers}{values}", f"  {axes_text(kernel)}"]
+    return [f"{kernel.name}: {body}", f"  takes {buffers_text(kernel)}{values}",
+            f"  axes {axes_text(kernel)}"]
+
+
+def buffers_text(kernel: Kernel) -> str:
+    """What is read and written, with dtypes and sizes in elements, on one line."""
+    return ", ".join(f"{b.role} {b.dtype.name}[{b.size}]" for b in kernel.buffers)
 
 
 def axes_text(kernel: Kernel) -> str:
     """The axes in order, on one line."""
-    return "axes " + (", ".join(f"{a.id} {a.kind} {a.extent}" for a in kernel.axes) or "none")
+    return ", ".join(f"{a.id} {a.kind} {a.extent}" for a in kernel.axes) or "none"
 
 
 def digest(kernel: Kernel) -> str:

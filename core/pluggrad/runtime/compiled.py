@@ -1,4 +1,4 @@
-"""Plan -> loaded plan: binaries from memory, from disk or from the toolchain, and a list of commands to run.
+"""Plan -> compiled plan: binaries from disk or from the toolchain.
 
 A plan is stored as JSON without its kernels' bodies: a process that finds it schedules, lowers and compiles
 nothing.
@@ -7,42 +7,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, TypeVar
 
 from pluggrad import dtypes
-from pluggrad.config import DEBUG, SYNC, VALIDATE
-from pluggrad.device.contract import (
-    Command,
-    CopyCommand,
-    Device,
-    Executable,
-    Launch,
-    Signature,
-    SlotRef,
-    Toolchain,
-)
-from pluggrad.dtypes import DType
-from pluggrad.errors import DeviceError
+from pluggrad.device.contract import Signature, Toolchain
+from pluggrad.device.hookspecs import KernelCompiled, KernelInfo, PhaseTime
+from pluggrad.device.registry import REGISTRY
+from pluggrad.kernel.cost import operations
 from pluggrad.kernel.kernel import BufferParam, IndexCheck, Kernel
 from pluggrad.kernel.offer import Extern
+from pluggrad.kernel.text import axes_text, buffers_text
 from pluggrad.lower import lower, program_name
 from pluggrad.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 from pluggrad.runtime import cache
 from pluggrad.runtime.counters import GlobalCounters
-from pluggrad.runtime.status import StatusWords
-from pluggrad.runtime.stepwise import report_sources, run_stepwise
-from pluggrad.target import Target
+from pluggrad.runtime.stepwise import report_sources
+from pluggrad.target import DeviceId, Target
 from pluggrad.version import __version__
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledPlan:
-    """A plan whose kernels are signatures with binaries."""
+    """A plan whose kernels are signatures with binaries, and with what observers are told of them."""
 
     signatures: tuple[Signature, ...]
+    infos: tuple[KernelInfo, ...]
     binaries: tuple[bytes, ...]
     commands: tuple[PlannedCommand, ...]
     outputs: tuple[PlannedOutput, ...]
@@ -56,27 +50,72 @@ def context_key(target: Target, toolchain: Toolchain) -> str:
     return repr((__version__, target.key(), toolchain.cache_key))
 
 
-def compile_plan(plan: Plan, target: Target, toolchain: Toolchain, context: str) -> CompiledPlan:
+def compile_plan(plan: Plan, device: DeviceId, target: Target, toolchain: Toolchain,
+                 context: str) -> CompiledPlan:
     """Binaries for every kernel of a plan, kept under `context`; those not kept yet are compiled together."""
-    signatures = tuple([signature_of(kernel, target, plan.externs.get(i))
-                        for i, kernel in enumerate(plan.kernels)])
+    signatures = signatures_of(plan, target)
+    infos = infos_of(plan, signatures)
     keys = [_digest(context, s.name, s.extern) for s in signatures]
     blobs: dict[str, bytes | None] = {}
     found = {key: _load_binary(key, blobs) if toolchain.cache_key else None for key in keys}
     found |= {keys[i]: extern.payload for i, extern in plan.externs.items()}
     missing = [i for i, key in enumerate(keys) if found[key] is None]
     if missing:
-        sources = [toolchain.render(lower(plan.kernels[i], target)) for i in missing]
-        report_sources([signatures[i].name for i in missing], sources)
-        compiled = dict(zip([keys[i] for i in missing], toolchain.compile_many(sources), strict=True))
+        made = _compile([plan.kernels[i] for i in missing], [infos[i] for i in missing], device, target,
+                        toolchain)
+        compiled = dict(zip([keys[i] for i in missing], made, strict=True))
         found |= compiled
         if toolchain.cache_key:
             _store_binaries(compiled, blobs)
         GlobalCounters.compiled += len(missing)
     GlobalCounters.kernel_disk_hits += len(keys) - len(missing) - len(plan.externs)
     binaries = tuple([b for b in (found[key] for key in keys) if b is not None])
-    return CompiledPlan(signatures, binaries, plan.commands, plan.outputs, plan.roots, plan.arena_bytes,
-                        plan.checks)
+    return CompiledPlan(signatures, infos, binaries, plan.commands, plan.outputs, plan.roots,
+                        plan.arena_bytes, plan.checks)
+
+
+def _compile(kernels: Sequence[Kernel], infos: Sequence[KernelInfo], device: DeviceId, target: Target,
+             toolchain: Toolchain) -> list[bytes]:
+    """Lower, render and compile, and tell those who listen."""
+    sources: list[str] = []
+    phases: list[tuple[PhaseTime, PhaseTime]] = []
+    for kernel in kernels:
+        program, lowered = _timed("lower", lower, kernel, target)
+        source, rendered = _timed("render", toolchain.render, program)
+        sources.append(source)
+        phases.append((lowered, rendered))
+    report_sources([info.name for info in infos], sources)
+    binaries, together = _timed("compile", toolchain.compile_many, sources)
+    if REGISTRY.hooks("pluggrad_kernel_compiled") is not None:
+        share = together.seconds / len(sources)
+        for i, (info, source) in enumerate(zip(infos, sources, strict=True)):
+            compiled = PhaseTime("compile", together.start + i * share, share)
+            REGISTRY.tell("pluggrad_kernel_compiled",
+                          event=KernelCompiled(device, info, source, (*phases[i], compiled)))
+    return binaries
+
+
+def _timed(phase: str, work: Callable[..., T], *args: Any) -> tuple[T, PhaseTime]:
+    start = time.perf_counter()
+    made = work(*args)
+    return made, PhaseTime(phase, start, time.perf_counter() - start)
+
+
+def infos_of(plan: Plan, signatures: Sequence[Signature]) -> tuple[KernelInfo, ...]:
+    """What observers are told of each kernel of a plan."""
+    return tuple([_info(kernel, signature)
+                  for kernel, signature in zip(plan.kernels, signatures, strict=True)])
+
+
+def _info(kernel: Kernel, signature: Signature) -> KernelInfo:
+    work = operations(kernel)
+    title = f"{kernel.name} by {signature.extern}" if signature.extern else kernel.name
+    return KernelInfo(signature.name, title, buffers_text(kernel), axes_text(kernel), work.flops, work.bytes)
+
+
+def signatures_of(plan: Plan, target: Target) -> tuple[Signature, ...]:
+    """How each kernel of a plan will be called."""
+    return tuple([signature_of(kernel, target, plan.externs.get(i)) for i, kernel in enumerate(plan.kernels)])
 
 
 def signature_of(kernel: Kernel, target: Target, extern: Extern | None = None) -> Signature:
@@ -128,6 +167,7 @@ def store_plan(key: str, plan: CompiledPlan) -> None:
             cache.store("blob", names[binary], binary)
     data = {
         "signatures": [_signature_data(s) for s in plan.signatures],
+        "infos": [astuple(info) for info in plan.infos],
         "binaries": [names[binary] for binary in plan.binaries],
         "commands": [_command_data(c) for c in plan.commands],
         "outputs": [[o.nbytes, o.reuses] for o in plan.outputs],
@@ -157,6 +197,7 @@ def load_plan(key: str) -> CompiledPlan | None:
     if any(blob is None for blob in blobs.values()):
         return None
     return CompiledPlan(tuple([_stored_signature(s) for s in data["signatures"]]),
+                        tuple([KernelInfo(*info) for info in data["infos"]]),
                         tuple([blobs[name] or b"" for name in data["binaries"]]),
                         tuple([_stored_command(c) for c in data["commands"]]),
                         tuple([PlannedOutput(*o) for o in data["outputs"]]),
@@ -175,56 +216,3 @@ def _stored_command(data: list[Any]) -> PlannedCommand:
         return PlannedCopy(BufferRef(*data[1]), BufferRef(*data[2]), data[3])
     _, kernel, args, values, work, barrier = data
     return PlannedLaunch(kernel, tuple([BufferRef(*a) for a in args]), tuple(values), work, barrier)
-
-
-# ---- loading -----------------------------------------------------------------------------------------------
-class LoadedPlan:
-    """A plan on an open device. Slots are inputs, outputs, then status words and the arena, if any."""
-
-    __slots__ = ("plan", "launches", "shared", "status", "_device", "_commands", "_prepared", "_kernels")
-
-    def __init__(self, plan: CompiledPlan, device: Device, inputs: int, value_dtypes: Sequence[DType],
-                 kernels: tuple[Kernel, ...]) -> None:
-        self.plan, self._device, self._kernels = plan, device, kernels
-        outputs = [root.number for root in plan.roots if root.place == "output"]
-        # outputs that several roots share
-        self.shared = tuple([number for number, count in Counter(outputs).items() if count > 1])
-        executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
-        self.status = StatusWords(device, plan.checks) if plan.checks else None
-        after = inputs + len(plan.outputs)
-        first = {"input": 0, "output": inputs, "status": after, "arena": after + bool(plan.checks)}
-        self._commands = [_bound(c, first, executables, plan.signatures) for c in plan.commands]
-        self.launches = sum(isinstance(c, PlannedLaunch) for c in plan.commands)
-        self._prepared = None
-        replayable = bool(self._commands) and all(executable.replayable for executable in executables)
-        if "graph" in device.target.capabilities.features and replayable:
-            self._prepared = device.prepare(self._commands, tuple(value_dtypes))  # type: ignore[attr-defined]
-
-    def run(self, slots: Sequence[Any], values: Sequence[Any]) -> None:
-        """Run to completion; raises what the device reports."""
-        if not self._commands:
-            return
-        GlobalCounters.kernels += self.launches
-        if SYNC.value or VALIDATE.value or DEBUG.value > 1:
-            numbers = [c.kernel if isinstance(c, PlannedLaunch) else None for c in self.plan.commands]
-            signatures = [None if number is None else self.plan.signatures[number] for number in numbers]
-            kernels = [None if number is None or not self._kernels else self._kernels[number]
-                       for number in numbers]
-            run_stepwise(self._device, self._commands, signatures, kernels, slots, values)
-            return
-        if self._prepared is not None:
-            self._prepared(slots, values).wait()
-        else:
-            self._device.submit(self._commands, slots, values).wait()
-
-
-def _bound(command: PlannedCommand, first: dict[str, int], executables: list[Executable],
-           signatures: Sequence[Signature]) -> Command:
-    def slot(ref: BufferRef) -> SlotRef:
-        return SlotRef(first[ref.place] + ref.number, ref.offset)
-    if isinstance(command, PlannedCopy):
-        return CopyCommand(slot(command.target), slot(command.source), command.nbytes)
-    if not isinstance(command, PlannedLaunch):
-        raise DeviceError(f"unknown command {command!r}")
-    return Launch(executables[command.kernel], tuple([slot(a) for a in command.args]), command.values,
-                  signatures[command.kernel].tasks, command.work_us, command.barrier)

@@ -7,7 +7,7 @@ class GlobalCounters:
 
     realizations: command lists run. kernels: kernels launched by them. scheduled: plans made anew (graph to
     kernels). plan_hits, plan_disk_hits: plans found in memory, on disk. compiled: kernels compiled.
-    kernel_disk_hits: binaries found on disk. uploads: tensors copied in from the host.
+    kernel_disk_hits: binaries found on disk. uploads: tensors copied in from the host or another device.
     """
 
     realizations = 0

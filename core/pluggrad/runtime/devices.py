@@ -6,7 +6,7 @@ from typing import Final
 
 from pluggrad.device.registry import REGISTRY, DeviceInfo
 from pluggrad.runtime.memory import MemoryStats
-from pluggrad.runtime.session import memory_of
+from pluggrad.runtime.session import memory_of, synchronize
 from pluggrad.target import Capabilities, DeviceId
 
 
@@ -69,7 +69,7 @@ class DeviceHandle(DeviceId):
 
     def synchronize(self) -> None:
         """Wait for everything submitted to the device; raises what went wrong meanwhile."""
-        REGISTRY.open_device(self).synchronize()
+        synchronize(self)
 
 
 class Devices:

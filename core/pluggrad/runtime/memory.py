@@ -4,11 +4,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from pluggrad.device.contract import Allocation, Allocator
-from pluggrad.errors import OutOfMemoryError
+from pluggrad.errors import DeviceLost, OutOfMemoryError
+from pluggrad.runtime.queue import Queue
 
 # of all pools; a finalizer may give back while this thread is in take()
 _lock: Final = threading.RLock()
@@ -40,11 +42,22 @@ def size_class(nbytes: int) -> int:
     return (nbytes + step - 1) // step * step
 
 
-class Pool:
-    """Free blocks by size class: a repeated step takes what the last one gave back, without page faults."""
+def release(allocator: Allocator, allocation: Allocation) -> None:
+    """Give memory back to a device; a lost one has taken it already."""
+    with suppress(DeviceLost):
+        allocator.free(allocation)
 
-    def __init__(self, allocator: Allocator, name: str, keep_bytes: int = 4 << 30) -> None:
-        self._allocator, self._name, self._keep = allocator, name, keep_bytes
+
+class Pool:
+    """Free blocks by size class: a repeated step takes what the last one gave back, without page faults.
+
+    Lists in flight on `queue` may still use a free block: whoever takes it next comes after them. Only before
+    a block goes back to the device, they have to be complete.
+    """
+
+    def __init__(self, allocator: Allocator, name: str, queue: Queue | None = None,
+                 keep_bytes: int = 4 << 30) -> None:
+        self._allocator, self._name, self._queue, self._keep = allocator, name, queue, keep_bytes
         self._free: dict[int, list[Block]] = defaultdict(list)
         self.stats = MemoryStats()
 
@@ -80,20 +93,25 @@ class Pool:
         """Return a block after its last use."""
         with _lock:
             self.stats.used -= block.capacity
-            if self.stats.pooled + block.capacity > self._keep:
-                self._allocator.free(block.allocation)
-                return
-            self._free[block.capacity].append(block)
             self.stats.pooled += block.capacity
+            self._free[block.capacity].append(block)
+            if self.stats.pooled > self._keep and not self._queue:  # nothing in flight
+                self._shrink(self._keep)
 
     def trim(self) -> None:
-        """Give every pooled block back to the device."""
+        """Give every pooled block back to the device, when what is in flight is complete."""
         with _lock:
-            for blocks in self._free.values():
-                for block in blocks:
-                    self._allocator.free(block.allocation)
-            self._free.clear()
-            self.stats.pooled = 0
+            if self._queue is not None:
+                self._queue.wait()
+            self._shrink(0)
+
+    def _shrink(self, keep_bytes: int) -> None:
+        """Give blocks back, large ones first, until no more than `keep_bytes` are pooled."""
+        for capacity in sorted(self._free, reverse=True):
+            blocks = self._free[capacity]
+            while blocks and self.stats.pooled > keep_bytes:
+                self.stats.pooled -= capacity
+                release(self._allocator, blocks.pop().allocation)
 
 
 if hasattr(os, "register_at_fork"):  # a child must not inherit a pool that another thread was changing

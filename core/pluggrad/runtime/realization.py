@@ -17,25 +17,35 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
 
-from pluggrad.device.contract import CopyCommand, SlotRef
+from pluggrad.device.contract import DONE
 from pluggrad.dtypes import DType
 from pluggrad.errors import InternalError, JitError, KernelFault, TensorIndexError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
-from pluggrad.runtime.compiled import LoadedPlan
+from pluggrad.runtime import copies
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
+from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
+from pluggrad.runtime.queue import drain
 from pluggrad.runtime.session import Session, session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
 
 lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a fork waits for what others compute: the child inherits it whole
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+
+
+def _before_fork() -> None:
+    """A fork waits for what others compute, and for what is in flight: the child inherits it whole."""
+    lock.acquire()
+    drain()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=lock.release, after_in_child=lock.release)
 _ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
 
 
@@ -298,10 +308,20 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
             values: Sequence[Any]) -> list[Storage]:
     """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version.
 
+    On a device that declares `async` it may be in flight on return, unless it checks indices.
     TensorIndexError if a kernel met an index out of range. Where the run wrote over inputs it is complete
     then, and `raise_reported` is to be called once their handles are bound to the new versions.
     """
-    plan = loaded.plan
+    with place.queue:
+        return _execute(place, loaded, inputs, values)
+
+
+def _execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
+             values: Sequence[Any]) -> list[Storage]:
+    plan, queue = loaded.plan, place.queue
+    if queue.deferred:
+        with at_once:
+            queue.make_room()
     for version in inputs:
         version.storage.require_usable()
         if version.version != version.storage.version:
@@ -316,12 +336,18 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
         slots.append(arena.allocation)
     written = [s for s, o in zip(outputs, plan.outputs, strict=True) if o.reuses is not None]
     GlobalCounters.realizations += 1
+    wrong = None
     try:
-        with nullcontext() if written else at_once:
-            loaded.run(slots, values)
-            wrong = None if loaded.status is None else loaded.status.take()
-            if wrong is not None and not written:
-                raise wrong
+        with nullcontext() if written or queue.deferred else at_once:
+            event = loaded.run(slots, values)
+            if queue.deferred and event is not DONE:
+                queue.add(event, loaded.name, outputs, loaded)
+        if loaded.status is not None:
+            with nullcontext() if written else at_once:
+                queue.wait()
+                wrong = loaded.status.take()
+        if wrong is not None and not written:
+            raise wrong
     except BaseException as error:
         for storage in written:
             storage.fault = KernelFault(
@@ -359,15 +385,21 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
     data = np.ascontiguousarray(array, dtype=dtype.numpy)
     storage = Storage(device, place.pool, data.nbytes)
     if data.nbytes:
-        place.device.allocator.copyin(storage.block.allocation, 0, data.data.cast("B"))
+        copies.upload(place, storage, data.data.cast("B"))
     GlobalCounters.uploads += 1
     return buffer(BufferVersion(storage, identity), np.shape(array), dtype)
 
 
 def transfer(version: BufferVersion, kind: TensorType, device: DeviceId) -> BufferVersion:
-    """A copy on another device, through the host."""
-    made: BufferVersion = _upload(_downloaded(version, kind), kind.dtype, device, None).arg
-    return made
+    """A copy on another device."""
+    place = session(device)
+    place.require(kind.dtype)
+    nbytes = kind.size * kind.dtype.itemsize
+    storage = Storage(device, place.pool, nbytes)
+    if nbytes:
+        copies.transfer(place, storage, session(version.storage.device), version.storage, nbytes)
+    GlobalCounters.uploads += 1
+    return BufferVersion(storage)
 
 
 def _stored(n: Node) -> BufferVersion:
@@ -379,11 +411,9 @@ def _stored(n: Node) -> BufferVersion:
 
 
 def _downloaded(version: BufferVersion, kind: TensorType) -> Any:
-    version.storage.require_usable()
     data = np.empty(kind.shape, kind.dtype.numpy)
     if data.nbytes:
-        place = session(version.storage.device)
-        place.device.allocator.copyout(data.data.cast("B"), version.storage.block.allocation, 0)
+        copies.download(session(version.storage.device), data.data.cast("B"), version.storage)
     return data
 
 
@@ -413,10 +443,9 @@ def _caller() -> str:
 
 def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
     """A copy in memory of its own."""
-    block = version.storage.block
-    storage = Storage(place.id, place.pool, block.nbytes)
-    commands = (CopyCommand(SlotRef(0), SlotRef(1), block.nbytes),)
-    place.device.submit(commands, [storage.block.allocation, block.allocation], ()).wait()
+    nbytes = version.storage.block.nbytes
+    storage = Storage(place.id, place.pool, nbytes)
+    copies.duplicate(place, storage, version.storage, nbytes)
     return BufferVersion(storage, version.identity)
 
 

@@ -1,8 +1,10 @@
 """What the runtime keeps for each device in use: the open device, its memory, its plans."""
 from __future__ import annotations
 
+import atexit
 import hashlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan import build_plan
 from pluggrad.runtime.compiled import (
     CompiledPlan,
-    LoadedPlan,
     compile_plan,
     context_key,
     load_plan,
@@ -25,8 +26,10 @@ from pluggrad.runtime.compiled import (
 )
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.interrupts import at_once
+from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.memory import MemoryStats, Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
+from pluggrad.runtime.queue import drain, queue_of
 from pluggrad.target import DeviceId
 
 Donated = tuple[int | None, ...]
@@ -41,7 +44,9 @@ class Session:
         self.target = REGISTRY.target(device)
         self.toolchain = REGISTRY.toolchain(device)
         self.device = REGISTRY.open_device(device)
-        self.pool = Pool(self.device.allocator, str(device))
+        self.queue = queue_of(self.device, device)
+        self.pool = Pool(self.device.allocator, str(device), self.queue)
+        REGISTRY.load_extensions()
         backend, self.claim = REGISTRY.backend(device.type), REGISTRY.claim(device)
         claims = [] if self.claim is None else [backend]
         self._cached = bool(self.toolchain.cache_key) and all(claimer.claim_key for claimer in claims)
@@ -65,11 +70,17 @@ class Session:
             return found
         with at_once:
             plan, kernels = self._compiled(normalized, donated)
-        loaded = LoadedPlan(plan, self.device, len(normalized.inputs), normalized.scalar_dtypes, kernels)
+        loaded = self.load(plan, len(normalized.inputs), normalized.scalar_dtypes, kernels)
         if len(self._plans) >= _MOST_PLANS:
             del self._plans[next(iter(self._plans))]  # the oldest; it is on disk still
         self._plans[key] = loaded
         return loaded
+
+    def load(self, plan: CompiledPlan, inputs: int, value_dtypes: Sequence[DType],
+             kernels: tuple[Kernel, ...]) -> LoadedPlan:
+        """Make a plan that takes this many inputs ready to run; `kernels`: of a plan made just now."""
+        with self.queue:
+            return LoadedPlan(plan, self.id, self.queue, inputs, value_dtypes, kernels)
 
     def _compiled(self, normalized: Normalized, donated: Donated) -> tuple[CompiledPlan, tuple[Kernel, ...]]:
         """The compiled plan, and its kernels where it was made now."""
@@ -87,7 +98,7 @@ class Session:
         if config.VERIFY.value:
             verify(roots, GRAMMAR, "normalize")
         plan = build_plan(roots, donated, self.target.capabilities, self.claim)
-        compiled = compile_plan(plan, self.target, self.toolchain, self.context)
+        compiled = compile_plan(plan, self.id, self.target, self.toolchain, self.context)
         if self._cached:
             store_plan(digest, compiled)
         return compiled, plan.kernels
@@ -101,6 +112,7 @@ def _sources(*makers: object) -> str:
 
 
 _sessions: dict[DeviceId, Session] = {}
+atexit.register(drain)  # before the registry, which is older, closes the devices
 
 
 def session(device: DeviceId) -> Session:
@@ -109,6 +121,15 @@ def session(device: DeviceId) -> Session:
     if found is None:
         found = _sessions[device] = Session(device)
     return found
+
+
+def synchronize(device: DeviceId) -> None:
+    """Wait for everything submitted to a device; KernelFault names the first list that failed."""
+    opened = REGISTRY.open_device(device)
+    queue = queue_of(opened, device)
+    with queue:
+        queue.wait()
+        opened.synchronize()
 
 
 def memory_of(device: DeviceId) -> MemoryStats:

@@ -8,6 +8,7 @@ from typing import Any
 from pluggrad.device.contract import Device
 from pluggrad.errors import TensorIndexError
 from pluggrad.kernel.kernel import IndexCheck
+from pluggrad.runtime.memory import release
 
 
 class StatusWords:
@@ -23,7 +24,7 @@ class StatusWords:
             shared = self._allocator.host_view(self.allocation)  # type: ignore[attr-defined]
             self._words = shared.cast("B")[:8 * len(checks)].cast("q")
         self._clear()
-        weakref.finalize(self, self._allocator.free, self.allocation).atexit = False
+        weakref.finalize(self, release, self._allocator, self.allocation).atexit = False
 
     def _clear(self) -> None:
         self._allocator.copyin(self.allocation, 0, memoryview(bytes(8 * len(self._checks))))

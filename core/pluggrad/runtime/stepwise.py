@@ -1,22 +1,26 @@
-"""Running a plan command by command, for the settings that look at each kernel: SYNC, VALIDATE, DEBUG."""
+"""Running a plan command by command: for observers, and for the settings SYNC, VALIDATE and DEBUG."""
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pluggrad.config import DEBUG, VALIDATE
-from pluggrad.device.contract import Command, Device, Launch, Signature, SlotRef
+from pluggrad.device.contract import Command, CopyCommand, Device, Event, Launch, SlotRef
+from pluggrad.device.hookspecs import CopyFinished, KernelFinished, KernelInfo
+from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
-from pluggrad.errors import InternalError, KernelFault
+from pluggrad.errors import DeviceLost, InternalError, KernelFault
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.numpy_ops import decode
 from pluggrad.kernel.text import kernel_text
 from pluggrad.kernel.tolerance import agree
+from pluggrad.target import DeviceId
 
 _log = logging.getLogger("pluggrad")
 
@@ -28,31 +32,67 @@ def report_sources(names: Sequence[str], sources: Sequence[str]) -> None:
             _log.warning("source of %s\n%s", name, source)
 
 
-def run_stepwise(device: Device, commands: Sequence[Command], signatures: Sequence[Signature | None],
-                 kernels: Sequence[Kernel | None], slots: Sequence[Any], values: Sequence[Any]) -> None:
-    """Run and wait for each command by itself.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command by itself. info, kernel: of a launch, where known: a plan from disk has no kernels."""
+
+    command: Command
+    info: KernelInfo | None
+    kernel: Kernel | None
+    start: Callable[[Sequence[Any], Sequence[Any]], Event]
+
+    @property
+    def name(self) -> str:
+        """The kernel's symbol, or the kind of command."""
+        return type(self.command).__name__ if self.info is None else self.info.name
+
+
+def run_stepwise(device_id: DeviceId, device: Device, steps: Sequence[Step], slots: Sequence[Any],
+                 values: Sequence[Any]) -> None:
+    """Run and wait for each command by itself, log its time under DEBUG, and tell observers.
 
     KernelFault names the kernel; under VALIDATE, InternalError names the first whose results differ from the
     interpreter's. A plan that came from disk before the setting was on has no kernels to compare with.
     """
     widening = dict(device.target.capabilities.widening)
-    for command, signature, kernel in zip(commands, signatures, kernels, strict=True):
-        before = None
+    for step in steps:
+        command, kernel, before = step.command, step.kernel, None
         if VALIDATE.value and isinstance(command, Launch) and kernel is not None:
             before = _contents(device, command, kernel, slots)
-        started = time.perf_counter()
-        try:
-            device.submit([command], slots, values).wait()
-        except KernelFault as error:
-            name = type(command).__name__ if signature is None else signature.name
-            raise KernelFault(op=f"kernel {name}", expected="a launch without a fault",
-                              got=str(error)) from error
+        start, seconds = _run(device, step, slots, values)
         if DEBUG.value > 1:
-            name = type(command).__name__ if signature is None else signature.name
-            _log.warning("%s %8.1f us", name, (time.perf_counter() - started) * 1e6)
+            _log.warning("%s %8.1f us", step.name, seconds * 1e6)
+        if REGISTRY.observed:
+            _tell(device_id, step, start, seconds)
         if before is not None and kernel is not None and isinstance(command, Launch):
             interpret(kernel, before, [values[i] for i in command.values])
             _compare(kernel, before, _contents(device, command, kernel, slots), widening)
+
+
+def _run(device: Device, step: Step, slots: Sequence[Any], values: Sequence[Any]) -> tuple[float, float]:
+    """Run one command; when it began and how long it took, by the device's clock where it has one."""
+    start = time.perf_counter()
+    try:
+        event = step.start(slots, values)
+        event.wait()
+    except DeviceLost:
+        raise
+    except KernelFault as error:
+        raise KernelFault(op=f"kernel {step.name}", expected="a launch without a fault",
+                          got=str(error)) from error
+    seconds = time.perf_counter() - start
+    if "events" not in device.target.capabilities.features:
+        return start, seconds
+    measured = min(seconds, device.elapsed(event))  # type: ignore[attr-defined]
+    return start + seconds - measured, measured
+
+
+def _tell(device: DeviceId, step: Step, start: float, seconds: float) -> None:
+    if step.info is not None:
+        REGISTRY.tell("pluggrad_kernel_finished", event=KernelFinished(device, step.info, start, seconds))
+    elif isinstance(step.command, CopyCommand):
+        event = CopyFinished(device, "copy", step.command.nbytes, start, seconds)
+        REGISTRY.tell("pluggrad_copy_finished", event=event)
 
 
 def _contents(device: Device, command: Launch, kernel: Kernel, slots: Sequence[Any]) -> list[Any]:

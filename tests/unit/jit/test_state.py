@@ -11,7 +11,7 @@ from pluggrad import Tensor, jit, memory_stats
 from pluggrad.errors import OutOfMemoryError
 from pluggrad.nn import Linear, optim, state
 from pluggrad.runtime import realization
-from pluggrad.runtime.compiled import LoadedPlan
+from pluggrad.runtime.loaded import LoadedPlan
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -378,7 +378,7 @@ def test_memory_that_runs_out_during_a_replay(monkeypatch):
         calls.append(arguments)
         if len(calls) == 2:
             raise OutOfMemoryError(op="test", expected="memory", got="none")
-        run(*arguments)
+        return run(*arguments)
 
     monkeypatch.setattr(LoadedPlan, "run", failing)
     with pytest.raises(OutOfMemoryError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pluggrad.device.hookspecs import KernelInfo
 from pluggrad.errors import PluggradWarning
 from pluggrad.kernel.kernel import IndexCheck
 from pluggrad.plan import BufferRef, PlannedLaunch, PlannedOutput
@@ -97,7 +98,8 @@ def test_an_entry_comes_back_as_it_was_written(folder):
 def test_a_plan_comes_back_with_its_checks(folder):
     args = (BufferRef("output", 0), BufferRef("status", 0, 8))
     checks = (IndexCheck("gather", 1, 7), IndexCheck("index", 0, 3))
-    plan = CompiledPlan((), (), (PlannedLaunch(0, args, (), 1.5, True),), (PlannedOutput(4),),
+    infos = (KernelInfo("k0", "gather_4", "out float32[4]", "0 PARALLEL 4", 4, 32),)
+    plan = CompiledPlan((), infos, (), (PlannedLaunch(0, args, (), 1.5, True),), (PlannedOutput(4),),
                         (BufferRef("output", 0),), 64, checks)
     store_plan("key", plan)
     assert load_plan("key") == plan

@@ -12,7 +12,7 @@ from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
-from pluggrad.runtime.compiled import LoadedPlan
+from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.session import session
 from tests.unit.runtime.handles import REF, Kept, counting, stored
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -69,23 +70,33 @@ def launches(monkeypatch) -> Callable[..., list[str]]:
 
     def watch(name: str, after=lambda *launch: None) -> list[str]:
         device = session(DeviceId(name)).device
-        load, submit, loaded, launched = device.load, device.submit, [], []
+        load, loaded, launched = device.load, [], []
 
         def loading(binary, signature):
             executable = load(binary, signature)
             loaded.append((executable, signature.name))
             return executable
 
-        def submitting(commands, slots, values):
-            event = submit(commands, slots, values)
-            for command in commands:
-                if isinstance(command, Launch):
-                    launched.append(next(name for found, name in loaded if found is command.executable))
-                    event = after(len(launched), device, command, slots) or event
-            return event
+        def watched(submit):
+            def submitting(commands, slots, values):
+                event = submit(commands, slots, values)
+                for command in commands:
+                    if isinstance(command, Launch):
+                        launched.append(next(name for found, name in loaded if found is command.executable))
+                        event = after(len(launched), device, command, slots) or event
+                return event
+            return submitting
+
+        def preparing(commands, value_dtypes):
+            run = prepare(commands, value_dtypes)
+            return partial(watched(lambda _, slots, values: run(slots, values)), commands)
 
         monkeypatch.setattr(device, "load", loading)
-        monkeypatch.setattr(device, "submit", submitting)
+        if "graph" in device.target.capabilities.features:
+            prepare = device.prepare
+            monkeypatch.setattr(device, "prepare", preparing)
+        else:
+            monkeypatch.setattr(device, "submit", watched(device.submit))
         return launched
 
     return watch

@@ -1,0 +1,112 @@
+"""Bytes to, from, between and within devices, after what was submitted, and reported to observers."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from pluggrad.device.contract import Allocation, CopyCommand, SlotRef
+from pluggrad.device.hookspecs import CopyFinished
+from pluggrad.device.registry import REGISTRY
+from pluggrad.runtime.session import Session
+from pluggrad.runtime.storage import Storage
+from pluggrad.target import DeviceId
+
+
+def upload(place: Session, target: Storage, data: memoryview) -> None:
+    """Host bytes into a storage; `data` may be reused on return."""
+    with place.queue:
+        _timed(lambda: place.device.allocator.copyin(target.block.allocation, 0, data),
+               place.id, "upload", data.nbytes)
+
+
+def download(place: Session, data: memoryview, source: Storage) -> None:
+    """A storage's bytes to the host; KernelFault if what should have computed them failed."""
+    with place.queue:
+        place.queue.wait()
+        source.require_usable()
+        _timed(lambda: place.device.allocator.copyout(data, source.block.allocation, 0),
+               place.id, "download", data.nbytes)
+
+
+def duplicate(place: Session, target: Storage, source: Storage, nbytes: int) -> None:
+    """Copy within a device, behind what was submitted to it."""
+    queue = place.queue
+    with queue:
+        if queue.deferred:
+            queue.make_room()
+        event = place.device.submit((CopyCommand(SlotRef(0), SlotRef(1), nbytes),),
+                                    [target.block.allocation, source.block.allocation], ())
+        if queue.deferred:
+            queue.add(event, "of a copy", [target], None)
+        else:
+            event.wait()
+
+
+def transfer(place: Session, target: Storage, other: Session, source: Storage, nbytes: int) -> None:
+    """Copy from another device: directly where both can, through memory that the host shares with one of
+    them, else through a copy in host memory."""
+    if place.device is other.device:  # two variants of one device
+        duplicate(place, target, source, nbytes)
+        return
+    with other.queue:
+        other.queue.wait()
+        source.require_usable()
+    way = _way(place, other)
+    _timed(lambda: way(place, target.block.allocation, other, source.block.allocation, nbytes),
+           place.id, "transfer", nbytes, other.id)
+
+
+# how bytes get from `origin` on `other` to `to` on `place`; a device that is lost on the way is the one whose
+# queue is entered
+def _directly(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
+    with place.queue:
+        place.queue.wait()
+        place.device.allocator.copy_peer(  # type: ignore[attr-defined]
+            to, 0, other.device.allocator, origin, 0, nbytes)
+
+
+def _out_of_shared(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
+    with place.queue:
+        place.device.allocator.copyin(to, 0, _host_view(other, origin, nbytes))
+
+
+def _into_shared(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
+    with place.queue:
+        place.queue.wait()
+    with other.queue:
+        other.device.allocator.copyout(_host_view(place, to, nbytes), origin, 0)
+
+
+def _staged(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
+    staging = memoryview(bytearray(nbytes))
+    with other.queue:
+        other.device.allocator.copyout(staging, origin, 0)
+    with place.queue:
+        place.device.allocator.copyin(to, 0, staging)
+
+
+def _way(place: Session, other: Session) -> Callable[..., None]:
+    here, there = place.target.capabilities.features, other.target.capabilities.features
+    peers = place.id.type == other.id.type and "peer" in here & there
+    if peers and place.device.allocator.can_access(other.device.allocator):  # type: ignore[attr-defined]
+        return _directly
+    if "zero_copy" in there:
+        return _out_of_shared
+    return _into_shared if "zero_copy" in here else _staged
+
+
+def _host_view(place: Session, allocation: Allocation, nbytes: int) -> memoryview:
+    shared: memoryview = place.device.allocator.host_view(allocation)  # type: ignore[attr-defined]
+    return shared.cast("B")[:nbytes]
+
+
+def _timed(copy: Callable[[], None], device: DeviceId, kind: Literal["upload", "download", "transfer"],
+           nbytes: int, source: DeviceId | None = None) -> None:
+    if not REGISTRY.observed:
+        copy()
+        return
+    start = time.perf_counter()
+    copy()
+    event = CopyFinished(device, kind, nbytes, start, time.perf_counter() - start, source)
+    REGISTRY.tell("pluggrad_copy_finished", event=event)
