@@ -39,6 +39,8 @@ class Failure:
         said = {name: str(getattr(error, name, "") or "") for name in _FIELDS}
         known = {name: str(test.case.get(name, "")) for name in ("op", "dtype")} | {"suggests": test.suggests}
         text = error.message or "wrong" if isinstance(error, Mismatch) else _line(error)
+        if not isinstance(error, Mismatch):
+            said["op"] = ""  # of something within the test, and part of the text
         merged = {name: said[name] or known.get(name, "") for name in _FIELDS}
         return cls(text, **merged, traceback="".join(traceback.format_exception(error)))
 

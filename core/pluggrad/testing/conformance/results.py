@@ -53,7 +53,7 @@ def select(tests: Mapping[str, ConformanceTest], description: Description | None
 def _missing(test: ConformanceTest, description: Description | None) -> str:
     if description is not None:
         return test.requires.missing(description.capabilities)
-    return "" if test.blind and test.requires == Requirement() else "the device does not open"
+    return "" if test.blind and test.requires == Requirement() else "an open device"
 
 
 @dataclass(slots=True)

@@ -184,7 +184,7 @@ def _environment(folder: Path) -> dict[str, str]:
                               "XDG_CACHE_HOME": str(folder / "drivers")}
     for path in caches.values():
         Path(path).mkdir(mode=0o700, exist_ok=True)
-    return kept | caches
+    return kept | caches | {"PYTHONUNBUFFERED": "1"}  # what a test printed before it crashed is kept
 
 
 @contextmanager

@@ -76,6 +76,12 @@ class Subject:
         return REGISTRY.backend(self.id.type)
 
     @property
+    def hardware(self) -> DeviceId:
+        """The name as the backend knows it: without a variant that an extension brings."""
+        own = self.id.variant in self.backend.variants
+        return self.id if own else self.id._replace(variant="")
+
+    @property
     def target(self) -> Target:
         """What code is made for."""
         return REGISTRY.target(self.id)
@@ -148,15 +154,25 @@ class Subject:
                   for binary, signature, phase in zip(binaries, signatures, phases, strict=True)]
         return LoadedKernel(kernel, tuple(loaded), temporaries)
 
+    def run_binary(self, binary: bytes, kernel: Kernel, arrays: Sequence[Array],
+                   values: Sequence[Scalar] = ()) -> list[Array]:
+        """Run the binary of a tuned kernel once, as `run` does."""
+        signature = signature_of(kernel, self.target)
+        executable = self.device.load(binary, signature)
+        phase = (executable, signature, tuple(range(len(kernel.buffers))))
+        return self._run(LoadedKernel(kernel, (phase,), ()), arrays, values)
+
     def run(self, kernel: Kernel, arrays: Sequence[Array], values: Sequence[Scalar] = (), *,
             tuned: bool = True) -> list[Array]:
         """Run a kernel once on copies of 1-d arrays in storage form; every buffer as it is afterwards."""
-        loaded = self.load(kernel, tuned=tuned)
+        return self._run(self.load(kernel, tuned=tuned), arrays, values)
+
+    def _run(self, loaded: LoadedKernel, arrays: Sequence[Array], values: Sequence[Scalar]) -> list[Array]:
         slots = [self.upload(array) for array in arrays]
         slots += [self.alloc(t.size * t.dtype.itemsize) for t in loaded.temporaries]
         self.device.submit(loaded.commands(range(len(slots))), slots, values).wait()
         return [self.download(slot, param.dtype, param.size)
-                for slot, param in zip(slots, kernel.buffers, strict=False)]
+                for slot, param in zip(slots, loaded.kernel.buffers, strict=False)]
 
     def reference(self, kernel: Kernel, arrays: Sequence[Array],
                   values: Sequence[Scalar] = ()) -> list[Array]:

@@ -12,7 +12,7 @@ from pluggrad.testing.conformance.results import VERDICTS, Results
 from pluggrad.version import __version__
 
 _MOST_SHOWN: Final = 25  # failures in full; the others by id
-_OUTPUT_LINES: Final = 12
+_OUTPUT_LINES: Final = 30
 _POINTS_SHOWN: Final = 6
 _TITLES: Final = {"failed": "FAILED", "xpassed": "PASSED, though expected to fail",
                   "advisory": "failed, advisory in this version of the suite",
@@ -51,8 +51,9 @@ def summary(results: Results, command: str, verbose: bool = False) -> Iterator[s
     for problem in results.problems:
         yield f"ERROR  {problem}"
     yield from _table(results)
-    for reason, count in results.not_applicable().most_common():
-        yield f"not applicable: {count} need {reason}"
+    missing = [f"{reason} ({count})" for reason, count in results.not_applicable().most_common()]
+    if missing:
+        yield from _wrapped(f"not applicable, for want of: {', '.join(missing)}")
     yield from _coverage(results)
     yield _verdict(results)
 
@@ -63,7 +64,7 @@ def _details(failure: Failure, verbose: bool) -> Iterator[str]:
     rows = (("expected", failure.expected), ("got", failure.got), ("first wrong", failure.where),
             ("suggests", failure.suggests))
     for name, text in rows:
-        if text:
+        if text and text not in failure.message:
             yield from _indented(f"{name + ':':<12} {text}")
     if failure.output:
         lines = failure.output.splitlines()

@@ -29,7 +29,6 @@ def main() -> int:
         "run": lambda request: run(tests[request["id"]], subject, request["limit_s"]).data()}
     for request in requests:
         reply = actions[request["do"]](request)
-        sys.stdout.flush()
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
     return 0
