@@ -79,7 +79,8 @@ class RefDevice(Device):
     def load(self, binary: bytes, signature: Signature) -> Executable:
         from pluggrad.kernel.interpret import compile_kernel
 
-        return RefExecutable(compile_kernel(_parse(binary.decode())), signature)
+        # what is not text at all becomes text that does not parse
+        return RefExecutable(compile_kernel(_parse(binary.decode(errors="replace"))), signature)
 
 
 class RefBackend(Backend):

@@ -119,8 +119,8 @@ class CpuAllocator(Allocator):
             data.cast("B")[:] = self._part(allocation, offset, data.nbytes)
 
     def view(self, allocation: Block, offset: int, nbytes: int) -> Block:
-        """Part of a block; it keeps no claim on the block's memory."""
-        return Block(allocation.address + offset, nbytes, allocation)
+        """Part of a block, 0 bytes: all that follows; it keeps no claim on the block's memory."""
+        return Block(allocation.address + offset, nbytes or allocation.nbytes - offset, allocation)
 
     def host_view(self, allocation: Block) -> memoryview:
         """The block's bytes in place, valid until it is freed."""
