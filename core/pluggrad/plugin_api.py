@@ -62,7 +62,7 @@ from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
 from pluggrad.kernel.matmul import Matmul, Matrix
 from pluggrad.kernel.offer import Extern, Offer
 from pluggrad.lower.program import Instr, Program, RegisterAxis
-from pluggrad.render import CLikeRenderer
+from pluggrad.render import CLikeRenderer, Source, Value
 from pluggrad.target import Capabilities, DeviceId, Target
 
 __all__ = [
@@ -73,7 +73,7 @@ __all__ = [
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
     # for devices in host memory
-    "HostAllocator", "HOST_ALIGNMENT", "RefBackend", "RefDevice",
+    "HostAllocator", "HOST_ALIGNMENT", "load_function", "pack_values", "RefBackend", "RefDevice",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",
@@ -82,7 +82,7 @@ __all__ = [
     # what a renderer receives
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
     # a renderer to derive one from
-    "CLikeRenderer",
+    "CLikeRenderer", "Source", "Value",
     # what a backend may take over
     "Offer", "Extern", "Matmul", "Matrix",
     # settings and errors

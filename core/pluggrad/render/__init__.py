@@ -2,5 +2,6 @@
 from __future__ import annotations
 
 from pluggrad.render.renderer import CLikeRenderer
+from pluggrad.render.source import Source, Value
 
-__all__ = ["CLikeRenderer"]
+__all__ = ["CLikeRenderer", "Source", "Value"]

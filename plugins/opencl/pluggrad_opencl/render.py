@@ -1,0 +1,101 @@
+"""OpenCL C 1.2: one work group for each task, lanes as the language's vector types.
+
+`__kernel void NAME(buffers..., values...)`: a buffer is a pointer to its elements, halves that are not computed
+in and bools are there as their bits and bytes, and so they are as values.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
+
+from pluggrad.plugin_api import CLikeRenderer, DType, Program, Source, Target, Value, dtypes
+
+_INTEGERS: Final = {"8": "char", "16": "short", "32": "int", "64": "long"}
+_FUNCTIONS: Final = {
+    "SQRT": "sqrt", "EXP": "exp", "EXP2": "exp2", "LOG": "log", "LOG2": "log2", "SIN": "sin", "COS": "cos",
+    "TANH": "tanh", "ERF": "erf", "FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "rint",
+    "ABS": "fabs",
+}
+# in the order in which they stand before a kernel whose text has the word
+_EXTENSIONS: Final = {"double": "cl_khr_fp64", "half": "cl_khr_fp16"}
+_SWIZZLE: Final = "0123456789abcdef"
+
+
+class OpenCLRenderer(CLikeRenderer):
+    """Renders for a device that computes in the floats of `arithmetic`."""
+
+    types: ClassVar[Mapping[str, str]] = {
+        "bool": "uchar", "float16": "half", "float32": "float", "float64": "double",
+        **{f"int{bits}": name for bits, name in _INTEGERS.items()},
+        **{f"uint{bits}": f"u{name}" for bits, name in _INTEGERS.items()}}
+    functions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        op: {dtype.name: name for dtype in dtypes.FLOATS} for op, name in _FUNCTIONS.items()}
+    vector_widths: ClassVar[tuple[int, ...]] = (16, 8, 4, 2)
+    # products and sums fuse where they are one expression; `fma` is a call on some devices
+    preamble: ClassVar[str] = "#pragma OPENCL FP_CONTRACT ON"
+    task: ClassVar[str] = "get_group_id(0)"
+
+    def open_kernel(self, program: Program, out: Source) -> list[str]:
+        parameters = []
+        for i, buffer in enumerate(program.buffers):
+            const = "const " if buffer.role == "in" else ""
+            parameters.append(f"__global {const}{self._stored(buffer.dtype)} *restrict b{i}")
+        parameters += [f"const {self._stored(dtype)} s{i}" for i, dtype in enumerate(program.values)]
+        return ["__kernel __attribute__((reqd_work_group_size(1, 1, 1)))",
+                f"void {program.name}({', '.join(parameters)}) {{"]
+
+    def close_kernel(self, out: Source) -> None:
+        return
+
+    def _stored(self, dtype: DType) -> str:
+        return self.types[self.held(dtype).name]
+
+    def render(self, program: Program) -> str:
+        text = super().render(program)
+        used = [name for word, name in _EXTENSIONS.items() if word in text]
+        return "".join(f"#pragma OPENCL EXTENSION {name} : enable\n" for name in used) + text
+
+    # ------------------------------------------------------------------------------------------------ lanes
+
+    def vector_type(self, dtype: DType, lanes: int, out: Source) -> str:
+        return f"{self.types[dtype.name]}{lanes}"
+
+    def convert(self, value: Value, dtype: DType, out: Source) -> Value:
+        if value.lanes == 1:
+            return super().convert(value, dtype, out)
+        return Value(f"convert_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes)
+
+    def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
+        if value.lanes == 1 and value.dtype.is_int:
+            value = super().convert(value, value.dtype, out)  # a literal may be of another size
+            if dtype.is_int:
+                return super().convert(value, dtype, out)
+        return Value(f"as_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes)
+
+    def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
+        listed = ", ".join(argument.text for argument in arguments)
+        return Value(f"{function}({listed})", dtype, arguments[0].lanes)
+
+    def splat(self, value: Value, lanes: int, out: Source) -> Value:
+        return Value(f"({self.vector_type(value.dtype, lanes, out)})({value.text})", value.dtype, lanes)
+
+    def join(self, elements: Sequence[str], dtype: DType, out: Source) -> Value:
+        lanes = len(elements)
+        return Value(f"({self.vector_type(dtype, lanes, out)})({', '.join(elements)})", dtype, lanes)
+
+    def element(self, value: Value, lane: int) -> str:
+        return f"{value}.s{_SWIZZLE[lane]}"
+
+    def load_row(self, pointer: str, dtype: DType, lanes: int, out: Source) -> Value:
+        return Value(f"vload{lanes}(0, {pointer})", dtype, lanes)
+
+    def store_row(self, pointer: str, value: Value, out: Source) -> str:
+        return f"vstore{value.lanes}({value.text}, 0, {pointer});"
+
+
+RENDERED_OPS: Final = OpenCLRenderer.ops
+
+
+def render(program: Program, target: Target) -> str:
+    """Source text of one kernel; blocks are separated by empty lines, and equal functions are equal blocks."""
+    return OpenCLRenderer(target.capabilities.arithmetic).render(program)
