@@ -1,7 +1,8 @@
 """Runs a Program instruction by instruction: what lower/program.py says, and nothing that a renderer adds.
 
-A value is an array with one dimension for each register axis of the program: its extent where the value
-varies over the axis, else 1. Tasks, loops and branches are Python's.
+A value is an array with one dimension for the work items of a task's group, which go in step, and one for each
+register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and branches
+are Python's.
 """
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class _Task:
     def __init__(self, program: Program, buffers: Sequence[np.ndarray], values: Sequence[object],
                  task: int) -> None:
         self.program, self.buffers, self.slots, self.task = program, buffers, values, task
-        self.dimension = {axis.id: i for i, axis in enumerate(program.axes)}
+        self.dimension = {axis.id: i for i, axis in enumerate(program.axes, 1)}
         self.values: dict[int, np.ndarray] = {}
         self.ends = _matching(program.body)
 
@@ -41,7 +42,8 @@ class _Task:
                 position = self.ends[position][-1]
             elif instr.op == "IF":
                 otherwise, end = self.ends[position]
-                if self.values[instr.src[0]].item():
+                (taken,) = np.unique(self.values[instr.src[0]])  # all items go the same way
+                if taken:
                     self.block(position + 1)
                 elif otherwise is not None:
                     self.block(otherwise + 1)
@@ -52,7 +54,14 @@ class _Task:
         return position
 
     def shape(self, axes: Sequence[int]) -> tuple[int, ...]:
-        return tuple(axis.extent if axis.id in axes else 1 for axis in self.program.axes)
+        extents = [axis.extent if axis.id in axes else 1 for axis in self.program.axes]
+        return (self.program.group, *extents)
+
+    def along(self, axis: int) -> np.ndarray:
+        """The positions along a register axis, for broadcasting."""
+        shape = [1] * (1 + len(self.program.axes))
+        shape[self.dimension[axis]] = -1
+        return np.arange(self.program.axes[self.dimension[axis] - 1].extent).reshape(shape)
 
     def full(self, value: object, dtype: dtypes.DType) -> np.ndarray:
         array = np.full(self.shape(()), dtypes.cast_scalar(value, dtype), numpy_ops.value_dtype(dtype))
@@ -81,9 +90,10 @@ class _Task:
             return self.full(self.slots[instr.arg], instr.dtype)
         if instr.op == "TASK":
             return self.full(self.task, dtypes.int64)
+        if instr.op == "ITEM":
+            return np.arange(self.program.group).reshape([-1] + [1] * len(self.program.axes))
         if instr.op == "LANE":
-            shape = self.shape((instr.arg,))
-            return np.arange(self.program.axes[self.dimension[instr.arg]].extent).reshape(shape)
+            return self.along(instr.arg)
         if instr.op == "LOAD":
             return self.load(instr, sources)
         if instr.op == "ACC":
@@ -92,6 +102,8 @@ class _Task:
             name, axes = instr.arg
             reduce = numpy_ops.reduction(name, instr.dtype)
             return reduce(sources[0], tuple(self.dimension[axis] for axis in axes))
+        if instr.op == "GREDUCE":
+            return numpy_ops.reduction(instr.arg, instr.dtype)(sources[0], (0,))
         if instr.op in ("CAST", "BITCAST"):
             convert = numpy_ops.cast if instr.op == "CAST" else numpy_ops.bitcast
             return convert(self.program.body[instr.src[0]].dtype or dtypes.int64, instr.dtype)(sources[0])
@@ -101,8 +113,7 @@ class _Task:
         """The elements that a LOAD or STORE names, over its axes."""
         index, strides = base, instr.arg[1]
         for axis, stride in strides or ():
-            index = index + stride * np.arange(self.shape((axis,))[self.dimension[axis]]).reshape(
-                [-1 if i == self.dimension[axis] else 1 for i in range(len(self.program.axes))])
+            index = index + stride * self.along(axis)
         return np.broadcast_to(index, self.shape(instr.axes))
 
     def load(self, instr: Instr, sources: list[np.ndarray]) -> np.ndarray:

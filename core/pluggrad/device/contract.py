@@ -31,7 +31,8 @@ class Probe:
 class Signature:
     """How a compiled kernel is called: symbol, buffers in order, value dtypes, tasks, scratch a task.
 
-    extern: the name of the `Extern` that `Backend.claim` gave for it, whose payload stands for the binary.
+    group: work items that run each task; more than 1 only where `Capabilities.max_group` is.
+        extern: the name of the `Extern` that `Backend.claim` gave for it, whose payload stands for the binary.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Signature:
     tasks: int
     scratch: int = 0
     extern: str = ""
+    group: int = 1
 
 
 class Executable(ABC):
@@ -65,7 +67,8 @@ class SlotRef:
 class Launch:
     """Run `executable` on the slots named, with the run-time values at these positions of the list's values.
 
-    `work_us` estimates one core's time: a device decides from it whether waking its team pays.
+    `tasks` of `group` work items each. `work_us` estimates one core's time: a device decides from it whether
+    waking its team pays.
     `barrier`: wait for everything before (False: independent of the commands since the last barrier).
     """
 
@@ -75,6 +78,7 @@ class Launch:
     tasks: int
     work_us: float = 0.0
     barrier: bool = True
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,8 @@ class Device(ABC):
         for command in commands:
             if isinstance(command, Launch):
                 args = [self._argument(slots, ref) for ref in command.args]
-                command.executable.launch(args, [values[i] for i in command.values], command.tasks, 1, 0)
+                command.executable.launch(args, [values[i] for i in command.values], command.tasks,
+                                          command.group, 0)
             elif isinstance(command, CopyCommand):
                 staging = memoryview(bytearray(command.nbytes))
                 self.allocator.copyout(staging, slots[command.source.slot], command.source.offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Final
 
 from pluggrad import dtypes
+from pluggrad.errors import VerifyError
 from pluggrad.graph.grammar import elementwise_rules
 from pluggrad.ir.node import Node
 from pluggrad.ir.opset import Grammar, Rule, first_complaint
@@ -75,6 +76,10 @@ GRAMMAR: Final = Grammar("kernel", {
 def verify_kernel(kernel: Kernel, pass_name: str) -> None:
     """VerifyError unless every node follows the grammar and speaks of slots and axes that the kernel has."""
     verify(kernel.stores, GRAMMAR, pass_name)
+    groups = {axis.extent for axis in kernel.axes if axis.kind == "ITEM"}
+    if len(groups) > 1:
+        raise VerifyError(op=f"kernel {kernel.name} after {pass_name}", expected="one extent of all ITEM axes",
+                          got=str(sorted(groups)))
     order = toposort(kernel.stores)
     free = free_axes(order)
     for node in order:
@@ -89,6 +94,9 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
         fits = node.arg < len(kernel.values) and kernel.values[node.arg] is node.type
         return "" if fits else f"one of the values {kernel.values}"
     if node.op is ops.REDUCE:
+        items = {axis.id for axis in kernel.axes if axis.kind == "ITEM"}
+        if not items.isdisjoint(node.arg[1]) and free[node] & items:
+            return "a value of the whole group, as its items are combined"
         return "" if axes.issuperset(node.arg[1]) else f"axes among {sorted(axes)}"
     if node.op is ops.LOAD:
         return _buffer_complaint(kernel, node.arg, node.type, "in", "inout")

@@ -1,6 +1,7 @@
 """Kernel: stores over index expressions, and the axes they range over."""
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -11,13 +12,17 @@ from pluggrad.graph.ops import CAST
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
-AxisKind = Literal["PARALLEL", "LOOP", "REDUCE", "TILE", "VECTOR"]
+AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "TILE", "VECTOR"]
 Role = Literal["in", "out", "inout", "status"]
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """PARALLEL axes are split into tasks, LOOP and REDUCE run in order, TILE and VECTOR live in registers."""
+    """PARALLEL axes are split into tasks, LOOP and REDUCE run in order, TILE and VECTOR live in registers.
+
+    Along an ITEM axis each work item of a task's group takes one position: all ITEM axes of a kernel have the
+    group's size as their extent.
+    """
 
     id: int
     extent: int
@@ -58,6 +63,16 @@ class Kernel:
     values: tuple[DType, ...]
     axes: tuple[Axis, ...]
     stores: tuple[Node, ...]
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the kernel is launched with."""
+        return math.prod([axis.extent for axis in self.axes if axis.kind == "PARALLEL"])
+
+    @property
+    def group(self) -> int:
+        """Work items that run each task together; 1 without ITEM axes."""
+        return next((axis.extent for axis in self.axes if axis.kind == "ITEM"), 1)
 
 
 _FORMATS = {"float16": "<e", "bfloat16": "<f", "float32": "<f", "float64": "<d"}

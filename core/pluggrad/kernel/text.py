@@ -27,7 +27,7 @@ _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
 _BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status) (" + _DTYPE + r")\[(\d+)\]")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
 _WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD}
-_AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|LOOP|REDUCE|TILE|VECTOR) (\d+)")
+_AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|TILE|VECTOR) (\d+)")
 
 
 def kernel_text(kernel: Kernel) -> str:

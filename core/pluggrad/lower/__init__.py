@@ -1,7 +1,6 @@
 """Kernel -> Program: the ordered list of lowering passes."""
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Final
 
@@ -49,9 +48,8 @@ def lower(kernel: Kernel, target: Target, trace: Trace | None = None) -> Program
 
 def _program(kernel: Kernel, lowered: Kernel) -> Program:
     name, registers = program_name(kernel), _registers(kernel)
-    tasks = math.prod([axis.extent for axis in kernel.axes if axis.kind == "PARALLEL"])
     body = linearize(replace(lowered, stores=split_addresses(lowered)))
-    return Program(name, kernel.buffers, kernel.values, tasks, registers, body, kernel)
+    return Program(name, kernel.buffers, kernel.values, kernel.tasks, registers, body, kernel, kernel.group)
 
 
 def _registers(kernel: Kernel) -> tuple[RegisterAxis, ...]:

@@ -42,6 +42,9 @@ STRUCTURE: Final = (
         "TASK", (0,), "i", "int64",
         "index of the task at hand, 0 <= task < `Program.tasks`; tasks run in any order, side by side"),
     Instruction(
+        "ITEM", (0,), "i", "int64",
+        "index of the work item at hand, 0 <= item < `Program.group`; only where the group is larger than 1"),
+    Instruction(
         "LOOP", (0,), "i", "int64",
         "arg: (start, stop) ints; the body runs for each counter start <= counter < stop, an int64 that is "
         "the instruction's value within the body; closed by END"),
@@ -75,6 +78,11 @@ STRUCTURE: Final = (
         "HREDUCE", (1,), _ANY, "same",
         "arg: (ADD, MUL, MAX or MIN; register axes removed), src: (value,): combines the positions along "
         "those axes, in an order that the renderer chooses once and for all"),
+    Instruction(
+        "GREDUCE", (1,), _ANY, "same",
+        "arg: ADD, MUL, MAX or MIN, src: (value,): combines the values of all work items of the group, position "
+        "by position, in an order that the renderer chooses once and for all; every item gets the result. What "
+        "items read before it they read before any item goes on"),
 )
 
 # where an instruction promises more than the op of the graph that it comes from

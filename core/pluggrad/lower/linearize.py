@@ -64,6 +64,8 @@ class _Linearizer:
         self.full: set[Node] = set()
         self.blocks: list[_Block] = []
         self.floor = 0  # nothing is placed in blocks below this one
+        self.items = frozenset(a.id for a in kernel.axes if a.kind == "ITEM")
+        self.item: _Item | None = None  # the index of the work item
         for n in self.order:
             self._dependencies(n)
 
@@ -116,9 +118,12 @@ class _Linearizer:
 
     def run(self) -> list[_Item]:
         parallel = [a for a in self.kernel.axes if a.kind == "PARALLEL"]
-        root = _Block(frozenset(a.id for a in parallel))
+        root = _Block(frozenset(a.id for a in parallel) | self.items)
         self.blocks.append(root)
         self._decode_task(parallel)
+        if self.items:
+            self.item = self._append(0, _Item("ITEM", INDEX))
+            root.memo |= {axis(id): self.item for id in self.items}
         tails = [t for a in parallel for t in self.tails.get(a.id, []) if _full_steps(t) > 0]
         if not tails:
             self._stores()
@@ -210,16 +215,27 @@ class _Linearizer:
             self._store(store, items)
 
     def _store(self, store: Node, items: list[_Item]) -> None:
-        buffer, strides, _, *combine = store.arg
+        buffer, strides, axes, *combine = store.arg
         if len(items) == 3 and _is_true(items[2]):
             items.pop()
         level, registers = len(self.blocks) - 1, self.registers[store]
+        if self.item is not None and self.items.isdisjoint(axes):
+            self._by_first_item(level, items)
         if combine:  # with what is there now, after all that was stored before
             index, value, *gate = items
             there = _Item("LOAD", store.type, (index, *gate), (buffer, strides), registers)
             combined = _Item(combine[0], store.type, (self._append(level, there), value), axes=registers)
             items[1] = self._append(level, combined)
         self._append(level, _Item("STORE", None, tuple(items), (buffer, strides), registers))
+
+    def _by_first_item(self, level: int, items: list[_Item]) -> None:
+        """Gate a store of what all work items have, so that one of them writes it."""
+        assert self.item is not None
+        one = self._append(level, _Item("CONST", INDEX, arg=1))
+        gate = self._append(level, _Item("LT", dtypes.bool_, (self.item, one)))
+        for other in items[2:]:
+            gate = self._append(level, _Item("AND", dtypes.bool_, (gate, other), axes=other.axes))
+        items[2:] = [gate]
 
     # ---- expressions ---------------------------------------------------------------------------------------
     def _emit(self, goal: Node) -> _Item:
@@ -288,12 +304,15 @@ class _Linearizer:
                 total = self._append(inner, _Item(n.arg[0], n.type, (acc, value), axes=acc.axes))
                 self._append(inner, _Item("SET", None, (acc, total), axes=acc.axes))
 
-        self._loop_nest(self._ordered(id for id in axes if not self._is_register(id)), accumulate)
+        loops = [id for id in axes if not self._is_register(id) and id not in self.items]
+        self._loop_nest(self._ordered(loops), accumulate)
         for n, acc in zip(group, accumulators, strict=True):
             result, reduced = acc, tuple([id for id in acc.axes if id in axes])
             if reduced:
                 result = _Item("HREDUCE", n.type, (acc,), (n.arg[0], reduced), self.registers[n])
                 self._append(level, result)
+            if not self.items.isdisjoint(axes):
+                result = self._append(level, _Item("GREDUCE", n.type, (result,), n.arg[0], self.registers[n]))
             self.blocks[level].memo[n] = result
         self.blocks += deeper
 

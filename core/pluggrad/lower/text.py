@@ -39,7 +39,8 @@ def header(program: Program) -> str:
     """One line: name, launch size, and the axes that live in registers."""
     axes = [f", {'vector' if a.vector else 'tile'} axis {a.id} of {a.extent}" for a in program.axes]
     tasks = f"{program.tasks} task{'s' * (program.tasks != 1)}"
-    return f"program {program.name} ({program.kernel.name}): {tasks}{''.join(axes)}"
+    items = f" of {program.group} items" * (program.group > 1)
+    return f"program {program.name} ({program.kernel.name}): {tasks}{items}{''.join(axes)}"
 
 
 def _instruction(number: int, instr: Instr) -> str:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from pluggrad import dtypes
+from pluggrad.errors import VerifyError
 from pluggrad.graph.ops import ELEMENTWISE
 from pluggrad.ir.node import node
 from pluggrad.kernel import ops
+from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, AxisKind, Kernel, axis, const
 from pluggrad.lower import lower
@@ -166,3 +168,35 @@ def test_integers_have_results_for_every_operand(name, dtype):
     interpret(kernel, [x, y, expected], [])
     run_program(lowered(kernel), [x, y, actual])
     np.testing.assert_array_equal(actual, expected)
+
+
+# ---- work items ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("name", ["matmul", "softmax", "shifted"])
+def test_groups_of_work_items(name, factor):
+    """Each axis in turn divided among the items: outputs item by item, reductions combined by the group."""
+    kernel = KERNELS[name]
+    for a in kernel.axes:
+        outer = "PARALLEL" if a.kind == "LOOP" else a.kind
+        grouped, _, _ = split(kernel, a.id, factor, outer, "ITEM")
+        program = same(grouped)
+        assert program.group == factor
+        assert ("GREDUCE" in [i.op for i in program.body]) == (a.kind == "REDUCE")
+
+
+def test_one_item_stores_what_the_group_has():
+    kernel = KERNELS["matmul"]
+    (reduced,) = [a for a in kernel.axes if a.kind == "REDUCE"]
+    grouped, _, _ = split(kernel, reduced.id, 4, "REDUCE", "ITEM")
+    (stored,) = [i for i in same(grouped).body if i.op == "STORE"]
+    assert len(stored.src) == 3
+
+
+def test_items_of_one_kernel_are_one_group():
+    kernel = KERNELS["softmax"]
+    for a, factor in zip([a for a in kernel.axes if a.kind != "PARALLEL"], (4, 8), strict=False):
+        kernel, _, _ = split(kernel, a.id, factor, a.kind, "ITEM")
+    with pytest.raises(VerifyError, match="one extent of all ITEM axes"):
+        verify_kernel(kernel, "test")
