@@ -1,8 +1,8 @@
 """Runs a Program instruction by instruction: what lower/program.py says, and nothing that a renderer adds.
 
-A value is an array with one dimension for the work items of a task's group, which go in step, and one for each
-register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and branches
-are Python's.
+A value is an array with one dimension for the work items of a task's group, which go in step, and one for
+each register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and
+branches are Python's.
 """
 from __future__ import annotations
 

@@ -120,12 +120,10 @@ def signatures_of(plan: Plan, target: Target) -> tuple[Signature, ...]:
 
 def signature_of(kernel: Kernel, target: Target, extern: Extern | None = None) -> Signature:
     """How the kernel, or what stands for it, will be called: known before it is lowered."""
-    tasks = 1
-    if extern is None and not target.capabilities.interprets_kernels:
-        for axis in kernel.axes:
-            tasks *= axis.extent if axis.kind == "PARALLEL" else 1
+    whole = extern is not None or target.capabilities.interprets_kernels
     name = "" if extern is None else extern.name
-    return Signature(program_name(kernel), kernel.buffers, kernel.values, tasks, extern=name)
+    return Signature(program_name(kernel), kernel.buffers, kernel.values, 1 if whole else kernel.tasks,
+                     extern=name, group=1 if whole else kernel.group)
 
 
 def _digest(*parts: str) -> str:
@@ -178,7 +176,7 @@ def store_plan(key: str, plan: CompiledPlan) -> None:
 def _signature_data(signature: Signature) -> list[Any]:
     buffers = [[b.dtype.name, b.size, b.role] for b in signature.buffers]
     values = [d.name for d in signature.values]
-    return [signature.name, buffers, values, signature.tasks, signature.extern]
+    return [signature.name, buffers, values, signature.tasks, signature.extern, signature.group]
 
 
 def _command_data(command: PlannedCommand) -> list[Any]:
@@ -206,9 +204,10 @@ def load_plan(key: str) -> CompiledPlan | None:
 
 
 def _stored_signature(data: list[Any]) -> Signature:
-    name, buffers, values, tasks, extern = data
+    name, buffers, values, tasks, extern, group = data
     params = tuple([BufferParam(dtypes.by_name(dtype), size, role) for dtype, size, role in buffers])
-    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks, extern=extern)
+    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks, extern=extern,
+                     group=group)
 
 
 def _stored_command(data: list[Any]) -> PlannedCommand:

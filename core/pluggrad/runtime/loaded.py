@@ -116,4 +116,5 @@ def _bound(command: PlannedCommand, first: dict[str, int], executables: list[Exe
     if not isinstance(command, PlannedLaunch):
         raise DeviceError(f"unknown command {command!r}")
     return Launch(executables[command.kernel], tuple([slot(a) for a in command.args]), command.values,
-                  signatures[command.kernel].tasks, command.work_us, command.barrier)
+                  signatures[command.kernel].tasks, command.work_us, command.barrier,
+                  signatures[command.kernel].group)

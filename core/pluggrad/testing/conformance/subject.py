@@ -48,8 +48,8 @@ class LoadedKernel:
     def commands(self, slots: Sequence[int], values: Sequence[int] | None = None) -> tuple[Launch, ...]:
         """Launches on these slots of a list (buffers, then temporaries) and positions of its values."""
         numbers = tuple(range(len(self.kernel.values)) if values is None else values)
-        return tuple([Launch(executable, tuple([SlotRef(slots[arg]) for arg in args]), numbers,
-                             signature.tasks) for executable, signature, args in self.phases])
+        return tuple([Launch(executable, tuple([SlotRef(slots[arg]) for arg in args]), numbers, signature.tasks,
+                             group=signature.group) for executable, signature, args in self.phases])
 
 
 class Subject:
