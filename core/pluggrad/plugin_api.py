@@ -43,7 +43,7 @@ from pluggrad.device.hookspecs import (
     PluginApi,
     hookimpl,
 )
-from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
+from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values, seal
 from pluggrad.device.ref import RefBackend, RefDevice
 from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.dtypes import DType, Scalar
@@ -73,7 +73,7 @@ __all__ = [
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
     # for devices in host memory
-    "HostAllocator", "HOST_ALIGNMENT", "load_function", "pack_values", "RefBackend", "RefDevice",
+    "HostAllocator", "HOST_ALIGNMENT", "seal", "load_function", "pack_values", "RefBackend", "RefDevice",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",

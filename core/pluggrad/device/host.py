@@ -5,6 +5,7 @@ Importing it loads no NumPy.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
 
 HOST_ALIGNMENT: Final = 64
+_DIGEST_BYTES: Final = 32
 
 
 class HostAllocator(Allocator):
@@ -64,16 +66,26 @@ class HostAllocator(Allocator):
         return allocation.data
 
 
-def load_function(binary: bytes, name: str) -> Any:
-    """The function `name` of a shared library, given as the bytes of its file, through ctypes.
+def seal(library: bytes) -> bytes:
+    """The bytes of a shared library's file as a binary: with a digest, by which `load_function` knows them.
 
-    KernelFault if it is no library of this machine's or lacks the function. It stays loaded until the process
-    ends.
+    A system that is given half a library may crash the process instead of refusing it.
     """
+    return hashlib.sha256(library).digest() + library
+
+
+def load_function(binary: bytes, name: str) -> Any:
+    """The function `name` of a sealed shared library, through ctypes. It stays loaded until the process ends.
+
+    KernelFault if the binary is not what `seal` gave, is no library for this machine or lacks the function.
+    """
+    digest, library = binary[:_DIGEST_BYTES], binary[_DIGEST_BYTES:]
+    if hashlib.sha256(library).digest() != digest:
+        raise KernelFault(op="load", expected="a sealed shared library", got=f"{len(binary)} other bytes")
     # where the file of a loaded library cannot be deleted, it is left to the system's cleaning
     with tempfile.TemporaryDirectory(prefix="pluggrad-", ignore_cleanup_errors=True) as folder:
         path = Path(folder, "library")
-        path.write_bytes(binary)
+        path.write_bytes(library)
         try:
             return ctypes.CDLL(str(path))[name]
         except (OSError, AttributeError) as error:
@@ -84,8 +96,8 @@ def load_function(binary: bytes, name: str) -> Any:
 def pack_values(values: Sequence[Scalar], dtypes: Sequence[DType]) -> bytes:
     """Run-time values as a kernel that `CLikeRenderer` wrote takes them: 8 bytes each, little-endian.
 
-    A value stands first in its bytes, in its own dtype; a bool is a byte of 0 or 1. A float beyond the range of
-    its dtype is an infinity.
+    A value stands first in its bytes, in its own dtype; a bool is a byte of 0 or 1. A float beyond the range
+    of its dtype is an infinity.
     """
     return b"".join([_bits(value, dtype).to_bytes(8, "little") for value, dtype in zip(values, dtypes)])
 
