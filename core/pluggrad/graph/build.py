@@ -62,6 +62,8 @@ def contiguous(x: Node) -> Node:
 
 def copy(x: Node, device: DeviceId) -> Node:
     """`x` on another device."""
+    if x.op is ops.CONST:
+        return node(ops.CONST, (), x.arg, tensor_type(x.shape, x.dtype, device))
     return x if x.device == device else node(ops.COPY, (x,), None, tensor_type(x.shape, x.dtype, device))
 
 

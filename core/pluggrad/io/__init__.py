@@ -1,4 +1,5 @@
-"""Files: tensors on disk, written all or not at all."""
+"""Files: tensors on disk, written all or not at all, and read onto any device."""
 from pluggrad.io.safetensors import safe_load, safe_load_metadata, safe_save
+from pluggrad.tensor.unpickle import unpickle_on
 
-__all__ = ["safe_load", "safe_load_metadata", "safe_save"]
+__all__ = ["safe_load", "safe_load_metadata", "safe_save", "unpickle_on"]

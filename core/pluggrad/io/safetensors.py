@@ -15,6 +15,7 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, FileFormatError, MissingLibrary, ValueRangeError
 from pluggrad.io.atomic import replacing
+from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _stored(tensor: Tensor) -> npt.NDArray[Any]:
 
 
 # ---- reading -------------------------------------------------------------------------------------
-def safe_load(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
+def safe_load(path: str | os.PathLike[str], device: str | DeviceId | None = None) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on `device` (default: the default device).
 
     FileFormatError, naming the file, if it is truncated, damaged or of another format; MissingLibrary without
@@ -109,7 +110,8 @@ def safe_load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         raise _broken(path, str(error)) from error
 
 
-def _tensor(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any], device: str | None) -> Tensor:
+def _tensor(path: str | os.PathLike[str], name: str, entry: Mapping[str, Any],
+            device: str | DeviceId | None) -> Tensor:
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None:
         raise _broken(path, f"an entry {name!r} of dtype {entry['dtype']}", f"one of {', '.join(_DTYPES)}")

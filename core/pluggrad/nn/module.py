@@ -4,7 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from pluggrad.nn.state import get_parameters, get_state_dict, load_state_dict, parts
+from pluggrad.nn.state import get_parameters, get_state_dict, load_state_dict, parts, to_device
+from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 
 
@@ -47,10 +48,9 @@ class Module:
         """Set `Tensor.training` to False."""
         return self.train(False)
 
-    def to(self, device: str) -> Self:
-        """Move every tensor to `device`, in place."""
-        for tensor in get_parameters(self):
-            tensor.to_(device)
+    def to(self, device: str | DeviceId) -> Self:
+        """Move every tensor to `device`, in place; see `nn.state.to_device`."""
+        to_device(self, device)
         return self
 
     def __repr__(self) -> str:

@@ -95,6 +95,8 @@ class Optimizer(ABC):
 
     def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
         param, states = self.params[index], self._states(index)
+        for state in states:
+            state.to_(param.device)  # where the model was moved since
         before = param.node
         working = dtypes.accumulator_dtype(before.dtype)
         value, *new_states = self._update(index, build.cast(before, working), build.cast(grad.node, working),

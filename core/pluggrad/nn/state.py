@@ -12,10 +12,11 @@ from typing import Any
 from pluggrad.errors import StateError
 from pluggrad.io.safetensors import safe_load, safe_load_metadata, safe_save
 from pluggrad.jit import CapturedFunction, CapturedMethod
+from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 
 __all__ = [
-    "get_parameters", "get_state_dict", "load_state_dict",
+    "get_parameters", "get_state_dict", "load_state_dict", "to_device",
     "safe_load", "safe_load_metadata", "safe_save",
 ]
 
@@ -57,6 +58,19 @@ def get_state_dict(model: object, prefix: str = "") -> dict[str, Tensor]:
 def get_parameters(model: object) -> list[Tensor]:
     """Every tensor of `model`, each once, in the order of the state dict."""
     return list({id(tensor): tensor for tensor in get_state_dict(model).values()}.values())
+
+
+def to_device(model: object, device: str | DeviceId) -> None:
+    """Move every tensor of `model`, of any object, in place, each with its gradient.
+
+    An optimizer over these tensors goes on with them. If one cannot be moved, none is: UnknownDevice or
+    DeviceUnavailable for the device, UnsupportedDType for a dtype that it lacks.
+    """
+    tensors = get_parameters(model)
+    for tensor in tensors:
+        tensor.to(device)  # what it would refuse, it refuses before the first is moved
+    for tensor in tensors:
+        tensor.to_(device)
 
 
 def load_state_dict(model: object, state_dict: Mapping[str, Tensor], strict: bool = True) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from pluggrad import config
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
-from pluggrad.errors import UnsupportedDType
 from pluggrad.graph.grammar import GRAMMAR
 from pluggrad.ir.verify import verify
 from pluggrad.kernel.kernel import Kernel
@@ -30,6 +29,7 @@ from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.memory import MemoryStats, Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.runtime.queue import drain, queue_of
+from pluggrad.runtime.supported import require_dtype
 from pluggrad.target import DeviceId
 
 Donated = tuple[int | None, ...]
@@ -56,10 +56,7 @@ class Session:
 
     def require(self, dtype: DType) -> None:
         """UnsupportedDType unless the device declares `dtype`."""
-        declared = self.target.capabilities.dtypes
-        if dtype.name not in declared:
-            raise UnsupportedDType(op=f"device {self.id}", expected=f"one of {', '.join(sorted(declared))}",
-                                   got=dtype.name, hint="Cast the tensor first, or use another device")
+        require_dtype(self.id, dtype, self.target)
 
     def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
         """The loaded plan of a graph: from memory, from disk, or made now."""

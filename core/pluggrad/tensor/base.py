@@ -271,6 +271,13 @@ def place(device: str | DeviceId | None) -> DeviceId:
     return REGISTRY.resolve(device)
 
 
+def moved(node: Node, device: str | DeviceId) -> Node:
+    """`node` on that device; UnsupportedDType, before anything is copied, if the device lacks its dtype."""
+    where = place(device)
+    runtime.require_dtype(where, node.dtype)
+    return build.copy(node, where)
+
+
 def is_view_of_same(value: object, target: TensorBase, steps: Sequence[build.Step]) -> bool:
     """True if `value` is the very view that would be written: `x[i] += 1` writes through the view first."""
     if not isinstance(value, TensorBase) or value._base is None:

@@ -9,10 +9,12 @@ import numpy.typing as npt
 from pluggrad import dtypes, runtime
 from pluggrad.errors import DTypeError, ShapeError
 from pluggrad.graph import build
-from pluggrad.tensor.base import TensorBase, place
+from pluggrad.target import DeviceId
+from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.convert import from_storage
 from pluggrad.tensor.display import tensor_text
 from pluggrad.tensor.losses import Losses
+from pluggrad.tensor.unpickle import destination
 
 
 class Data(Losses):
@@ -111,23 +113,31 @@ class Data(Losses):
 
     def clone(self, device: Any = None) -> Self:
         """A copy that later writes do not reach, perhaps on another device; the gradient passes."""
-        return self._new(self.node if device is None else build.copy(self.node, place(device)))
+        return self._new(self.node if device is None else moved(self.node, device))
 
     def detach(self) -> Self:
         """The same values as a tensor of its own, without history: no gradient passes."""
         return self._of(build.detach(self.node))
 
-    def to(self, device: Any) -> Self:
-        """The tensor on another device (itself if it is there already); the gradient passes back."""
-        where = place(device)
-        return self if where == self.node.device else self._new(build.copy(self.node, where))
+    def to(self, device: str | DeviceId) -> Self:
+        """The tensor on another device (itself if it is there already); the gradient passes back.
 
-    def to_(self, device: Any) -> Self:
-        """Move this tensor itself to another device; a leaf becomes a leaf anew. Returns itself."""
-        where = place(device)
-        if where != self.node.device:
-            self.replace(self.to(where))
+        UnknownDevice or DeviceUnavailable for the device; UnsupportedDType if it does not hold the dtype.
+        """
+        return self if place(device) == self.node.device else self._new(moved(self.node, device))
+
+    def to_(self, device: str | DeviceId) -> Self:
+        """Move this tensor itself, and its gradient; a leaf becomes a leaf anew. Returns itself; errors as
+        for `to`."""
+        if place(device) != self.node.device:
+            self.replace(self.to(device))
+            if isinstance(self._grad, Data):
+                self._grad.to_(device)
         return self
+
+    def cpu(self) -> Self:
+        """The tensor on the host's processor: `to` the device that the alias "host" means."""
+        return self.to("host")
 
     def assign(self, x: Any) -> Self:
         """Take the values of `x`, cast and broadcast; views of this tensor see it, earlier graphs do not.
@@ -176,8 +186,7 @@ class Data(Losses):
 def _restored(
     cls: type[Data], array: npt.NDArray[Any], dtype: dtypes.DType, device: str, flag: bool | None
 ) -> Data:
-    made = cls._of(build.const(0, dtype, place(device), array.shape))
-    node = runtime.upload(array, dtype, place(device))
-    made._become_leaf(node, flag)
+    made = cls._of(runtime.upload(array, dtype, destination(device)))
+    made._become_leaf(made._node, flag)
     made._frozen = flag is False
     return made

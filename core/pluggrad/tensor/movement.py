@@ -474,8 +474,9 @@ def _tensors(op: str, args: Sequence[T | Sequence[T]]) -> list[T]:
     given = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
     if not given:
         raise ShapeError(op=op, expected="at least one tensor", got="none")
-    for tensor in given:
+    tensors = list(given)
+    for tensor in tensors:
         if not isinstance(tensor, Movement):
             raise DTypeError(op=op, expected="tensors", got=type(tensor).__name__)
-    build.same_device(op, *[tensor.node for tensor in given])
-    return list(given)
+    build.same_device(op, *[tensor.node for tensor in tensors])
+    return tensors

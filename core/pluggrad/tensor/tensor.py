@@ -6,7 +6,7 @@ from typing import Any
 
 from pluggrad import dtypes
 from pluggrad.graph import build
-from pluggrad.tensor.base import TensorBase, place
+from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.casts import Casts
 from pluggrad.tensor.gradient import Differentiable
 
@@ -36,7 +36,7 @@ class Tensor(Differentiable, Casts):
         self._frozen = requires_grad is False
         node = build.detach(data.node)
         if device is not None:
-            node = build.copy(node, place(device))
+            node = moved(node, device)
         self._become_leaf(node if target is None else build.cast(node, target), requires_grad)
 
     class train:

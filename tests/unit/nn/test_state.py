@@ -172,18 +172,6 @@ def test_modes_are_the_tensors_own(monkeypatch):
     assert Tensor.training is False
 
 
-def test_moving_a_model(device_name):
-    model, x = Network(), Tensor([[1.0, 2.0]])
-    expected = model(x).numpy()
-    assert model.to(device_name) is model
-    assert {tensor.device for tensor in model.state_dict().values()} == {device_name}
-    assert all(tensor.requires_grad for tensor in model.parameters())
-    result = model(x.to(device_name))
-    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
-    result.sum().backward()
-    assert model.first.weight.grad.device == device_name
-
-
 def test_a_module_shows_its_parts():
     assert repr(Network()) == (
         "Network(\n"
