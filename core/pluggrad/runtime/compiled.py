@@ -47,7 +47,8 @@ class CompiledPlan:
 
 def context_key(target: Target, toolchain: Toolchain) -> str:
     """Everything beside the graph that a plan or a binary depends on."""
-    return repr((__version__, target.key(), toolchain.cache_key))
+    maker = type(toolchain)
+    return repr((__version__, target.key(), maker.__module__, maker.__qualname__, toolchain.cache_key))
 
 
 def compile_plan(plan: Plan, device: DeviceId, target: Target, toolchain: Toolchain,

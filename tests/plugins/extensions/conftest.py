@@ -21,6 +21,7 @@ SOURCES = Path(__file__).parents[3] / "examples" / "extensions"
 Finished = subprocess.CompletedProcess[str]
 
 
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
     """`installed("pluggrad-npblas", ...)` makes this process find examples until the module ends."""
@@ -46,13 +47,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
 @pytest.fixture
 def run(tmp_path: Path, fresh_cache: Path) -> Callable[..., Finished]:
-    """`run("-c", code, extensions=[...], DEVICE="ref")` starts Python with example distributions beside the
+    """`run("-c", code, extensions=[...], CC="clang")` starts Python with example distributions beside the
     real ones."""
 
     def start(*arguments: str, extensions: tuple[str, ...] = (), **variables: str) -> Finished:
         folder = install(tmp_path / "site", *extensions, sources=SOURCES)
-        settings = {f"PLUGGRAD_{name}": value for name, value in variables.items()}
-        environment = {**os.environ, **settings, "PYTHONPATH": str(folder)}
+        environment = {**os.environ, **variables, "PYTHONPATH": str(folder)}
         return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True,
                               text=True, timeout=100, check=False)
 

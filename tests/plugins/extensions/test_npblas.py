@@ -208,6 +208,11 @@ def test_claims_without_a_key_are_not_kept(run):
         assert run("-c", nameless + COUNT, extensions=("pluggrad-npblas",)).stdout.endswith(" 1 0\n")
 
 
+def test_it_keeps_the_contract(run):
+    result = run("-m", "pluggrad", "conformance", HERE, "--level", "L0", extensions=("pluggrad-npblas",))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 # ---- what a plugin may get wrong ---------------------------------------------------------------------------
 @pytest.mark.parametrize(("answer", "message"), [
     ({"return_value": "numpy"}, "claim is str, expected .*Extern"),

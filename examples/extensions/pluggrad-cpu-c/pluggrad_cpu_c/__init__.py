@@ -1,0 +1,1 @@
+"""The variant `cpu@c` of pluggrad's cpu device: kernels in C, compiled by the system's compiler."""
