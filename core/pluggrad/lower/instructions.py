@@ -43,7 +43,8 @@ STRUCTURE: Final = (
         "index of the task at hand, 0 <= task < `Program.tasks`; tasks run in any order, side by side"),
     Instruction(
         "ITEM", (0,), "i", "int64",
-        "index of the work item at hand, 0 <= item < `Program.group`; only where the group is larger than 1"),
+        "index of the work item at hand, 0 <= item < `Program.group`; only where the group is larger than 1",
+        since=1),
     Instruction(
         "LOOP", (0,), "i", "int64",
         "arg: (start, stop) ints; the body runs for each counter start <= counter < stop, an int64 that is "
@@ -82,7 +83,8 @@ STRUCTURE: Final = (
         "GREDUCE", (1,), _ANY, "same",
         "arg: ADD, MUL, MAX or MIN, src: (value,): combines the values of all work items of the group, position "
         "by position, in an order that the renderer chooses once and for all; every item gets the result. What "
-        "items read before it they read before any item goes on"),
+        "items read before it they read before any item goes on",
+        since=1),
 )
 
 # where an instruction promises more than the op of the graph that it comes from
