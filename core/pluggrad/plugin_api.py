@@ -62,7 +62,7 @@ from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
 from pluggrad.kernel.matmul import Matmul, Matrix
 from pluggrad.kernel.offer import Extern, Offer
 from pluggrad.lower.program import Instr, Program, RegisterAxis
-from pluggrad.render import CLikeRenderer, Source, Value
+from pluggrad.render import CLikeRenderer, CVectorRenderer, Source, Value
 from pluggrad.target import Capabilities, DeviceId, Target
 
 __all__ = [
@@ -82,7 +82,7 @@ __all__ = [
     # what a renderer receives
     "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
     # a renderer to derive one from
-    "CLikeRenderer", "Source", "Value",
+    "CLikeRenderer", "CVectorRenderer", "Source", "Value",
     # what a backend may take over
     "Offer", "Extern", "Matmul", "Matrix",
     # settings and errors

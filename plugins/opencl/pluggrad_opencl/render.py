@@ -1,7 +1,7 @@
 """OpenCL C 1.2: one work group for each task, lanes as the language's vector types.
 
-`__kernel void NAME(buffers..., values...)`: a buffer is a pointer to its elements, halves that are not computed
-in and bools are there as their bits and bytes, and so they are as values.
+`__kernel void NAME(buffers..., values...)`: a buffer is a pointer to its elements. Halves that are not
+computed in are there as their bits and bools as bytes, in buffers and as values.
 """
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ _FUNCTIONS: Final = {
 }
 # in the order in which they stand before a kernel whose text has the word
 _EXTENSIONS: Final = {"double": "cl_khr_fp64", "half": "cl_khr_fp16"}
+# PoCL 3.0 takes small angles for others where another lane is huge
+_NEAR_ZERO: Final = {
+    "sin": "x * (1.0f - square * (0x1.555556p-3f - square * 0x1.111112p-7f))",
+    "cos": "1.0f - square * (0.5f - square * 0x1.555556p-5f)",
+}
 _SWIZZLE: Final = "0123456789abcdef"
 
 
@@ -73,8 +78,18 @@ class OpenCLRenderer(CLikeRenderer):
         return Value(f"as_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes)
 
     def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
-        listed = ", ".join(argument.text for argument in arguments)
-        return Value(f"{function}({listed})", dtype, arguments[0].lanes)
+        lanes, listed = arguments[0].lanes, ", ".join(argument.text for argument in arguments)
+        if lanes > 1 and dtype is dtypes.float32 and function in _NEAR_ZERO:
+            function = self._near_zero(function, self.vector_type(dtype, lanes, out), out)
+        return Value(f"{function}({listed})", dtype, lanes)
+
+    def _near_zero(self, function: str, kind: str, out: Source) -> str:
+        name = f"{function}_{kind}"
+        out.pieces.setdefault(name, (
+            f"{self.function_head} {kind} {name}({kind} x) {{\n"
+            f"    const {kind} square = x * x;\n"
+            f"    return fabs(x) < 0x1p-6f ? {_NEAR_ZERO[function]} : {function}(x);\n}}"))
+        return name
 
     def splat(self, value: Value, lanes: int, out: Source) -> Value:
         return Value(f"({self.vector_type(value.dtype, lanes, out)})({value.text})", value.dtype, lanes)
@@ -97,5 +112,5 @@ RENDERED_OPS: Final = OpenCLRenderer.ops
 
 
 def render(program: Program, target: Target) -> str:
-    """Source text of one kernel; blocks are separated by empty lines, and equal functions are equal blocks."""
+    """Source text of one kernel; blocks are separated by empty lines, equal functions are equal blocks."""
     return OpenCLRenderer(target.capabilities.arithmetic).render(program)
