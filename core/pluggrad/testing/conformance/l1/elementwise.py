@@ -33,8 +33,9 @@ def elementwise(subject: Subject, op: str, dtype: str, layout: str) -> None:
     family = samples.family_of(op, of)
     sources = layouts.operands(subject, layout, family, of)
     chosen = _chosen(subject, sources[0].values.shape) if op == "WHERE" else None
-    have = batch.value(subject, ("elementwise", dtype, layout, family), op,
-                       lambda: _nodes(subject, family, of, sources))
+    kind = GRAPH_OPS[op].kind
+    have = batch.value(subject, ("elementwise", dtype, layout, family, kind), op,
+                       lambda: _nodes(subject, family, kind, of, sources))
     operands = [source.values for source in sources][:GRAPH_OPS[op].arity]
     want = reference.elementwise(op, of, *([chosen.values] if chosen else []), *operands)
     result = dtypes.bool_ if GRAPH_OPS[op].kind == "compare" else of
@@ -48,15 +49,15 @@ def _chosen(subject: Subject, shape: tuple[int, ...]) -> layouts.Source:
     return layouts.dense(subject, condition, dtypes.bool_)
 
 
-def _nodes(subject: Subject, family: str, dtype: DType,
+def _nodes(subject: Subject, family: str, kind: str, dtype: DType,
            sources: tuple[layouts.Source, layouts.Source]) -> Mapping[str, Node]:
-    """Every op of the family, of the same operands."""
+    """Every op of the family and kind, of the same operands."""
     x, y = [source.node for source in sources]
     made: dict[str, Node] = {}
     for op in OPS:
-        if dtype not in coverage.dtypes_of(op) or samples.family_of(op.name, dtype) != family:
+        if op.kind != kind or dtype not in coverage.dtypes_of(op):
             continue
-        if needs(op.name, dtype.name, "").missing(subject.capabilities):
+        if samples.family_of(op.name, dtype) != family:
             continue
         if op.kind == "ternary":
             made[op.name] = build.where(_chosen(subject, x.shape).node, x, y)
