@@ -49,7 +49,7 @@ def resolve(n: Node) -> Node:
         realized = n.realized
         if realized is not None:
             leaf = realized()
-            if leaf is not None:
+            if leaf is not None and leaf.arg.storage.fault is None:  # what was lost is computed again
                 return leaf
         if n.op in _TRANSPARENT:
             n = n.src[0]

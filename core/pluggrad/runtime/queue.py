@@ -87,8 +87,7 @@ class Queue:
     def _give_up(self, fault: KernelFault) -> None:
         """Mark what every list in flight writes, and let the lists end: until then their memory is in use."""
         failed = list(self._in_flight)
-        for submitted in failed:
-            _mark(submitted, fault)
+        _mark(failed, fault)
         for submitted in failed[1:]:
             with suppress(Exception):  # the first fault is the one to report
                 submitted.event.wait()
@@ -106,10 +105,9 @@ class Queue:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         if self._lost is None and isinstance(error, DeviceLost):
-            self._lost = error
-            gone = self._gone(error)
-            for submitted in self._in_flight:
-                _mark(submitted, gone)
+            self._lost = DeviceLost(str(error))
+            gone = self._gone(self._lost)
+            _mark(self._in_flight, gone)
             self._in_flight.clear()
             raise gone from error
 
@@ -127,11 +125,13 @@ def named(error: Exception, name: str) -> KernelFault:
                             f"{SYNC.variable}=1 names the kernel")
 
 
-def _mark(submitted: _Submitted, fault: KernelFault) -> None:
-    for reference in submitted.outputs:
-        output = reference()
-        if output is not None:
-            output.fault = fault
+def _mark(lists: Iterable[_Submitted], fault: KernelFault) -> None:
+    unraised = type(fault)(str(fault))  # the traceback of the one that is raised would keep memory alive
+    for submitted in lists:
+        for reference in submitted.outputs:
+            output = reference()
+            if output is not None:
+                output.fault = unraised
 
 
 _queues: WeakKeyDictionary[Device, Queue] = WeakKeyDictionary()
