@@ -32,7 +32,7 @@ class Signature:
     """How a compiled kernel is called: symbol, buffers in order, value dtypes, tasks, scratch a task.
 
     group: work items that run each task; more than 1 only where `Capabilities.max_group` is.
-        extern: the name of the `Extern` that `Backend.claim` gave for it, whose payload stands for the binary.
+    extern: the name of the `Extern` that `Backend.claim` gave for it, whose payload stands for the binary.
     """
 
     name: str

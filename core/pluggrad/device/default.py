@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pluggrad import config
 from pluggrad.device import markers
 from pluggrad.device.discovery import Entry
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, known_devices
-from pluggrad.device.plugins import Plugin, PluginHost
+from pluggrad.device.plugins import Plugin, PluginHost, reason_of
 from pluggrad.errors import DeviceError, DeviceUnavailable, UserError
 from pluggrad.target import DeviceId
 
@@ -78,7 +79,7 @@ def _guarded(plugin: Plugin, action: Callable[[Plugin], int], warn: Callable[[st
 
 
 def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHost,
-            warn: Callable[[str], None]) -> Choice:
+            resolve: Callable[[str], DeviceId], warn: Callable[[str], None]) -> Choice:
     """A site's policy if one speaks, else the highest tier that works, then alphabetical."""
     foreign = [plugin for plugin in plugins if plugin.entry.distribution != CORE_DISTRIBUTION]
     policy = host.listening("pluggrad_choose_default")
@@ -87,7 +88,7 @@ def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHos
         candidates += working([plugin for plugin in plugins if plugin not in foreign], warn)
     if not candidates:
         raise _nothing(entries)
-    chosen = _policy(candidates, host, warn) if policy else None
+    chosen = _policy(candidates, host, resolve, warn) if policy else None
     if chosen is not None:
         return chosen
     best = candidates[0]
@@ -97,19 +98,21 @@ def by_tier(plugins: Sequence[Plugin], entries: Sequence[Entry], host: PluginHos
     return Choice(DeviceId(best.name), f"highest tier that works ({best.tier})")
 
 
-def _policy(candidates: Sequence[Candidate], host: PluginHost, warn: Callable[[str], None]) -> Choice | None:
-    names = [candidate.name for candidate in candidates]
-    try:
-        wanted = host.hooks.pluggrad_choose_default(candidates=names)
-    except Exception as error:  # a broken policy must not take every device away
-        warn(f"the hook pluggrad_choose_default failed: {type(error).__name__}: {error}")
-        return None
-    if wanted is None:
-        return None
-    if wanted not in names:
-        warn(f"the hook pluggrad_choose_default chose {wanted!r}, which is not among {', '.join(names)}")
-        return None
-    return Choice(DeviceId(wanted), "the site's policy (pluggrad_choose_default)")
+def _policy(candidates: Sequence[Candidate], host: PluginHost, resolve: Callable[[str], DeviceId],
+            warn: Callable[[str], None]) -> Choice | None:
+    """What the first policy with an opinion says. One that breaks must not take every device away."""
+    names = tuple([candidate.name for candidate in candidates])
+    for policy in host.each("pluggrad_choose_default", candidates=names):
+        who = f"the policy of {policy.provider}"
+        try:
+            wanted = policy.call()
+            if wanted is not None:
+                return Choice(resolve(cast(str, wanted)), who)
+        except UserError as error:
+            warn(f"{who} is passed over, since it chose {wanted!r}: {error}")
+        except Exception as error:
+            warn(f"{who} is passed over: {reason_of(error)}")
+    return None
 
 
 def _nothing(entries: Sequence[Entry]) -> DeviceUnavailable:

@@ -123,7 +123,9 @@ def pluggrad_renderers(device_type: str) -> Mapping[str, Variant]:
 
 @hookspec(firstresult=True)
 def pluggrad_choose_default(candidates: Sequence[str]) -> str | None:
-    """A site's policy: which of `candidates` (those that work, best first) to use when nobody named one.
+    """A site's policy: the device to use when nobody names one; `candidates` are those that work, best first.
+
+    Any device name will do, such as "acme:1". A policy that raises or names what is not there is passed over.
 
     Example:
         @hookimpl

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint
 from types import UnionType
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Literal, NamedTuple, TypeVar, cast
 
 import pluggy
 
@@ -50,6 +50,19 @@ class _CoreTooOld(Exception):
     """A plugin needs a later minor version of the plugin API."""
 
 
+class Implementation(NamedTuple):
+    """Somebody's implementation of a hook, ready to be called. owner: None for an object of this process."""
+
+    owner: Plugin | None
+    module: object
+    call: Callable[[], object]
+
+    @property
+    def provider(self) -> str:
+        """Distribution and version, for messages."""
+        return "this process" if self.owner is None else self.owner.entry.provider
+
+
 class PluginHost:
     """The pluggy manager: registers modules one by one and calls the hooks of one or of all."""
 
@@ -58,6 +71,7 @@ class PluginHost:
         self.manager.add_hookspecs(hookspecs)
         self.hooks: Final = cast(Hooks, self.manager.hook)
         self._owners: dict[int, Plugin | None] = {}
+        self._left_out: set[tuple[str, int]] = set()
         self.observed = False  # anybody listens to what happens at every launch
 
     def register(self, module: object, owner: Plugin | None = None) -> None:
@@ -77,20 +91,28 @@ class PluginHost:
     def unregister(self, module: object) -> None:
         """Forget a module or observer object."""
         self.manager.unregister(module)
+        self._left_out = {(hook, other) for hook, other in self._left_out if other != id(module)}
         self.observed = any(map(self.listening, _AT_EVERY_LAUNCH))
 
     def listening(self, hook: str) -> bool:
         """Whether anybody implements `hook`."""
-        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+        return any((hook, id(found.plugin)) not in self._left_out
+                   for found in getattr(self.manager.hook, hook).get_hookimpls())
 
-    def each(self, hook: str, **what: object) -> Iterator[tuple[Plugin | None, Callable[[], object]]]:
-        """Whose implementations of `hook` there are (None: an observer of this process's), and their calls.
+    def each(self, hook: str, **what: object) -> Iterator[Implementation]:
+        """The implementations of `hook`, the last registered first, to be called one by one.
 
-        One that raises does not keep the next from being called.
+        pluggy's own call would let one that raises keep the others from being called.
         """
-        for found in getattr(self.manager.hook, hook).get_hookimpls():
-            arguments = [what[name] for name in found.argnames]
-            yield self._owners[id(found.plugin)], partial(found.function, *arguments)
+        for found in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            if (hook, id(found.plugin)) not in self._left_out:
+                call = partial(found.function, *[what[name] for name in found.argnames])
+                yield Implementation(self._owners[id(found.plugin)], found.plugin, call)
+
+    def leave_out(self, hook: str, module: object) -> None:
+        """Call a module's implementation of `hook` no more."""
+        self._left_out.add((hook, id(module)))
+        self.observed = any(map(self.listening, _AT_EVERY_LAUNCH))
 
     def backend(self, module: object, device_type: str) -> Backend:
         """What this one module's `pluggrad_backend` returns."""

@@ -17,7 +17,7 @@ from pluggrad.device.contract import Backend, Device, Probe, Toolchain
 from pluggrad.device.discovery import Entry, discover
 from pluggrad.device.hookspecs import Hooks
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unknown
-from pluggrad.device.plugins import Plugin, PluginHost
+from pluggrad.device.plugins import Plugin, PluginHost, reason_of
 from pluggrad.device.variants import Brought, bringer, brought_for, require_working
 from pluggrad.errors import DeviceError, DeviceUnavailable, UnknownDevice, warn
 from pluggrad.kernel.kernel import Kernel
@@ -176,7 +176,8 @@ class Registry:
         if wanted:
             return default.from_list(wanted, self._opened, self._warn_once)
         self.load_extensions()
-        return default.by_tier(list(self._plugins.values()), entries, self._host, self._warn_once)
+        return default.by_tier(list(self._plugins.values()), entries, self._host, self.resolve,
+                               self._warn_once)
 
     def _opened(self, name: str) -> DeviceId:
         device = self.resolve(name)
@@ -278,11 +279,13 @@ class Registry:
         return self._host.observed
 
     def tell(self, hook: str, **what: object) -> None:
-        """Call observers. One that raises is warned about, once: it must take nothing away."""
-        try:
-            getattr(self._host.hooks, hook)(**what)
-        except Exception as error:
-            self._warn_once(f"the hook {hook} failed: {type(error).__name__}: {error}")
+        """Call observers. One that raises is warned about and left out: it must take nothing away."""
+        for observer in self._host.each(hook, **what):
+            try:
+                observer.call()
+            except Exception as error:
+                self._host.leave_out(hook, observer.module)
+                self._warn_once(f"{observer.provider} is left out of {hook}: {reason_of(error)}")
 
     def load_extensions(self) -> None:
         """Import the installed extensions, so that those that observe do so from the first kernel on."""

@@ -42,8 +42,8 @@ class Brought:
 def brought_for(device_type: str, host: PluginHost, warn: Callable[[str], None]) -> dict[str, list[Brought]]:
     """What extensions bring for a device type, by name. One that breaks here is left out, and said so."""
     found: dict[str, list[Brought]] = defaultdict(list)
-    for extension, call in host.each("pluggrad_renderers", device_type=device_type):
-        if extension is None:
+    for extension, _, call in host.each("pluggrad_renderers", device_type=device_type):
+        if extension is None:  # errors name a distribution
             continue
         try:
             for name, variant in extension.attempt("renderers", partial(_offered, call), dict).items():
@@ -74,8 +74,9 @@ def bringer(device: DeviceId, own: Sequence[str], brought: Mapping[str, Sequence
     if not found:
         raise UnknownDevice(_unknown(device, own, brought), op="device")
     if len(found) > 1:
-        providers = " and ".join(each.provider for each in found)
-        hint = f"{config.DISABLE.variable}={found[0].extension.entry.name}"
+        rivals = sorted(found, key=lambda each: each.provider)
+        providers = " and ".join(each.provider for each in rivals)
+        hint = f"{config.DISABLE.variable}={rivals[0].extension.entry.name}"
         raise DeviceUnavailable(f"both {providers} bring variant '{device.variant}' of '{device.type}'"
                                 f"    try: {hint}", hint=hint)
     return found[0]

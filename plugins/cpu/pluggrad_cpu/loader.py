@@ -27,8 +27,8 @@ class Library:
             try:
                 self._trackers[symbol] = self._linker.lookup(self._name, symbol)
             except RuntimeError as error:
-                raise KernelFault(f"kernel {symbol!r} cannot be linked: {error}. LLVM names on stderr what this "
-                                  "process lacks") from error
+                raise KernelFault(f"kernel {symbol!r} cannot be linked: {error}. LLVM says on stderr what "
+                                  "this process lacks") from error
         return int(self._trackers[symbol][symbol])
 
 

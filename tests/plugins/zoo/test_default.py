@@ -122,7 +122,7 @@ def test_a_list_of_which_none_opens_names_every_reason(zoo, settings):
 def test_a_sites_policy_chooses_among_what_works(zoo):
     registry = zoo("fake-acme", "fake-twin-a", "fake-site")
     assert registry.resolve(None) == DeviceId("twin")
-    assert registry.default_reason() == "the site's policy (pluggrad_choose_default)"
+    assert registry.default_reason() == "the policy of fake-site 1.0"
 
 
 def test_a_policy_without_an_opinion_leaves_the_tier(zoo):
@@ -130,16 +130,27 @@ def test_a_policy_without_an_opinion_leaves_the_tier(zoo):
 
 
 @pytest.mark.parametrize(("code", "message"), [
-    ("return 'absent'", "chose 'absent', which is not among acme"),
-    ("raise OSError('no')", "failed: OSError: no"),
+    ("return 'absent'", r"chose 'absent': device 'absent' \(fake-absent 1\.0\) is unavailable: this device"),
+    ("return 'nobody'", "chose 'nobody': no plugin provides device 'nobody'"),
+    ("return 'acme:7'", "chose 'acme:7': acme:7 does not exist"),
+    ("return 7", "chose 7: device: expected a device name, got 7"),
+    ("raise OSError('no')", "OSError: no"),
 ])
 def test_a_broken_policy_is_passed_over_with_a_warning(zoo, tmp_path, code, message):
     registry = zoo("fake-acme", "fake-absent", "fake-site")
     (tmp_path / "site" / "fake_site" / "__init__.py").write_text(
         "from pluggrad.plugin_api import hookimpl\n"
         f"@hookimpl\ndef pluggrad_choose_default(candidates):\n    {code}\n")
-    with pytest.warns(PluggradWarning, match=message):
+    with pytest.warns(PluggradWarning, match=rf"the policy of fake-site 1\.0 is passed over.*{message}"):
         assert registry.resolve(None) == DeviceId("acme")
+
+
+def test_a_policy_may_name_one_of_several_devices(zoo, tmp_path):
+    registry = zoo("fake-acme", "fake-site")
+    (tmp_path / "site" / "fake_site" / "__init__.py").write_text(
+        "from pluggrad.plugin_api import hookimpl\n"
+        "@hookimpl\ndef pluggrad_choose_default(candidates):\n    return 'acme:1'\n")
+    assert registry.resolve(None) == DeviceId("acme", 1)
 
 
 # ------------------------------------------------------------------------------- core's own, and crashes

@@ -264,10 +264,37 @@ def test_an_observer_that_fails_takes_no_device_away(zoo):
         def pluggrad_device_opened(self, device):
             raise RuntimeError("oops")
 
-    registry = zoo("fake-acme")
+    registry = zoo("fake-acme", "fake-site")
+    registry.load_extensions()
     registry.add_observer(Clumsy())
-    with pytest.warns(UserWarning, match="pluggrad_device_opened failed: RuntimeError: oops"):
+    message = "this process is left out of pluggrad_device_opened: RuntimeError: oops"
+    with pytest.warns(UserWarning, match=message):
         assert registry.open_device(DeviceId("acme")).target.arch == "acme-0"
+    assert sys.modules["fake_site"].opened == ["acme-0"], "the next one is told all the same"
+
+
+def test_an_observer_that_failed_is_not_called_again(zoo):
+    from pluggrad.plugin_api import hookimpl
+
+    calls = []
+
+    class Clumsy:
+        @hookimpl
+        def pluggrad_kernel_finished(self, event):
+            calls.append(event)
+            raise RuntimeError("oops")
+
+    registry, clumsy = zoo("fake-acme"), Clumsy()
+    registry.add_observer(clumsy)
+    assert registry.observed
+    with pytest.warns(UserWarning, match="left out of pluggrad_kernel_finished"):
+        registry.tell("pluggrad_kernel_finished", event="first")
+    registry.tell("pluggrad_kernel_finished", event="second")
+    assert calls == ["first"]
+    assert not registry.observed
+    registry.remove_observer(clumsy)
+    registry.add_observer(clumsy)
+    assert registry.observed
 
 
 def test_a_broken_extension_is_skipped_with_one_warning(zoo, tmp_path, settings):
