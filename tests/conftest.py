@@ -171,6 +171,13 @@ def other_device(device_name: str) -> str:
 
 
 @pytest.fixture
+def side_by_side(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The selected devices, and the usual ones beside them: for programs that use several at once."""
+    usual = [name for name in USUAL_DEVICES if name in _installed_devices()]
+    return tuple(dict.fromkeys([*_selected_devices(request.config), *usual]))
+
+
+@pytest.fixture
 def device(device_name: str) -> Iterator[str]:
     """Each selected device in turn, the default one for the test."""
     import pluggrad  # here: the tests of this file run where pluggrad is not installed

@@ -14,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pluggrad import dtypes, runtime
+from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
@@ -53,13 +54,15 @@ class Value:
 
 
 class Drawn:
-    """A graph in the making. `draw` asks hypothesis; `buffers` are the data of the BUFFER leaves on
-    every device, `largest` the elements of a leaf."""
+    """A graph in the making, on several devices at once. `draw` asks hypothesis; `buffers` are the data of
+    the BUFFER leaves on every device, `largest` the elements of a leaf; dtypes are those that all declare."""
 
     def __init__(self, draw: Callable, devices: Sequence[DeviceId], largest: int = 1 << 15) -> None:
         self.draw, self.devices, self.largest = draw, tuple(devices), largest
         self.values: list[Value] = []
         self.buffers: dict[Node, np.ndarray] = {}
+        declared = [REGISTRY.target(device).capabilities.dtypes for device in devices]
+        self.dtypes = [dtype for dtype in DTYPES if all(dtype.name in names for names in declared)]
 
     def pick(self, choices: Sequence) -> object:
         return self.draw(st.sampled_from(list(choices)))
@@ -124,7 +127,7 @@ class Drawn:
             self.values.append(made)
 
     def new_leaf(self) -> Value:
-        return self.leaf(self.shape(), self.pick(DTYPES))
+        return self.leaf(self.shape(), self.pick(self.dtypes))
 
     def iota(self) -> Value:
         n, dtype = self.pick(DIMS), self.pick((dtypes.int32, dtypes.int64, dtypes.uint8))
@@ -176,7 +179,7 @@ class Drawn:
             return self.const(() if self.chance() else x.shape, x.dtype)
         shape = tuple(d if self.chance() else 1 for d in x.shape)[self.number(0, len(x.shape)):]
         if way == 2 or 0 in x.shape or not x.shape:
-            return self.leaf(shape, self.pick((x.dtype, self.pick(DTYPES))))
+            return self.leaf(shape, self.pick((x.dtype, self.pick(self.dtypes))))
         return self.row_wise(x) or self.leaf(shape, x.dtype)
 
     def row_wise(self, x: Value) -> Value | None:
@@ -198,7 +201,7 @@ class Drawn:
         return self.each(lambda n: build.cast(n, dtype), x, top=x.top) if x.error == 0 else None
 
     def cast(self) -> Value | None:
-        return self.as_dtype(self.any(), self.pick(DTYPES))
+        return self.as_dtype(self.any(), self.pick(self.dtypes))
 
     def pair(self) -> tuple[Value, Value] | None:
         x = self.any()
@@ -412,6 +415,12 @@ class Drawn:
         return self.each(lambda b, i, v: build.scatter(b, i, v, axis, mode, tuple(steps)), base, index, value,
                          top=top, error=base.error)
 
+    def hop(self) -> Value:
+        """A value that each device takes from the next one."""
+        x, count = self.any(), len(self.devices)
+        nodes = [build.copy(x.nodes[(i + 1) % count], device) for i, device in enumerate(self.devices)]
+        return Value(tuple(nodes), x.top, x.error)
+
     def identity(self) -> Value:
         x = self.any()
         make = self.pick((build.contiguous, build.detach))
@@ -421,4 +430,4 @@ class Drawn:
 _STEPS = (Drawn.new_leaf, Drawn.iota, Drawn.bits, Drawn.unary, Drawn.unary, Drawn.binary, Drawn.binary,
           Drawn.binary, Drawn.compare, Drawn.where, Drawn.cast, Drawn.reduced, Drawn.reduced, Drawn.softmax,
           Drawn.matmul, Drawn.moved, Drawn.moved, Drawn.moved, Drawn.update, Drawn.update, Drawn.identity,
-          Drawn.gather, Drawn.gather, Drawn.scatter, Drawn.folded)
+          Drawn.gather, Drawn.gather, Drawn.scatter, Drawn.folded, Drawn.hop)
