@@ -106,7 +106,10 @@ class Body:
         self._define(i, {}, Value(f"s{instr.arg}", self.dialect.held(self._dtype(i))))
 
     def _task(self, i: int, instr: Instr) -> None:
-        self._define(i, {}, self._declare(f"v{i}", Value(self.task, dtypes.int64)))
+        self._define(i, {}, Value(self.task, dtypes.int64, atomic=self.task.isidentifier()))
+
+    def _item(self, i: int, instr: Instr) -> None:
+        self._define(i, {}, Value(self.dialect.item, dtypes.int64))
 
     def _lane(self, i: int, instr: Instr) -> None:
         for at in self._positions(instr.axes):
@@ -242,6 +245,36 @@ class Body:
             return [Value(element, value.dtype) for element in elements]
         return [self.dialect.join(part, value.dtype, self.out) for part in (elements[:half], elements[half:])]
 
+    def _reduce_group(self, i: int, instr: Instr) -> None:
+        """Through memory of the group: items of the upper half onto those of the lower until one is left."""
+        dtype, group, item = self._dtype(i), self.program.group, self.dialect.item
+        positions = list(self._positions(instr.axes))
+        values = [self._use(instr.src[0], at, self._piece(instr.axes, at).lanes) for at in positions]
+        places = [self._shared(value, number * group) for number, value in enumerate(values)]
+        for place, value in zip(places, values, strict=True):
+            self.out.do(f"{place(item)} = {value.text};")
+        self.out.do(self.dialect.barrier)
+        width = group
+        while width > 1:
+            half = (width + 1) // 2
+            with self.out.block(f"if ({item} < {width - half})"):
+                for place, value in zip(places, values, strict=True):
+                    low, high = (value.named(place(index)) for index in (item, f"{item} + {half}"))
+                    total = elementwise.binary(self.arithmetic, instr.arg, dtype, low, high)
+                    self.out.do(f"{place(item)} = {total.text};")
+            self.out.do(self.dialect.barrier)
+            width = half
+        for at, place, value in zip(positions, places, values, strict=True):
+            self._define(i, at, self._declare(self._variable("v", i, at), value.named(place(""))))
+        self.out.do(self.dialect.barrier)  # before the memory is written again
+
+    def _shared(self, value: Value, start: int) -> Callable[[str], str]:
+        """Elements of the group's memory from `start` on, by an index, which may be empty."""
+        kind = self.dialect.type(value.dtype, value.lanes, self.out)
+        self.out.shared[kind] = max(self.out.shared.get(kind, 0), start + self.program.group)
+        first = [str(start)] if start else []
+        return lambda index: f"shared_{kind}[{' + '.join([*first, index] if index else first or ['0'])}]"
+
     # ---------------------------------------------------------------------------------------------- blocks
 
     def _loop(self, i: int, instr: Instr) -> None:
@@ -294,7 +327,8 @@ def _single_uses(body: Sequence[Instr]) -> frozenset[int]:
 
 # what is in neither table is elementwise
 _WRITE: Final[dict[str, Callable[[Body, int, Instr], None]]] = {
-    "CONST": Body._const, "VALUE": Body._value, "TASK": Body._task, "LANE": Body._lane,
+    "CONST": Body._const, "VALUE": Body._value, "TASK": Body._task, "ITEM": Body._item,
+    "LANE": Body._lane, "GREDUCE": Body._reduce_group,
     "STORE": Body._store, "ACC": Body._acc, "HREDUCE": Body._reduce,
     "LOOP": Body._loop, "IF": Body._if, "ELSE": Body._else, "END": Body._end,
 }

@@ -13,7 +13,7 @@ from pluggrad.render.source import Source, Value
 class CVectorRenderer(CLikeRenderer):
     """As `CLikeRenderer`, with `__attribute__((vector_size))` for lanes: `float32x16` is 16 floats.
 
-    For targets whose `Capabilities.vector_bytes` are not 0; the compiler splits what is wider than a register.
+    For targets whose `Capabilities.vector_bytes` is not 0; compilers split what is wider than a register.
     """
 
     vector_widths: ClassVar[tuple[int, ...]] = (16, 8, 4, 2)

@@ -45,7 +45,9 @@ class Dialect:
 
     types: the type of each dtype, in registers and in memory; bools are 0 or 1. functions: by op and dtype
     the name of a function that computes it. vector_widths: lanes that a vector type may have, widest first.
-    A VECTOR axis is cut into such pieces, and into scalars where there are none.
+    A VECTOR axis is cut into such pieces, and into scalars where there are none. item, shared, barrier: the
+    name that the index of a work item within its group has, the word for memory of the group, and the
+    statement at which its items wait for each other; empty in a language without groups.
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -55,6 +57,9 @@ class Dialect:
         op: {"float32": f"{name}f", "float64": name} for op, name in _LIBM.items()}
     function_head: ClassVar[str] = "static inline"
     vector_widths: ClassVar[tuple[int, ...]] = ()
+    item: ClassVar[str] = ""
+    shared: ClassVar[str] = ""
+    barrier: ClassVar[str] = ""
 
     def __init__(self, arithmetic: Collection[str]) -> None:
         self.arithmetic = frozenset(arithmetic)

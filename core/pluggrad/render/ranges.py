@@ -31,6 +31,8 @@ def integer_ranges(program: Program) -> list[Range | None]:
             found = (instr.arg, instr.arg)
         elif instr.op == "TASK":
             found = (0, program.tasks - 1)
+        elif instr.op == "ITEM":
+            found = (0, program.group - 1)
         elif instr.op == "LOOP":
             found = (instr.arg[0], max(instr.arg) - 1)
         elif instr.op == "LANE":

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pluggrad import dtypes
+from pluggrad.errors import CompileError
 from pluggrad.lower.program import Program
 from pluggrad.render.body import Body
 from pluggrad.render.dialect import Dialect
@@ -31,11 +32,16 @@ class CLikeRenderer(Dialect):
 
     def render(self, program: Program) -> str:
         """The text of a file with this kernel and the functions that it needs."""
+        if program.group > 1 and not self.item:
+            raise CompileError(
+                f"{program.name}: expected one work item a task, got {program.group}; this language has no groups")
         out = Source()
         head = self.open_kernel(program, out)
         Body(program, self, out, self.task).write()
         self.close_kernel(out)
-        return "\n\n".join([self.preamble, *out.pieces.values(), "\n".join([*head, *out.lines, "}"])]) + "\n"
+        shared = [f"    {self.shared} {kind} shared_{kind}[{size}];" for kind, size in out.shared.items()]
+        kernel = "\n".join([*head, *shared, *out.lines, "}"])
+        return "\n\n".join([self.preamble, *out.pieces.values(), kernel]) + "\n"
 
     def open_kernel(self, program: Program, out: Source) -> list[str]:
         """The lines up to the brace of the function; writes what leads to the body of one task."""

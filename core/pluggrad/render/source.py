@@ -30,10 +30,12 @@ class Value:
 
 
 class Source:
-    """Statements in order, indented by blocks. `pieces` are what stands before the kernel, by name."""
+    """Statements in order, indented by blocks. `pieces` are what stands before the kernel, by name; `shared`
+    says how many elements of the group's memory there are of each type."""
 
     def __init__(self, pieces: dict[str, str] | None = None, depth: int = 1) -> None:
         self.pieces: dict[str, str] = {} if pieces is None else pieces
+        self.shared: dict[str, int] = {}
         self.lines: list[str] = []
         self._depth = depth
         self._names = 0

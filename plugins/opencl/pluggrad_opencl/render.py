@@ -39,6 +39,9 @@ class OpenCLRenderer(CLikeRenderer):
     # products and sums fuse where they are one expression; `fma` is a call on some devices
     preamble: ClassVar[str] = "#pragma OPENCL FP_CONTRACT ON"
     task: ClassVar[str] = "get_group_id(0)"
+    item: ClassVar[str] = "item"
+    shared: ClassVar[str] = "__local"
+    barrier: ClassVar[str] = "barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);"
 
     def open_kernel(self, program: Program, out: Source) -> list[str]:
         parameters = []
@@ -46,7 +49,9 @@ class OpenCLRenderer(CLikeRenderer):
             const = "const " if buffer.role == "in" else ""
             parameters.append(f"__global {const}{self._stored(buffer.dtype)} *restrict b{i}")
         parameters += [f"const {self._stored(dtype)} s{i}" for i, dtype in enumerate(program.values)]
-        return ["__kernel __attribute__((reqd_work_group_size(1, 1, 1)))",
+        if program.group > 1:
+            out.do("const long item = get_local_id(0);")
+        return [f"__kernel __attribute__((reqd_work_group_size({program.group}, 1, 1)))",
                 f"void {program.name}({', '.join(parameters)}) {{"]
 
     def close_kernel(self, out: Source) -> None:
