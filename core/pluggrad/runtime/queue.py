@@ -113,7 +113,7 @@ class Queue:
 
     def _gone(self, reason: DeviceLost) -> DeviceLost:
         return DeviceLost(op=f"device {self._name}", expected="a device that answers", got=f"lost: {reason}",
-                          hint="Its tensors are gone; other devices go on. Start the process again to use it")
+                          hint="Its tensors are gone, others go on. Start the process again to use it")
 
 
 def named(error: Exception, name: str) -> KernelFault:

@@ -326,7 +326,7 @@ def _execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion]
         version.storage.require_usable()
         if version.version != version.storage.version:
             raise InternalError("a buffer was overwritten while a graph still needed its old version")
-    outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
+    outputs = [place.storage(o.nbytes) if o.reuses is None else inputs[o.reuses].storage
                for o in plan.outputs]
     slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
     if loaded.status is not None:
@@ -383,7 +383,7 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
     place = session(device)
     place.require(dtype)
     data = np.ascontiguousarray(array, dtype=dtype.numpy)
-    storage = Storage(device, place.pool, data.nbytes)
+    storage = place.storage(data.nbytes)
     if data.nbytes:
         copies.upload(place, storage, data.data.cast("B"))
     GlobalCounters.uploads += 1
@@ -395,7 +395,7 @@ def transfer(version: BufferVersion, kind: TensorType, device: DeviceId) -> Buff
     place = session(device)
     place.require(kind.dtype)
     nbytes = kind.size * kind.dtype.itemsize
-    storage = Storage(device, place.pool, nbytes)
+    storage = place.storage(nbytes)
     if nbytes:
         copies.transfer(place, storage, session(version.storage.device), version.storage, nbytes)
     GlobalCounters.uploads += 1
@@ -444,7 +444,7 @@ def _caller() -> str:
 def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
     """A copy in memory of its own."""
     nbytes = version.storage.block.nbytes
-    storage = Storage(place.id, place.pool, nbytes)
+    storage = place.storage(nbytes)
     copies.duplicate(place, storage, version.storage, nbytes)
     return BufferVersion(storage, version.identity)
 

@@ -29,6 +29,7 @@ from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.memory import MemoryStats, Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.runtime.queue import drain, queue_of
+from pluggrad.runtime.storage import Storage
 from pluggrad.runtime.supported import require_dtype
 from pluggrad.target import DeviceId
 
@@ -57,6 +58,11 @@ class Session:
     def require(self, dtype: DType) -> None:
         """UnsupportedDType unless the device declares `dtype`."""
         require_dtype(self.id, dtype, self.target)
+
+    def storage(self, nbytes: int) -> Storage:
+        """New memory; OutOfMemoryError."""
+        with self.queue:
+            return Storage(self.id, self.pool, nbytes)
 
     def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
         """The loaded plan of a graph: from memory, from disk, or made now."""
