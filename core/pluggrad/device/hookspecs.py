@@ -22,6 +22,7 @@ PROJECT: Final = "pluggrad"
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
+
 @dataclass(frozen=True, slots=True)
 class PluginApi:
     """What the core tells a plugin: the API version, and the entry-point name under which it was found."""
