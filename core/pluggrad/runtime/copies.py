@@ -50,7 +50,7 @@ def transfer(place: Session, target: Storage, other: Session, source: Storage, n
         duplicate(place, target, source, nbytes)
         return
     with other.queue:
-        other.queue.wait()
+        other.queue.synchronize()
         source.require_usable()
     way = _way(place, other)
     _timed(lambda: way(place, target.block.allocation, other, source.block.allocation, nbytes),
@@ -61,7 +61,7 @@ def transfer(place: Session, target: Storage, other: Session, source: Storage, n
 # queue is entered
 def _directly(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
     with place.queue:
-        place.queue.wait()
+        place.queue.synchronize()
         place.device.allocator.copy_peer(  # type: ignore[attr-defined]
             to, 0, other.device.allocator, origin, 0, nbytes)
 
@@ -73,7 +73,7 @@ def _out_of_shared(place: Session, to: Allocation, other: Session, origin: Alloc
 
 def _into_shared(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
     with place.queue:
-        place.queue.wait()
+        place.queue.synchronize()
     with other.queue:
         other.device.allocator.copyout(_host_view(place, to, nbytes), origin, 0)
 

@@ -72,6 +72,11 @@ class Queue:
         while self._in_flight:
             self._wait_for_oldest()
 
+    def synchronize(self) -> None:
+        """Wait as `wait` does, and for copies that the device staged: its memory may be touched then."""
+        self.wait()
+        self.device.synchronize()
+
     def _wait_for_oldest(self) -> None:
         oldest = self._in_flight[0]
         try:

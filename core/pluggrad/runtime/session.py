@@ -128,11 +128,9 @@ def session(device: DeviceId) -> Session:
 
 def synchronize(device: DeviceId) -> None:
     """Wait for everything submitted to a device; KernelFault names the first list that failed."""
-    opened = REGISTRY.open_device(device)
-    queue = queue_of(opened, device)
+    queue = queue_of(REGISTRY.open_device(device), device)
     with queue:
-        queue.wait()
-        opened.synchronize()
+        queue.synchronize()
 
 
 def memory_of(device: DeviceId) -> MemoryStats:
