@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType, Scalar
@@ -52,6 +52,9 @@ class IndexCheck(NamedTuple):
     op: str
     axis: int
     extent: int
+
+
+NO_CHECK: Final = IndexCheck("", 0, 0)  # of a word that nobody writes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pluggrad.ir.node import Node
 from pluggrad.kernel.build import Built, build
 from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.grammar import verify_kernel
-from pluggrad.kernel.kernel import IndexCheck, Kernel
+from pluggrad.kernel.kernel import NO_CHECK, IndexCheck, Kernel
 from pluggrad.kernel.offer import Claim, Extern
 from pluggrad.plan.inplace import overwrite
 from pluggrad.plan.memory import Lifetime, lay_out
@@ -136,7 +136,9 @@ class _Planner:
         self.number += 1
 
     def _status(self, checks: tuple[IndexCheck, ...]) -> int:
-        """Words of their own for the checks of one kernel: no other command touches them."""
+        """Words of their own for the checks of one kernel, aligned like any argument; the gap stays 0."""
+        words = max(1, self.capabilities.alignment // 8)
+        self.checks += (NO_CHECK,) * (-len(self.checks) % words)
         self.buffers.append(_Buffer(8 * len(checks), status=len(self.checks)))
         self.checks += checks
         return len(self.buffers) - 1

@@ -40,7 +40,7 @@ def _lines(plan: Plan, names: Sequence[str]) -> Iterator[str]:
         yield f"output {number}: {output.nbytes} bytes {memory}"
     yield f"arena: {plan.arena_bytes} bytes"
     yield from (f"status {number}: indices of {check.op} on axis {check.axis} of size {check.extent}"
-                for number, check in enumerate(plan.checks))
+                for number, check in enumerate(plan.checks) if check.op)
     yield from (f"root {number} is {_ref(ref)}" for number, ref in enumerate(plan.roots))
 
 

