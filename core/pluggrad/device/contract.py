@@ -19,12 +19,16 @@ Allocation = Any  # whatever an allocator hands out; opaque to the core
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a backend sees: how many devices, their names; if none, why, and the command that changes it."""
+    """What a backend sees: how many devices, their names; if none, why, and the command that changes it.
+
+    tier: where in the default choice they belong, if below what the backend promised (`Backend.tier`).
+    """
 
     count: int
     names: tuple[str, ...] = ()
     reason: str = ""
     fix: str = ""
+    tier: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,10 @@ class Executable(ABC):
 
 @dataclass(frozen=True, slots=True)
 class SlotRef:
-    """A place in a command's argument list: slot `slot` of the list, `offset` bytes in."""
+    """A place in a command's argument list: slot `slot` of the list, `offset` bytes in.
+
+    A kernel's argument lies at a multiple of `Capabilities.alignment`.
+    """
 
     slot: int
     offset: int = 0
@@ -325,7 +332,10 @@ class Backend(ABC):
 
     @abstractmethod
     def target(self, index: int, variant: str) -> Target:
-        """What code is made for on device `index`."""
+        """What code is made for on device `index`, below the count that `probe` gave.
+
+        variant: "" or one of `variants`; the core has refused any other name, here and for `open`.
+        """
 
     @abstractmethod
     def toolchain(self, target: Target) -> Toolchain:

@@ -54,11 +54,13 @@ def working(plugins: Sequence[Plugin], warn: Callable[[str], None], *, enough: i
     ranked = sorted((-tier, plugin.entry.name, plugin) for plugin, tier in tiers.items() if tier is not None)
     found: list[Candidate] = []
     for negative_tier, name, plugin in ranked:
-        if _guarded(plugin, lambda plugin: plugin.probe().count, warn):
-            found.append(Candidate(name, -negative_tier))
-        if enough and len(found) == enough:
+        if enough and sum(candidate.tier >= -negative_tier for candidate in found) >= enough:
             break
-    return found
+        if _guarded(plugin, lambda plugin: plugin.probe().count, warn):
+            seen = plugin.probe().tier
+            found.append(Candidate(name, -negative_tier if seen is None else min(seen, -negative_tier)))
+    found.sort(key=lambda candidate: (-candidate.tier, candidate.name))
+    return found[:enough] if enough else found
 
 
 def _guarded(plugin: Plugin, action: Callable[[Plugin], int], warn: Callable[[str], None]) -> int | None:
