@@ -1,0 +1,1 @@
+"""The `opencl` device of pluggrad."""
