@@ -1,8 +1,15 @@
-"""Learn exclusive or: the smallest problem that a network without a hidden layer cannot learn."""
+"""Learn exclusive or: the smallest problem that a network without a hidden layer cannot learn.
+
+    python examples/xor.py [--device NAME]        one of: python -m pluggrad devices
+"""
 
 from __future__ import annotations
 
-from pluggrad import Tensor, nn
+import argparse
+import sys
+
+from pluggrad import Device, Tensor, nn, set_default_device
+from pluggrad.errors import DeviceError
 
 INPUTS = [[0, 0], [0, 1], [1, 0], [1, 1]]
 TARGETS = [[0], [1], [1], [0]]
@@ -19,7 +26,8 @@ class Network:
         return self.output(self.hidden(x).tanh())
 
 
-def main() -> None:
+def train() -> None:
+    print(f"device {Device.DEFAULT}")
     Tensor.manual_seed(0)
     x, y = Tensor(INPUTS), Tensor(TARGETS)
     model = Network()
@@ -33,6 +41,18 @@ def main() -> None:
             print(f"step {step:3d}  loss {loss.item():.4f}")
     for pair, output in zip(INPUTS, model(x).sigmoid().numpy(), strict=True):
         print(f"{pair[0]} xor {pair[1]} = {output.item():.3f}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Learn exclusive or.")
+    parser.add_argument("--device", metavar="NAME", help="where to compute (default: the best installed)")
+    device = parser.parse_args(arguments).device
+    try:
+        if device:
+            set_default_device(device)
+        train()
+    except DeviceError as error:
+        sys.exit(f"xor.py: {error}")
 
 
 if __name__ == "__main__":

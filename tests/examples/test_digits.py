@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pluggrad import Device
 from pluggrad.data import digits
 from pluggrad.nn import state
 
@@ -72,6 +73,14 @@ def few(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("few"), images, labels)
 
 
+@pytest.fixture
+def compiled() -> None:
+    """The default device compiles its kernels."""
+    if Device[Device.DEFAULT].capabilities.interprets_kernels:
+        pytest.skip("an interpreter takes half an hour for a whole training")
+
+
+@pytest.mark.usefixtures("compiled")
 def test_the_default_run(tmp_path):
     result = run(folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -96,18 +105,21 @@ def test_the_checkpoint_holds_weights_and_running_statistics(tmp_path, few):
     assert stored["0.1.num_batches_tracked"].item() == 12  # 384 images, 32 in a step
 
 
+@pytest.mark.usefixtures("compiled")
 def test_another_seed(tmp_path):
     result = run("--seed", "3", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert accuracy("test", result.stdout) >= 98.5
 
 
+@pytest.mark.usefixtures("compiled")
 def test_a_folder_of_idx_files(tmp_path, enlarged):
     result = run("--data", str(enlarged), "--epochs", "2", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert accuracy("test", result.stdout) >= 95
 
 
+@pytest.mark.usefixtures("compiled")
 def test_mnist(tmp_path, mnist_10k):
     result = run("--data", str(mnist_10k), folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -126,8 +138,9 @@ def test_images_move_by_a_pixel_at_most():
     assert (moved.sum(axis=(1, 2, 3)) == 1).all()
 
 
-def test_a_run_repeats_with_its_seed(tmp_path):
-    lines = [run("--epochs", "1", "--seed", seed, folder=tmp_path).stdout for seed in ("5", "5", "6")]
+def test_a_run_repeats_with_its_seed(tmp_path, few):
+    options = ("--data", str(few), "--epochs", "1", "--seed")
+    lines = [run(*options, seed, folder=tmp_path).stdout for seed in ("5", "5", "6")]
     kept = [re.sub(r" in \d+\.\d s", "", text) for text in lines]
     assert kept[0] == kept[1] != kept[2]
 
@@ -139,8 +152,9 @@ def test_on_every_device(tmp_path, few, device_name):
     assert accuracy("test", result.stdout) > 30
 
 
-def test_a_second_process_compiles_nothing(tmp_path, fresh_cache):
-    command = [sys.executable, "-c", COUNTED, str(EXAMPLE), "--epochs", "1", "--out", str(tmp_path / "out")]
+def test_a_second_process_compiles_nothing(tmp_path, few, fresh_cache):
+    options = ["--data", str(few), "--epochs", "1", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", COUNTED, str(EXAMPLE), *options]
     environment = os.environ | {"MPLCONFIGDIR": str(tmp_path / "matplotlib")}
     outputs = [
         subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
