@@ -94,6 +94,8 @@ def _isolate_environment(config: pytest.Config) -> None:
             prefix="pluggrad-test-cache-"
         )
     os.environ[CACHE_VARIABLE] = os.environ[SHARED_CACHE_VARIABLE]
+    os.environ["POCL_CACHE_DIR"] = os.environ[SHARED_CACHE_VARIABLE]  # that OpenCL driver's work files
+    os.environ["PYOPENCL_NO_CACHE"] = "1"
     os.environ["PLUGGRAD_VERIFY"] = "1"  # every plan that a test makes is checked, stage by stage
     if config.getoption("--only-device"):
         os.environ["PLUGGRAD_DEVICE"] = config.getoption("--only-device")
