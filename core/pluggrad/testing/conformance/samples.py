@@ -12,6 +12,14 @@ from pluggrad.testing.conformance.reference import Array, rounded
 
 Random = np.random.Generator
 
+
+class Sizes(tuple[int, ...]):
+    """A shape whose text, a part of a test's id, has no spaces: 3x17."""
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
+
 _INF, _NAN = math.inf, math.nan
 _FLOATS: Final = (0.0, -0.0, _NAN, _INF, -_INF, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.3)
 _POWERS: Final = (0.0, -0.0, _NAN, _INF, -_INF, 1.0, -1.0, 0.5, 2.0, -2.0, 3.0, -3.0)
