@@ -78,8 +78,8 @@ def verify_kernel(kernel: Kernel, pass_name: str) -> None:
     verify(kernel.stores, GRAMMAR, pass_name)
     groups = {axis.extent for axis in kernel.axes if axis.kind == "ITEM"}
     if len(groups) > 1:
-        raise VerifyError(op=f"kernel {kernel.name} after {pass_name}", expected="one extent of all ITEM axes",
-                          got=str(sorted(groups)))
+        raise VerifyError(op=f"kernel {kernel.name} after {pass_name}",
+                          expected="one extent of all ITEM axes", got=str(sorted(groups)))
     order = toposort(kernel.stores)
     free = free_axes(order)
     for node in order:

@@ -81,9 +81,9 @@ STRUCTURE: Final = (
         "those axes, in an order that the renderer chooses once and for all"),
     Instruction(
         "GREDUCE", (1,), _ANY, "same",
-        "arg: ADD, MUL, MAX or MIN, src: (value,): combines the values of all work items of the group, position "
-        "by position, in an order that the renderer chooses once and for all; every item gets the result. What "
-        "items read before it they read before any item goes on",
+        "arg: ADD, MUL, MAX or MIN, src: (value,): combines the values of all work items of the group, "
+        "position by position, in an order that the renderer chooses once and for all; every item gets the "
+        "result, and none goes on before all have read and written what stands before",
         since=1),
 )
 

@@ -45,8 +45,8 @@ class RegisterAxis:
 class Program:
     """`name` is a C identifier, unique to the code; `tasks` is the launch size; `kernel` the origin.
 
-    Each task is run by `group` work items, which all execute its instructions and pass every GREDUCE together.
-        A target that `interprets_kernels` gets an empty body, and runs `kernel` itself.
+    Each task is run by `group` work items, which all execute its instructions and pass every GREDUCE
+    together. A target that `interprets_kernels` gets an empty body, and runs `kernel` itself.
     """
 
     name: str

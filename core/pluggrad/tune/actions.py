@@ -85,7 +85,7 @@ def _split_at(kernel: Kernel, old: Axis, outer: Axis, inner: Axis, position: Nod
 
 
 def _replaced(ids: tuple[int, ...], old: int, new: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple([part for id in ids for part in (new if id == old else (id,))])
+    return tuple(dict.fromkeys([part for id in ids for part in (new if id == old else (id,))]))
 
 
 def _both(gate: Node, others: tuple[Node, ...]) -> Node:
@@ -173,6 +173,20 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
 
     axes = tuple([merged if x.id == b.id else x for x in kernel.axes if x.id != a.id])
     return replace(kernel, axes=axes, stores=rewrite(kernel.stores, rule))
+
+
+def join(kernel: Kernel, outer: int, inner: int) -> tuple[Kernel, Axis]:
+    """Two axes of one kind, in any order of memory, as one in the place of `inner`: what `split` undoes."""
+    a, b = axis_of(kernel, outer), axis_of(kernel, inner)
+    if a.kind != b.kind:
+        raise InternalError(f"kernel {kernel.name}: axes {a} and {b} differ in kind")
+    joined, extent = Axis(_fresh(kernel), a.extent * b.extent, b.kind), const(b.extent)
+    high = node(ops.CDIV, (axis(joined.id), extent), None, INDEX)
+    low = node(ops.CMOD, (axis(joined.id), extent), None, INDEX)
+    stores = _substitute(kernel.stores, outer, high, (joined.id,), None)
+    stores = _substitute(stores, inner, low, (joined.id,), None)
+    axes = tuple([joined if x.id == inner else x for x in kernel.axes if x.id != outer])
+    return replace(kernel, axes=axes, stores=stores), joined
 
 
 def share_axis(kernel: Kernel, id: int, with_id: int) -> Kernel:

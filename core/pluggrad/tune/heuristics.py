@@ -13,6 +13,7 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.actions import merge_adjacent
 from pluggrad.tune.contraction import is_contraction, tune_contraction
 from pluggrad.tune.elementwise import tune_elementwise
+from pluggrad.tune.groups import contract_in_groups, tune_in_groups
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
 from pluggrad.tune.windows import share_windows, tune_windows, window_axis
@@ -28,17 +29,24 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     return tuple([tuned for phase in phases for tuned in _tune_one(phase, capabilities)])
 
 
+def _contract(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
+    contract = contract_in_groups if capabilities.max_group > 1 else tune_contraction
+    before, contraction, after = contract(kernel, capabilities)
+    first, last = [[tuned for k in each for tuned in _tune_one(merge_adjacent(k), capabilities)]
+                   for each in (before, after)]
+    return [*first, contraction, *last]
+
+
 def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
+    if is_contraction(kernel, reductions):
+        return _contract(kernel, capabilities)
+    if capabilities.max_group > 1:
+        return tune_in_groups(kernel, capabilities)
     if ordered_axes(kernel):
         return [tune_scatter(kernel, capabilities)]
     if not reductions:
         return [tune_elementwise(kernel, capabilities)]
-    if is_contraction(kernel, reductions):
-        before, contraction, after = tune_contraction(kernel, capabilities)
-        first, last = [[tuned for k in each for tuned in _tune_one(merge_adjacent(k), capabilities)]
-                       for each in (before, after)]
-        return [*first, contraction, *last]
     windows = share_windows(kernel)
     across = window_axis(windows, capabilities)
     if across is not None:
