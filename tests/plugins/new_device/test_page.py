@@ -55,6 +55,53 @@ def test_the_steps_run_in_order_and_print_what_they_promise(acme, tmp_path):
     assert [line for line in promised if line not in result.stdout.splitlines()] == []
 
 
+# the generated plugin, with the devices of the page as its variants
+VARIANTS = """
+
+class PageBackend(AcmeBackend):
+    variants = ("graph", "queue", "vectors")
+
+    def target(self, index, variant):
+        from pluggrad_acme.page import replace, target, vectors
+
+        added = {"graph": {"graph"}, "queue": {"async"}}.get(variant, set())
+        made = vectors if variant == "vectors" else target
+        return replace(made, capabilities=replace(
+            made.capabilities, features=made.capabilities.features | added))
+
+    def toolchain(self, target):
+        from pluggrad_acme.page import AcmeToolchain, VectorToolchain
+
+        return (VectorToolchain if target.capabilities.vector_bytes else AcmeToolchain)(target)
+
+    def open(self, index, variant):
+        from pluggrad_acme import page
+
+        kinds = {"graph": page.GraphDevice, "queue": page.QueueDevice}
+        return kinds.get(variant, page.AcmeDevice)(self.target(index, variant))
+
+
+@hookimpl
+def pluggrad_backend(api):
+    return PageBackend()
+"""
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("variant", ["graph", "queue", "vectors"])
+def test_the_devices_of_the_page_keep_the_contract(acme, tmp_path, variant):
+    package = tmp_path / "pluggrad-acme" / "pluggrad_acme"
+    steps = [step for step in STEPS if 'device="acme"' not in step]
+    (package / "page.py").write_text("\n".join(steps).replace("print(", "str("))
+    with (package / "plugin.py").open("a") as plugin:
+        plugin.write(VARIANTS)
+    command = [sys.executable, "-m", "pluggrad", "conformance", f"acme@{variant}", "--level", "L0,L4"]
+    result = subprocess.run(command, env=acme, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_the_page_names_every_capability_and_every_feature():
     table = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| .*$", TEXT, re.MULTILINE))))
     assert {field.name for field in fields(plugin_api.Capabilities)} <= table
