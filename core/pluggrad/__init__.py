@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pluggrad import data, dtypes, errors, io, nn
     from pluggrad.config import Context, show_config
     from pluggrad.jit import TinyJit, jit
+    from pluggrad.profiling import profile
     from pluggrad.runtime import GlobalCounters, memory_stats
     from pluggrad.runtime.devices import (
         Device,
@@ -39,6 +40,7 @@ _HOMES: Final[dict[str, str]] = {
     "TinyJit": "pluggrad.jit",
     "GlobalCounters": "pluggrad.runtime",
     "memory_stats": "pluggrad.runtime",
+    "profile": "pluggrad.profiling",
     "Context": "pluggrad.config",
     "show_config": "pluggrad.config",
     "__version__": "pluggrad.version",
@@ -63,6 +65,7 @@ __all__ = [
     "Context",
     "show_config",
     "memory_stats",
+    "profile",
     "GlobalCounters",
     "errors",
     "__version__",

@@ -139,6 +139,9 @@ CACHE_SIZE_MB: Final = Setting(
 DEBUG: Final = Setting(
     "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time as it runs, one by one; 3: also the source "
     "of kernels as they are compiled", minimum=0)
+PROFILE: Final = Setting(
+    "PROFILE", str, "", "write a trace of every kernel to this file when the program ends, for Perfetto",
+    scoped=False)
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
 VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
 VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar, and each lowering pass")

@@ -16,6 +16,7 @@ from pluggrad.graph.grammar import GRAMMAR
 from pluggrad.ir.verify import verify
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan import build_plan
+from pluggrad.profiling import follow_setting
 from pluggrad.runtime.compiled import (
     CompiledPlan,
     compile_plan,
@@ -48,6 +49,7 @@ class Session:
         self.queue = queue_of(self.device, device)
         self.pool = Pool(self.device.allocator, str(device), self.queue)
         REGISTRY.load_extensions()
+        follow_setting()
         backend, self.claim = REGISTRY.backend(device.type), REGISTRY.claim(device)
         claims = [] if self.claim is None else [backend]
         self._cached = bool(self.toolchain.cache_key) and all(claimer.claim_key for claimer in claims)
