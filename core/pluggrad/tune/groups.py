@@ -5,7 +5,6 @@ group takes a row, its items take the row's elements in turn, and their partial 
 """
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from pluggrad.ir.walk import toposort
