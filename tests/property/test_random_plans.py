@@ -43,6 +43,7 @@ TARGETS = {
     "groups of 256": replace(SCALAR, vector_bytes=16, vector_registers=64, max_group=256, subgroup_width=32,
                              scratch_bytes=1 << 15, cores=8),
     "groups, little memory": replace(SCALAR, max_group=64, subgroup_width=16, scratch_bytes=64, cores=2),
+    "few buffers": replace(SCALAR, vector_bytes=32, max_buffers=5),
     "slow": replace(SCALAR, vector_bytes=32, cores=16, flops_per_core=1e6, bytes_per_second=1e6),
 }
 SETTINGS = settings(max_examples=25, suppress_health_check=list(HealthCheck))

@@ -55,7 +55,7 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
     claim: asked for each kernel whether the backend brings code of its own for it.
     """
     planner = _Planner(roots, donated, capabilities, claim)
-    regions = schedule([r for r in roots if r.type.size])
+    regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers)
     for region in planner.writers_last(regions):
         planner.add(region)
     return planner.finish()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node
@@ -12,10 +13,12 @@ from pluggrad.schedule.region import Member, Region
 __all__ = ["Member", "Region", "schedule"]
 
 
-def schedule(roots: Sequence[Node]) -> tuple[Region, ...]:
-    """Regions that compute `roots`, in an order that can run.
+def schedule(roots: Sequence[Node], most_buffers: int = 0) -> tuple[Region, ...]:
+    """Regions that compute `roots`, in an order that can run, of at most so many buffers each (0: any number).
 
     The graph is normalized: it has no LEAF, DETACH or empty nodes.
     """
     wanted = {root for root in roots if root.op is not ops.INPUT}
-    return fuse(materialize(list(dict.fromkeys(roots)), together), wanted)
+    expressions = materialize(list(dict.fromkeys(roots)), partial(together, most_buffers=most_buffers),
+                              most_buffers)
+    return fuse(expressions, wanted, most_buffers)

@@ -43,30 +43,31 @@ class _Draft:
 _Pass = tuple[Node, frozenset[Index], Shape, int]
 
 
-def fuse(expressions: list[Expression], roots: set[Node]) -> tuple[Region, ...]:
-    """Regions in an order in which they can run."""
-    drafts, home = _join(expressions)
+def fuse(expressions: list[Expression], roots: set[Node], most_buffers: int = 0) -> tuple[Region, ...]:
+    """Regions in an order in which they can run, joined as far as they take at most so many buffers."""
+    drafts, home = _join(expressions, most_buffers)
     read_elsewhere = {n for expression in expressions for n in expression.reads
                       if n in home and home[n] is not home[expression.root]}
     wanted = roots | read_elsewhere
     return tuple([_region(draft, wanted) for draft in _in_order(drafts)])
 
 
-def together(expressions: list[Expression]) -> list[list[Expression]]:
+def together(expressions: list[Expression], most_buffers: int = 0) -> list[list[Expression]]:
     """The expressions of each region to be."""
-    return [draft.expressions for draft in _join(expressions)[0] if draft.expressions]
+    return [draft.expressions for draft in _join(expressions, most_buffers)[0] if draft.expressions]
 
 
-def _join(expressions: list[Expression]) -> tuple[list[_Draft], dict[Node, _Draft]]:
+def _join(expressions: list[Expression], most_buffers: int) -> tuple[list[_Draft], dict[Node, _Draft]]:
     """Drafts, and the one that each root belongs to."""
     drafts: list[_Draft] = []
     home: dict[Node, _Draft] = {}
     passing: dict[_Pass, list[_Draft]] = defaultdict(list)
     for expression in expressions:
-        draft = _find_draft(expression, passing, home) or _new_draft(expression, drafts)
+        draft = _find_draft(expression, passing, home, most_buffers) or _new_draft(expression, drafts)
         home[expression.root] = draft
         for other in {home[n].number: home[n] for n in expression.reads if n in home}.values():
-            if _mergeable(other, draft, expression, home):
+            if _mergeable(other, draft, expression, home) and (
+                    _fits(other.expressions + draft.expressions, most_buffers)):
                 _absorb(other, draft, drafts, home)
         if not draft.contraction and expression.root.op not in ops.WRITES:
             for each in _passes(expression):
@@ -88,7 +89,7 @@ def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
 
 
 def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
-                home: dict[Node, _Draft]) -> _Draft | None:
+                home: dict[Node, _Draft], most_buffers: int) -> _Draft | None:
     """The latest region that the expression can join; regions must not come to wait for each other."""
     if expression.root.op in ops.WRITES:
         return None
@@ -103,6 +104,8 @@ def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
             continue
         placement = _placement(expression, draft, home)
         if placement is None or not _worthwhile(expression, draft, placement):
+            continue
+        if not _fits([*draft.expressions, expression], most_buffers):
             continue
         draft.expressions.append(expression)
         draft.placed[expression.root] = placement
@@ -125,6 +128,14 @@ def _mergeable(other: _Draft, draft: _Draft, expression: Expression, home: dict[
     if large and math.prod(draft.outer) < _ENOUGH_ROWS:
         return False
     return _placement(expression, other, home) == draft.placed[expression.root]
+
+
+def _fits(expressions: list[Expression], most_buffers: int) -> bool:
+    """Whether the results, the inputs and a status buffer are no more than one kernel takes."""
+    if not most_buffers:
+        return True
+    touched = {e.root for e in expressions}.union(*[e.reads for e in expressions])
+    return len(touched) < most_buffers
 
 
 def _absorb(other: _Draft, draft: _Draft, drafts: list[_Draft], home: dict[Node, _Draft]) -> None:

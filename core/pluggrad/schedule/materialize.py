@@ -31,6 +31,8 @@ _VERY_EXPENSIVE = 80  # worth it even where the operands are in cache
 _MANY_LOADS = 3  # of large operands, which cost more than the one of their result
 _REPEATED = 8  # a value that is used so often stays in cache
 _LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and their pieces share a kernel
+_OWN_BUFFERS = 2  # of a kernel beside its inputs: its result, and words for indices out of range
+_FEWEST_BUFFERS = 5  # that a device takes: WHERE has three inputs
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
 _FREE = ops.MOVEMENT | _IDENTITY
@@ -57,19 +59,24 @@ class Expression:
         return self.root.src[0].type.size if self.root.op in ops.REDUCE else math.prod(domain(self.root))
 
 
-def materialize(roots: Sequence[Node],
-                together: Callable[[list[Expression]], list[list[Expression]]]) -> list[Expression]:
-    """The expressions of a normalized graph, producers first. `together`: those that will share a kernel."""
+def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], list[list[Expression]]],
+                most_buffers: int = 0) -> list[Expression]:
+    """The expressions of a normalized graph, producers first. `together`: those that will share a kernel.
+
+    most_buffers: inputs, its result and a status buffer that one may have at most; 0: any number.
+    """
     order = toposort(roots)
     stored = {n for n in order if n.op in _FORCED} | {n for n in roots if n.op is not ops.INPUT}
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
     _separate_updates(order, stored, fan_out)
     stored |= _epilogues(order, stored)
+    if most_buffers:
+        _limit_inputs(order, stored, max(most_buffers, _FEWEST_BUFFERS) - _OWN_BUFFERS)
     expressions = _visit_all(order, stored, cost)
     again = _recomputed(order, stored, together(expressions), cost, fan_out)
     if again:
-        stored |= again
+        stored |= again  # fewer inputs for whoever used them
         expressions = _visit_all(order, stored, cost)
     return expressions
 
@@ -98,6 +105,29 @@ def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]
         if size[n] > _LARGEST_EXPRESSION and n not in stored:
             stored.add(n)
     return cost
+
+
+def _limit_inputs(order: list[Node], stored: set[Node], most: int) -> None:
+    """Store intermediate values until no expression reads more than `most` stored ones."""
+    if sum(n.op is ops.INPUT or n in stored for n in order) <= most:
+        return
+    reads: dict[Node, frozenset[Node]] = {}
+    for n in order:
+        if n.op in ops.MOVEMENT and n not in stored:
+            continue  # what is moved is stored instead, which may be smaller
+        sources = [_unmoved(s, stored) for s in n.src]
+        while len(found := frozenset[Node]().union(*[reads[s] for s in sources])) > most:
+            largest = max(sources, key=lambda s: len(reads[s]))
+            stored.add(largest)
+            reads[largest] = frozenset([largest])
+        reads[n] = frozenset([n]) if n in stored or n.op is ops.INPUT else found
+
+
+def _unmoved(n: Node, stored: set[Node]) -> Node:
+    """The node whose elements `n` has."""
+    while n.op in ops.MOVEMENT and n not in stored:
+        n = n.src[0]
+    return n
 
 
 def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:

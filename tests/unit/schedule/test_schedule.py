@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import cProfile
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -178,3 +179,35 @@ def test_a_reshaped_member_is_found_by_its_readers():
     z = add(y, y)
     regions = schedule([y, z])
     check(regions, [y, z])
+
+
+# ---- devices whose kernels take few buffers --------------------------------------------------------------
+
+
+def buffers(region: Region) -> int:
+    return len(set(region.reads) | {member.root for member in region.members})
+
+
+@pytest.mark.parametrize("most", [5, 8, 31])
+@pytest.mark.parametrize("balanced", [False, True], ids=["chain", "tree"])
+def test_sums_of_many_inputs_are_cut(most, balanced):
+    terms = [given_input(slot, 40) for slot in range(100)]
+    total = [build.expand(build.reshape(terms[0], (1, 40)), (3, 40))]
+    total += [build.expand(build.reshape(term, (1, 40)), (3, 40)) for term in terms[1:]]
+    while len(total) > 1:
+        total = [*total[2:], add(*total[:2])] if balanced else [add(*total[:2]), *total[2:]]
+    assert len(schedule(total)) == 1
+    regions = schedule(total, most)
+    check(regions, total)
+    assert max(map(buffers, regions)) < most
+    assert len(regions) <= 2 * -(-len(terms) // (most - 3))
+
+
+def test_regions_are_joined_only_as_far_as_their_buffers_allow():
+    x = given_input(0, 64, 32)
+    roots = [add(x, given_input(slot, 64, 32)) for slot in range(1, 9)]
+    assert len(schedule(roots)) == 1
+    regions = schedule(roots, 10)
+    check(regions, roots)
+    assert 1 < len(regions) < len(roots)
+    assert max(map(buffers, regions)) < 10
