@@ -1,6 +1,7 @@
 """What a test needs a device to declare. Tests are selected by this and by nothing else."""
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,7 @@ class Requirement:
     ops: frozenset[str] = frozenset()
     without_dtypes: frozenset[str] = frozenset()
     without_features: frozenset[str] = frozenset()
-    unified_memory: bool = False
+    fork: bool = False
 
     def missing(self, capabilities: Capabilities) -> str:
         """The first capability that keeps the test from being applicable; empty if it is applicable."""
@@ -35,18 +36,20 @@ class Requirement:
                                         ("feature", self.without_features, capabilities.features)):
             if refused & declared:
                 return f"no {what} {min(refused & declared)}"
-        return "unified memory" if self.unified_memory and not capabilities.unified_memory else ""
+        return "os.fork" if self.fork and not hasattr(os, "fork") else ""
 
 
 ANY: Final = Requirement()
 
 
 def requires(*, dtype: Names = (), arithmetic: Names = (), feature: Names = (), op: Names = (),
-             without_dtype: Names = (), without_feature: Names = (),
-             unified_memory: bool = False) -> Requirement:
-    """A requirement from one name or several each: `requires(dtype="float16", feature="graph")`."""
+             without_dtype: Names = (), without_feature: Names = (), fork: bool = False) -> Requirement:
+    """A requirement from one name or several each: `requires(dtype="float16", feature="graph")`.
+
+    fork: of the system that the tests run on.
+    """
     return Requirement(_names(dtype), _names(arithmetic), _names(feature), _names(op),
-                       _names(without_dtype), _names(without_feature), unified_memory)
+                       _names(without_dtype), _names(without_feature), fork)
 
 
 def _names(value: Names) -> frozenset[str]:

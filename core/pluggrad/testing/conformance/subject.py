@@ -23,6 +23,7 @@ from pluggrad.device.contract import (
 from pluggrad.device.discovery import Entry
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType, Scalar
+from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import BufferParam, Kernel
 from pluggrad.kernel.numpy_ops import decode, encode, round_bfloat16
@@ -39,17 +40,22 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class LoadedKernel:
-    """A kernel on the device, in phases; `args` of a phase number the kernel's buffers, then temporaries."""
+    """A kernel on the device, in phases; `args` of a phase number the kernel's buffers, then temporaries.
+
+    work_us: estimated for all of it.
+    """
 
     kernel: Kernel
     phases: tuple[tuple[Executable, Signature, tuple[int, ...]], ...]
     temporaries: tuple[BufferParam, ...]
+    work_us: float = 0.0
 
     def commands(self, slots: Sequence[int], values: Sequence[int] | None = None) -> tuple[Launch, ...]:
         """Launches on these slots of a list (buffers, then temporaries) and positions of its values."""
         numbers = tuple(range(len(self.kernel.values)) if values is None else values)
-        return tuple([Launch(executable, tuple([SlotRef(slots[arg]) for arg in args]), numbers, signature.tasks,
-                             group=signature.group) for executable, signature, args in self.phases])
+        return tuple([Launch(executable, tuple([SlotRef(slots[arg]) for arg in args]), numbers,
+                             signature.tasks, self.work_us, group=signature.group)
+                      for executable, signature, args in self.phases])
 
 
 class Subject:
@@ -103,6 +109,13 @@ class Subject:
         return REGISTRY.open_device(self.id)
 
     @property
+    def max_in_flight(self) -> int:
+        """Lists that may be submitted before the first is waited for; 1 where `async` is not declared."""
+        if "async" not in self.capabilities.features:
+            return 1
+        return int(self.device.max_in_flight)  # type: ignore[attr-defined]
+
+    @property
     def allocator(self) -> Allocator:
         """Its memory."""
         return self.device.allocator
@@ -152,7 +165,8 @@ class Subject:
         binaries = self.toolchain.compile_many(sources)
         loaded = [(self.device.load(binary, signature), signature, phase.args)
                   for binary, signature, phase in zip(binaries, signatures, phases, strict=True)]
-        return LoadedKernel(kernel, tuple(loaded), temporaries)
+        work_us = estimate_us(cost(kernel), self.capabilities)
+        return LoadedKernel(kernel, tuple(loaded), temporaries, work_us)
 
     def run_binary(self, binary: bytes, kernel: Kernel, arrays: Sequence[Array],
                    values: Sequence[Scalar] = ()) -> list[Array]:

@@ -5,11 +5,10 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from pluggrad import dtypes
 from pluggrad.errors import CompileError, KernelFault
 from pluggrad.kernel.text import kernel_text
 from pluggrad.runtime.compiled import signature_of
-from pluggrad.testing.conformance.l0.launching import affine
+from pluggrad.testing.conformance.kernels import affine
 from pluggrad.testing.conformance.l0.toolchains import made
 from pluggrad.testing.conformance.mismatch import Mismatch
 from pluggrad.testing.conformance.registry import conformance, product
@@ -30,7 +29,7 @@ DAMAGED: Final[dict[str, Callable[[bytes], bytes]]] = {
 @conformance("L0", "load/garbage", cases=product(kind=DAMAGED), requires=requires(dtype="int32"),
              isolated=True, suggests="load() does not check what it is given")
 def garbage(subject: Subject, kind: str) -> None:
-    kernel = tune(affine(40, dtypes.int32), subject.capabilities).phases[0].kernel
+    kernel = tune(affine(40), subject.capabilities).phases[0].kernel
     _, binary = made(subject.toolchain, subject.target, kernel_text(kernel))
     try:
         subject.device.load(DAMAGED[kind](binary), signature_of(kernel, subject.target))

@@ -3,11 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pluggrad import dtypes
 from pluggrad.device.contract import Allocator, Device
 from pluggrad.errors import DeviceError
 from pluggrad.testing.conformance.fresh import in_fresh_process
-from pluggrad.testing.conformance.l0.launching import affine
+from pluggrad.testing.conformance.kernels import affine
 from pluggrad.testing.conformance.mismatch import Mismatch, expect
 from pluggrad.testing.conformance.registry import conformance
 from pluggrad.testing.conformance.requirement import requires
@@ -41,7 +40,7 @@ def used(name: str) -> list[int]:
     """What a process does that uses a device and ends."""
     subject = Subject(name)
     data = np.arange(5, dtype=np.int32)
-    found = subject.run(affine(5, dtypes.int32), [np.zeros_like(data), data], (1, 1))[0]
+    found = subject.run(affine(5), [np.zeros_like(data), data], (1, 1))[0]
     subject.release()
     result: list[int] = found.tolist()
     return result

@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 
-from pluggrad import dtypes
 from pluggrad.device.contract import Toolchain
 from pluggrad.errors import CompileError
 from pluggrad.kernel.kernel import Kernel
@@ -13,7 +12,7 @@ from pluggrad.kernel.text import kernel_text, parse_kernel
 from pluggrad.lower import lower
 from pluggrad.target import Target
 from pluggrad.testing.conformance.fresh import in_fresh_process
-from pluggrad.testing.conformance.l0.launching import affine
+from pluggrad.testing.conformance.kernels import affine
 from pluggrad.testing.conformance.mismatch import Mismatch, expect
 from pluggrad.testing.conformance.registry import conformance
 from pluggrad.testing.conformance.requirement import requires
@@ -31,7 +30,7 @@ def made(toolchain: Toolchain, target: Target, text: str) -> tuple[str, bytes]:
 
 
 def _tuned(subject: Subject, size: int = 100) -> Kernel:
-    return tune(affine(size, dtypes.int32), subject.capabilities).phases[0].kernel
+    return tune(affine(size), subject.capabilities).phases[0].kernel
 
 
 @conformance("L0", "toolchain/picklable", requires=NEEDS,
