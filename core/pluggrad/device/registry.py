@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pluggrad import config
 from pluggrad.device import default, markers
-from pluggrad.device.contract import Backend, Device, Probe, Toolchain
+from pluggrad.device.contract import Allocator, Backend, Device, Probe, Toolchain
 from pluggrad.device.discovery import Entry, discover
 from pluggrad.device.hookspecs import Hooks
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unknown
@@ -251,6 +251,7 @@ class Registry:
     def _open_hardware(self, plugin: Plugin, device: DeviceId) -> Device:
         backend = plugin.backend()
         opened = plugin.attempt("open", lambda: backend.open(device.index, device.variant), Device)
+        plugin.attempt("open", lambda: opened.allocator, Allocator)
         self._open[device] = opened
         self.tell("pluggrad_device_opened", device=opened)
         return opened

@@ -17,6 +17,7 @@ API_MINOR: Final = 1
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK: Final = "__pluggrad_deprecation__"
+_looked_at: Final[set[type]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,12 @@ def deprecated(since: int, replacement: str) -> Callable[[F], F]:
     return mark
 
 
-def warn_overriding(made: Any) -> None:
+def warn_overriding(made: object) -> None:
     """Warn, once a class, for each deprecated method of the contract that the class of `made` overrides."""
-    _warn_of(type(made))
-
-
-@functools.cache
-def _warn_of(plugin_class: type[Any]) -> None:
+    plugin_class = type(made)
+    if plugin_class in _looked_at:
+        return
+    _looked_at.add(plugin_class)
     for base in plugin_class.__mro__:
         for name, part in vars(base).items():
             note = getattr(part, _MARK, None)

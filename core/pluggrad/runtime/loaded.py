@@ -19,6 +19,7 @@ from pluggrad.device.contract import (
     SlotRef,
 )
 from pluggrad.device.registry import REGISTRY
+from pluggrad.device.versions import warn_overriding
 from pluggrad.dtypes import DType
 from pluggrad.errors import DeviceError, DeviceLost, KernelFault
 from pluggrad.kernel.kernel import Kernel
@@ -49,6 +50,8 @@ class LoadedPlan:
         self.shared = tuple([number for number, count in Counter(outputs).items() if count > 1])
         device = queue.device
         executables = [device.load(b, s) for b, s in zip(plan.binaries, plan.signatures, strict=True)]
+        for executable in executables:
+            warn_overriding(executable)
         self.status = StatusWords(device, plan.checks) if plan.checks else None
         after = inputs + len(plan.outputs)
         first = {"input": 0, "output": inputs, "status": after, "arena": after + bool(plan.checks)}
