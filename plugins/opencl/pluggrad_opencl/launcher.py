@@ -102,12 +102,12 @@ def _launch(command: Launch) -> Enqueue:
     if not isinstance(executable, OpenCLExecutable):
         raise DeviceError(op="command list", expected="kernels of this device", got=type(executable).__name__)
     args = tuple(enumerate(command.args))
-    positions, tasks = command.values, command.tasks
+    positions, tasks, items = command.values, command.tasks, command.group
     find, bind, enqueue = executable.buffer, executable.bind, executable.enqueue
 
     def step(commands: cl.CommandQueue, slots: Sequence[Block], values: Sequence[Scalar]) -> cl.Event:
         bind([find(slots, number, ref) for number, ref in args], [values[i] for i in positions])
-        return enqueue(commands, tasks, 1)
+        return enqueue(commands, tasks, items)
     return step
 
 
