@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -238,12 +239,15 @@ def repeat_until_interrupted(delay, action):
             signal.raise_signal(signal.SIGINT)
             pause = 1.0
 
-    threading.Thread(target=press, daemon=True).start()
+    presser = threading.Thread(target=press, daemon=True)
+    presser.start()
     try:
         for _ in range(200_000):
             action()
     finally:
         caught.set()
+        with suppress(KeyboardInterrupt):  # pressed a second time just now
+            presser.join()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of such a finalizer
