@@ -23,6 +23,7 @@ from pluggrad.plugin_api import (
     Target,
 )
 from pluggrad_opencl import driver, settings
+from pluggrad_opencl.binary import unsealed
 from pluggrad_opencl.launcher import CommandList, OpenCLExecutable
 from pluggrad_opencl.memory import OpenCLAllocator
 from pluggrad_opencl.queue import OpenCLEvent, Queue
@@ -62,8 +63,8 @@ class OpenCLDevice(Device):
         with self._lock:
             program = self._programs.get(binary)
             if program is None:
-                program = cl.Program(self._context, [self._device], [binary]).build(devices=[self._device])
-                self._programs[binary] = program
+                loaded = cl.Program(self._context, [self._device], [unsealed(binary)])
+                program = self._programs[binary] = loaded.build(devices=[self._device])
             return program
 
     def prepare(self, commands: Sequence[Command], value_dtypes: Sequence[DType]) -> Prepared:
