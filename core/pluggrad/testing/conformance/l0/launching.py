@@ -52,20 +52,23 @@ def value_types(subject: Subject, dtype: str) -> None:
                    op="launch")
 
 
-@conformance("L0", "launch/offsets", cases=product(offset=(0, 64, 4096)), requires=NEEDS,
-             suggests="a launch ignores the offset of a slot")
-def slot_offsets(subject: Subject, offset: int) -> None:
-    skipped, data = offset // 4, np.arange(1200, dtype=np.int32)
-    slots = [subject.upload(np.full(1200, -1, np.int32)), subject.upload(data)]
+@conformance("L0", "launch/offsets", cases=product(steps=(0, 1, 5)), requires=NEEDS,
+             suggests="a launch ignores the offset of a slot, a multiple of capabilities.alignment")
+def slot_offsets(subject: Subject, steps: int) -> None:
+    offset = steps * max(subject.capabilities.alignment, 4)
+    skipped = offset // 4
+    size = skipped + 200
+    untouched, data = np.full(size, -1, np.int32), np.arange(size, dtype=np.int32)
+    slots = [subject.upload(untouched), subject.upload(data)]
     (command,) = subject.load(affine(100)).commands((0, 1))
     for target, source in ((offset, 0), (0, offset), (offset, offset)):
         moved = replace(command, args=(SlotRef(0, target), SlotRef(1, source)))
-        subject.allocator.copyin(slots[0], 0, np.full(1200, -1, np.int32).view(np.uint8).data)
+        subject.allocator.copyin(slots[0], 0, untouched.view(np.uint8).data)
         subject.device.submit([moved], slots, (2, 1)).wait()
-        want = np.full(1200, -1, np.int32)
+        want = untouched.copy()
         first = skipped if target else 0
         want[first:first + 100] = data[skipped if source else 0:][:100] * 2 + 1
-        subject.expect(subject.download(slots[0], dtypes.int32, 1200), want, "int32",
+        subject.expect(subject.download(slots[0], dtypes.int32, size), want, "int32",
                        op=f"launch from offset {source} to {target}")
 
 

@@ -116,10 +116,12 @@ def apart(subject: Subject) -> None:
         subject.expect(_read(subject, block, nbytes), pattern(nbytes, seed), "uint8", op=f"block {seed}")
 
 
-@conformance("L0", "memory/view", cases=product(offset=(0, 64, 1024)),
+@conformance("L0", "memory/view", cases=product(steps=(0, 1, 7)),
              suggests="a view is not the part of its allocation that it should be")
-def view(subject: Subject, offset: int) -> None:
-    data = pattern(5000)
+def view(subject: Subject, steps: int) -> None:
+    offset = steps * subject.capabilities.alignment
+    size = offset + 4000
+    data = pattern(size)
     block, allocator = subject.upload(data), subject.allocator
     try:
         part, rest = allocator.view(block, offset, 300), allocator.view(block, offset, 0)
@@ -129,10 +131,10 @@ def view(subject: Subject, offset: int) -> None:
                suggests="implement Allocator.view(), or submit() with offsets of its own")
         return
     subject.expect(_read(subject, part, 300), data[offset:offset + 300], "uint8", op="view")
-    subject.expect(_read(subject, rest, 5000 - offset), data[offset:], "uint8", op="view of the rest")
+    subject.expect(_read(subject, rest, size - offset), data[offset:], "uint8", op="view of the rest")
     allocator.copyin(part, 7, memoryview(b"\x55" * 9))
     data[offset + 7:offset + 16] = 0x55
-    subject.expect(_read(subject, block, 5000), data, "uint8", op="write through a view")
+    subject.expect(_read(subject, block, size), data, "uint8", op="write through a view")
 
 
 @conformance("L0", "memory/host-bytes-are-free-after-copyin",
