@@ -1,6 +1,6 @@
 """Every elementwise op of a Program at every dtype that it has, on edge values, beside the interpreter.
 
-A test of a renderer compiles `case.program(lanes)`, runs it on `case.operands()` and calls `case.check`.
+A test of a renderer compiles `batch.program(lanes)`, runs it on `batch.arrays()` and calls `batch.check`.
 """
 from __future__ import annotations
 
@@ -43,15 +43,11 @@ class Case:
     def __str__(self) -> str:
         return f"{self.op} {' '.join(d.name for d in self.sources)} -> {self.result.name}"
 
-    def program(self, lanes: int) -> Program:
-        """One vector of `lanes` a task (0: a scalar)."""
-        p = ProgramBuilder(self.op.lower(), tasks=COUNT // max(lanes, 1))
+    def write(self, p: ProgramBuilder, start: int, steps: Sequence[tuple[int, int]]) -> None:
+        """Load the operands at `start`, compute, store."""
         inputs = [p.buffer(dtype, COUNT) for dtype in self.sources]
         out = p.buffer(self.result, COUNT, "out")
-        steps = ((p.axis(lanes, vector=True), 1),) if lanes else ()
-        start = p("MUL", dtypes.int64, p("TASK", dtypes.int64), p.const(max(lanes, 1)))
         p.store(out, start, p(self.op, self.result, *(p.load(x, start, steps) for x in inputs)), steps)
-        return p.build()
 
     def operands(self) -> list[np.ndarray]:
         """Arrays of COUNT elements in which edges of the dtypes meet each other."""
@@ -70,7 +66,7 @@ class Case:
     def check(self, operands: Sequence[np.ndarray], got: np.ndarray) -> None:
         """AssertionError unless `got` is what the interpreter makes of the operands."""
         want = np.zeros(COUNT, self.result.numpy)
-        run_program(self.program(0), [*operands, want])
+        run_program(Batch((self,)).program(0), [*operands, want])
         if not self.result.is_float:
             np.testing.assert_array_equal(got, want, err_msg=str(self))
             return
@@ -87,6 +83,39 @@ class Case:
             numbers = ~np.isnan(want)
             signs = [np.signbit(x[numbers]) for x in (got, want)]
             np.testing.assert_array_equal(*signs, err_msg=str(self))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cases in one program, each with buffers of its own: operands, then the result."""
+
+    cases: tuple[Case, ...]
+
+    def program(self, lanes: int) -> Program:
+        """One vector of `lanes` a task (0: a scalar)."""
+        p = ProgramBuilder("elementwise", tasks=COUNT // max(lanes, 1))
+        steps = ((p.axis(lanes, vector=True), 1),) if lanes else ()
+        start = p("MUL", dtypes.int64, p("TASK", dtypes.int64), p.const(max(lanes, 1)))
+        for case in self.cases:
+            case.write(p, start, steps)
+        return p.build()
+
+    def arrays(self) -> list[np.ndarray]:
+        """All buffers, results as zeros."""
+        return [x for case in self.cases for x in (*case.operands(), np.zeros(COUNT, case.result.numpy))]
+
+    def check(self, arrays: Sequence[np.ndarray]) -> None:
+        """AssertionError for the first case whose result is wrong."""
+        rest = iter(arrays)
+        for case in self.cases:
+            operands = [next(rest) for _ in case.sources]
+            case.check(operands, next(rest))
+
+
+def batches(arithmetic: Sequence[DType], size: int = 16) -> list[Batch]:
+    """All cases for a target that computes in the floats of `arithmetic`."""
+    every = tuple(cases(arithmetic))
+    return [Batch(every[start:start + size]) for start in range(0, len(every), size)]
 
 
 @cache

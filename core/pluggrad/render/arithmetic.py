@@ -28,12 +28,12 @@ class Arithmetic:
         if value.lanes == lanes:
             return value
         if value.dtype.kind == "b":
-            value = Value(f"-{value}", dtypes.int8, atomic=False)
+            value = Value(f"-{value}", dtypes.int8, form="operation")
         return self.dialect.splat(value, lanes, self.out)
 
     def let(self, value: Value) -> Value:
         """The value under a name, so that it can be used more than once."""
-        if value.atomic:
+        if value.form == "name":
             return value
         name = self.out.name()
         self.out.do(f"const {self.dialect.type(value.dtype, value.lanes, self.out)} {name} = {value.text};")
@@ -46,15 +46,15 @@ class Arithmetic:
 
     def infix(self, symbol: str, a: Value, b: Operand) -> Value:
         """`a symbol b` as the language has it, in the dtype of `a`."""
-        return Value(f"{a} {symbol} {self._operand(b, a)}", a.dtype, a.lanes, atomic=False)
+        return Value(f"{a} {symbol} {self._operand(b, a)}", a.dtype, a.lanes, form="operation")
 
     def prefix(self, symbol: str, a: Value) -> Value:
-        return Value(f"{symbol}{a}", a.dtype, a.lanes, atomic=False)
+        return Value(f"{symbol}{a}", a.dtype, a.lanes, form="operation")
 
     def compare(self, symbol: str, a: Value, b: Operand) -> Value:
         """A bool; of lanes a mask as wide as they are."""
         text = f"{a} {symbol} {self._operand(b, a)}"
-        return Value(text, dtypes.bool_ if a.lanes == 1 else signed(a.dtype), a.lanes, atomic=False)
+        return Value(text, dtypes.bool_ if a.lanes == 1 else signed(a.dtype), a.lanes, form="operation")
 
     def wrapping(self, symbol: str, a: Value, b: Operand) -> Value:
         """An integer operation modulo the width: C lets unsigned numbers wrap, and no others."""
@@ -99,4 +99,4 @@ class Arithmetic:
             inner.out.do(f"return {value.text};")
             head = f"{dialect.function_head} {gives} {name}({takes} x) {{"
             self.out.pieces[name] = "\n".join([head, *inner.out.lines, "}"])
-        return Value(f"{name}({argument.text})", result, lanes)
+        return Value(f"{name}({argument.text})", result, lanes, "call")

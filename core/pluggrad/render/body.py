@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
@@ -41,7 +41,6 @@ class Body:
         self.extents = {axis.id: axis.extent for axis in program.axes}
         self.ranges = integer_ranges(program)
         self.registers: list[dict[tuple[int, ...], Value]] = [{} for _ in program.body]
-        self.spreads: dict[tuple[str, int], Value] = {}
         self.inlined = _single_uses(self.body)
 
     def write(self) -> None:
@@ -83,7 +82,7 @@ class Body:
 
     def _define(self, i: int, at: Position, value: Value) -> None:
         """Keep the value of instruction i: as an expression where it has one user, else as a variable."""
-        if not value.atomic and i not in self.inlined:
+        if value.form != "name" and i not in self.inlined:
             value = self._declare(self._variable("v", i, at), value)
         self.registers[i][self._key(i, at)] = value
 
@@ -106,7 +105,8 @@ class Body:
         self._define(i, {}, Value(f"s{instr.arg}", self.dialect.held(self._dtype(i))))
 
     def _task(self, i: int, instr: Instr) -> None:
-        self._define(i, {}, Value(self.task, dtypes.int64, atomic=self.task.isidentifier()))
+        form: Literal["name", "call"] = "name" if self.task.isidentifier() else "call"
+        self._define(i, {}, Value(self.task, dtypes.int64, form=form))
 
     def _item(self, i: int, instr: Instr) -> None:
         self._define(i, {}, Value(self.dialect.item, dtypes.int64))
@@ -240,7 +240,7 @@ class Body:
         half = value.lanes // 2
         elements = [self.dialect.element(value, lane) for lane in range(value.lanes)]
         if half == 1 and dtype.kind == "b":  # from masks to bools
-            return [Value(f"{element} != 0", dtypes.bool_, atomic=False) for element in elements]
+            return [Value(f"{element} != 0", dtypes.bool_, form="operation") for element in elements]
         if half == 1:
             return [Value(element, value.dtype) for element in elements]
         return [self.dialect.join(part, value.dtype, self.out) for part in (elements[:half], elements[half:])]

@@ -32,13 +32,13 @@ class CVectorRenderer(CLikeRenderer):
         if value.lanes == 1:
             return super().convert(value, dtype, out)
         kind = self.vector_type(dtype, value.lanes, out)
-        return Value(f"__builtin_convertvector({value.text}, {kind})", dtype, value.lanes)
+        return Value(f"__builtin_convertvector({value.text}, {kind})", dtype, value.lanes, "call")
 
     def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
         if value.lanes == 1:
             return super().reinterpret(value, dtype, out)
         kind = self.vector_type(dtype, value.lanes, out)
-        return Value(f"({kind}){value}", dtype, value.lanes, atomic=False)
+        return Value(f"({kind}){value}", dtype, value.lanes, "operation")
 
     def select(self, condition: Value, yes: Value, no: Value, out: Source) -> Value:
         if condition.lanes == 1:
@@ -48,7 +48,7 @@ class CVectorRenderer(CLikeRenderer):
         name = self._function(
             out, f"select_{kind}", f"{kind} %s({mask} mask, {kind} yes, {kind} no)",
             f"return ({kind})((mask & ({mask})yes) | (~mask & ({mask})no));")
-        return Value(f"{name}({condition.text}, {yes.text}, {no.text})", yes.dtype, yes.lanes)
+        return Value(f"{name}({condition.text}, {yes.text}, {no.text})", yes.dtype, yes.lanes, "call")
 
     def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
         lanes = arguments[0].lanes
@@ -62,17 +62,17 @@ class CVectorRenderer(CLikeRenderer):
             out, f"{function}_{kinds[0]}", f"{result} %s({takes})",
             f"{result} y;", f"for (int lane = 0; lane < {lanes}; lane++) y[lane] = {function}({one});",
             "return y;")
-        return Value(f"{name}({', '.join(argument.text for argument in arguments)})", dtype, lanes)
+        return Value(f"{name}({', '.join(argument.text for argument in arguments)})", dtype, lanes, "call")
 
     def splat(self, value: Value, lanes: int, out: Source) -> Value:
         kind = self.vector_type(value.dtype, lanes, out)
         name = self._function(out, f"splat_{kind}", f"{kind} %s({self.types[value.dtype.name]} x)",
                               f"return ({kind}){{{', '.join('x' * lanes)}}};")
-        return Value(f"{name}({value.text})", value.dtype, lanes)
+        return Value(f"{name}({value.text})", value.dtype, lanes, "call")
 
     def join(self, elements: Sequence[str], dtype: DType, out: Source) -> Value:
-        lanes = len(elements)
-        return Value(f"({self.vector_type(dtype, lanes, out)}){{{', '.join(elements)}}}", dtype, lanes)
+        kind = self.vector_type(dtype, len(elements), out)
+        return Value(f"({kind}){{{', '.join(elements)}}}", dtype, len(elements), "call")
 
     def element(self, value: Value, lane: int) -> str:
         return f"{value}[{lane}]"
@@ -81,7 +81,7 @@ class CVectorRenderer(CLikeRenderer):
         kind = self.vector_type(dtype, lanes, out)
         name = self._function(out, f"load_{kind}", f"{kind} %s(const {self.types[dtype.name]} *row)",
                               f"{kind} x;", "memcpy(&x, row, sizeof x);", "return x;")
-        return Value(f"{name}({pointer})", dtype, lanes)
+        return Value(f"{name}({pointer})", dtype, lanes, "call")
 
     def store_row(self, pointer: str, value: Value, out: Source) -> str:
         kind = self.vector_type(value.dtype, value.lanes, out)

@@ -117,7 +117,7 @@ class Dialect:
     def convert(self, value: Value, dtype: DType, out: Source) -> Value:
         """C's conversion of numbers: integers wrap, floats are rounded."""
         text = f"({self.types[dtype.name]}){value}"
-        return Value(text, dtype, atomic=False)
+        return Value(text, dtype, form="operation")
 
     def own_cast(self, value: Value, source: DType, target: DType, out: Source) -> Value | None:
         """What the op CAST means, where the language has a way of its own; None: it is written in others."""
@@ -133,15 +133,15 @@ class Dialect:
             f"{self.function_head} {after} {name}({before} x) {{\n"
             f"    union {{ {before} before; {after} after; }} bits = {{ x }};\n"
             f"    return bits.after;\n}}"))
-        return Value(f"{name}({value})", dtype)
+        return Value(f"{name}({value.text})", dtype, form="call")
 
     def select(self, condition: Value, yes: Value, no: Value, out: Source) -> Value:
         """`yes` where the condition holds; a condition of lanes is a mask as wide as what it chooses from."""
-        return Value(f"{condition} ? {yes} : {no}", yes.dtype, yes.lanes, atomic=False)
+        return Value(f"{condition} ? {yes} : {no}", yes.dtype, yes.lanes, form="operation")
 
     def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
         """A function of scalars, for each lane."""
-        return Value(f"{function}({', '.join(a.text for a in arguments)})", dtype)
+        return Value(f"{function}({', '.join(a.text for a in arguments)})", dtype, form="call")
 
     # ------------------------------------------------------------------------ what only vector types need
 

@@ -47,7 +47,7 @@ def _load_memory(a: Arithmetic, at: Access) -> Value:
     dtype = dtypes.uint8 if at.dtype.kind == "b" else a.dialect.held(at.dtype)
     gate = at.gate
     if at.lanes == 1:
-        element = Value(_element(a, at, 0), dtype, atomic=False)
+        element = Value(_element(a, at, 0), dtype, form="call")
     elif gate is not None and gate.lanes > 1:
         zero = a.dialect.literal(0, dtype)
         gates = a.let(gate)
@@ -55,7 +55,7 @@ def _load_memory(a: Arithmetic, at: Access) -> Value:
                 for lane in range(at.lanes)]
         return a.dialect.join(each, dtype, a.out)
     elif at.stride == 0:
-        element = a.spread(Value(_element(a, at, 0), dtype), at.lanes)
+        element = a.spread(Value(_element(a, at, 0), dtype, form="call"), at.lanes)
     elif at.stride == 1:
         element = a.dialect.load_row(at.pointer(at.offset), dtype, at.lanes, a.out)
     else:
@@ -63,7 +63,7 @@ def _load_memory(a: Arithmetic, at: Access) -> Value:
         element = a.dialect.join(each, dtype, a.out)
     if gate is None:
         return element
-    return Value(f"{gate} ? {element} : {a.constant(0, dtype, at.lanes)}", dtype, at.lanes, atomic=False)
+    return Value(f"{gate} ? {element} : {a.constant(0, dtype, at.lanes)}", dtype, at.lanes, "operation")
 
 
 def store(a: Arithmetic, at: Access, value: Value) -> None:

@@ -33,8 +33,8 @@ class CLikeRenderer(Dialect):
     def render(self, program: Program) -> str:
         """The text of a file with this kernel and the functions that it needs."""
         if program.group > 1 and not self.item:
-            raise CompileError(
-                f"{program.name}: expected one work item a task, got {program.group}; this language has no groups")
+            raise CompileError(f"{program.name} is for {program.group} work items a task, and this language "
+                               "has no groups")
         out = Source()
         head = self.open_kernel(program, out)
         Body(program, self, out, self.task).write()

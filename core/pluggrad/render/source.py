@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pluggrad.dtypes import DType
 
@@ -13,20 +14,21 @@ class Value:
     """An expression of `lanes` elements (1: a scalar).
 
     dtype: of the C type, which is an unsigned integer for the bits of a float that is not computed in. Lanes
-    of bools are masks: signed integers of any width, 0 or -1. atomic: a name or a literal, free to repeat.
+    of bools are masks: signed integers of any width, 0 or -1. form: a name (or a literal) is free to repeat,
+    a call is computed each time that it stands there, an operation needs parentheses as an operand.
     """
 
     text: str
     dtype: DType
     lanes: int = 1
-    atomic: bool = True
+    form: Literal["name", "call", "operation"] = "name"
 
     def __str__(self) -> str:
-        return self.text if self.atomic else f"({self.text})"
+        return f"({self.text})" if self.form == "operation" else self.text
 
     def named(self, name: str) -> Value:
         """The variable of that name, which holds this value."""
-        return replace(self, text=name, atomic=True)
+        return replace(self, text=name, form="name")
 
 
 class Source:

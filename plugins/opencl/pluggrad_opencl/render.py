@@ -73,20 +73,21 @@ class OpenCLRenderer(CLikeRenderer):
     def convert(self, value: Value, dtype: DType, out: Source) -> Value:
         if value.lanes == 1:
             return super().convert(value, dtype, out)
-        return Value(f"convert_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes)
+        kind = self.vector_type(dtype, value.lanes, out)
+        return Value(f"convert_{kind}({value.text})", dtype, value.lanes, "call")
 
     def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
         if value.lanes == 1 and value.dtype.is_int:
             value = super().convert(value, value.dtype, out)  # a literal may be of another size
             if dtype.is_int:
                 return super().convert(value, dtype, out)
-        return Value(f"as_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes)
+        return Value(f"as_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes, "call")
 
     def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
         lanes, listed = arguments[0].lanes, ", ".join(argument.text for argument in arguments)
         if lanes > 1 and dtype is dtypes.float32 and function in _NEAR_ZERO:
             function = self._near_zero(function, self.vector_type(dtype, lanes, out), out)
-        return Value(f"{function}({listed})", dtype, lanes)
+        return Value(f"{function}({listed})", dtype, lanes, "call")
 
     def _near_zero(self, function: str, kind: str, out: Source) -> str:
         name = f"{function}_{kind}"
@@ -97,17 +98,18 @@ class OpenCLRenderer(CLikeRenderer):
         return name
 
     def splat(self, value: Value, lanes: int, out: Source) -> Value:
-        return Value(f"({self.vector_type(value.dtype, lanes, out)})({value.text})", value.dtype, lanes)
+        kind = self.vector_type(value.dtype, lanes, out)
+        return Value(f"({kind})({value.text})", value.dtype, lanes, "call")
 
     def join(self, elements: Sequence[str], dtype: DType, out: Source) -> Value:
-        lanes = len(elements)
-        return Value(f"({self.vector_type(dtype, lanes, out)})({', '.join(elements)})", dtype, lanes)
+        kind = self.vector_type(dtype, len(elements), out)
+        return Value(f"({kind})({', '.join(elements)})", dtype, len(elements), "call")
 
     def element(self, value: Value, lane: int) -> str:
         return f"{value}.s{_SWIZZLE[lane]}"
 
     def load_row(self, pointer: str, dtype: DType, lanes: int, out: Source) -> Value:
-        return Value(f"vload{lanes}(0, {pointer})", dtype, lanes)
+        return Value(f"vload{lanes}(0, {pointer})", dtype, lanes, "call")
 
     def store_row(self, pointer: str, value: Value, out: Source) -> str:
         return f"vstore{value.lanes}({value.text}, 0, {pointer});"
