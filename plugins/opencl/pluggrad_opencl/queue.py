@@ -95,8 +95,10 @@ class Queue:
 
     def wait(self) -> None:
         """Return when all that was submitted is complete; raises if the last of it failed."""
-        if self._last is not None:
-            self.wait_for(self._last)
+        with self:
+            last = self._last
+        if last is not None:
+            self.wait_for(last)
 
     def wait_for(self, event: cl.Event) -> None:
         """Return when an event is complete. Blocks in Python only, so that Ctrl-C ends it."""
@@ -109,11 +111,6 @@ class Queue:
             time.sleep(min((time.perf_counter() - started) * _PATIENCE, _LONGEST_SLEEP))
         if status < 0:
             raise self.fault(status, "a command failed")
-
-    def close(self) -> None:
-        """Wait for the queue; nothing is submitted any more."""
-        if not self._lost:
-            self.wait()
 
 
 class OpenCLEvent(Event):
