@@ -114,11 +114,11 @@ class MixedDevices(DeviceError, ValueError):
 
 
 class CompileError(DeviceError):
-    """A toolchain refused a kernel; carries `source` and `log`."""
+    """A toolchain refused a kernel; carries `source` and `log`, and the `folder` where both were saved."""
 
-    def __init__(self, message: str, *, source: str = "", log: str = "") -> None:
-        super().__init__(message)
-        self.source, self.log = source, log
+    def __init__(self, message: str, *, source: str = "", log: str = "", folder: str = "") -> None:
+        super().__init__(f"{message}    source and log: {folder}" if folder else message)
+        self.source, self.log, self.folder = source, log, folder
 
 
 class KernelFault(DeviceError):

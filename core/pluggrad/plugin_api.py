@@ -43,8 +43,9 @@ from pluggrad.device.hookspecs import (
     PluginApi,
     hookimpl,
 )
-from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values, seal
+from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
 from pluggrad.device.ref import RefBackend, RefDevice
+from pluggrad.device.seal import seal, unseal
 from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import (
@@ -72,8 +73,10 @@ __all__ = [
     # optional features
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
+    # binaries
+    "seal", "unseal",
     # for devices in host memory
-    "HostAllocator", "HOST_ALIGNMENT", "seal", "load_function", "pack_values", "RefBackend", "RefDevice",
+    "HostAllocator", "HOST_ALIGNMENT", "load_function", "pack_values", "RefBackend", "RefDevice",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",

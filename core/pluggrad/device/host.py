@@ -5,13 +5,13 @@ Importing it loads no NumPy.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pluggrad.device.contract import Allocator
+from pluggrad.device.seal import unseal
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import KernelFault, OutOfMemoryError
 from pluggrad.render.dialect import float_bits
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
 
 HOST_ALIGNMENT: Final = 64
-_DIGEST_BYTES: Final = 32
 
 
 class HostAllocator(Allocator):
@@ -66,22 +65,13 @@ class HostAllocator(Allocator):
         return allocation.data
 
 
-def seal(library: bytes) -> bytes:
-    """The bytes of a shared library's file as a binary: with a digest, by which `load_function` knows them.
-
-    A system that is given half a library may crash the process instead of refusing it.
-    """
-    return hashlib.sha256(library).digest() + library
-
-
 def load_function(binary: bytes, name: str) -> Any:
-    """The function `name` of a sealed shared library, through ctypes. It stays loaded until the process ends.
+    """The function `name` of a shared library that `seal` wrapped, through ctypes.
 
-    KernelFault if the binary is not what `seal` gave, is no library for this machine or lacks the function.
+    It stays loaded until the process ends. KernelFault if the binary is damaged, is no library for this
+    machine or lacks the function.
     """
-    digest, library = binary[:_DIGEST_BYTES], binary[_DIGEST_BYTES:]
-    if hashlib.sha256(library).digest() != digest:
-        raise KernelFault(op="load", expected="a sealed shared library", got=f"{len(binary)} other bytes")
+    library = unseal(binary)
     # where the file of a loaded library cannot be deleted, it is left to the system's cleaning
     with tempfile.TemporaryDirectory(prefix="pluggrad-", ignore_cleanup_errors=True) as folder:
         path = Path(folder, "library")

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pluggrad import dtypes
 from pluggrad.device.contract import Signature, Toolchain
 from pluggrad.device.hookspecs import KernelCompiled, KernelInfo, PhaseTime
 from pluggrad.device.registry import REGISTRY
+from pluggrad.errors import CompileError
 from pluggrad.kernel.cost import operations
 from pluggrad.kernel.kernel import BufferParam, IndexCheck, Kernel
 from pluggrad.kernel.offer import Extern
@@ -86,7 +89,10 @@ def _compile(kernels: Sequence[Kernel], infos: Sequence[KernelInfo], device: Dev
         sources.append(source)
         phases.append((lowered, rendered))
     report_sources([info.name for info in infos], sources)
-    binaries, together = _timed("compile", toolchain.compile_many, sources)
+    try:
+        binaries, together = _timed("compile", toolchain.compile_many, sources)
+    except CompileError as error:
+        raise _saved(error) from error
     if REGISTRY.hooks("pluggrad_kernel_compiled") is not None:
         share = together.seconds / len(sources)
         for i, (info, source) in enumerate(zip(infos, sources, strict=True)):
@@ -94,6 +100,14 @@ def _compile(kernels: Sequence[Kernel], infos: Sequence[KernelInfo], device: Dev
             REGISTRY.tell("pluggrad_kernel_compiled",
                           event=KernelCompiled(device, info, source, (*phases[i], compiled)))
     return binaries
+
+
+def _saved(error: CompileError) -> CompileError:
+    """The same error, with its source and log in files that stay."""
+    folder = Path(tempfile.mkdtemp(prefix="pluggrad-refused-"))
+    (folder / "kernel.txt").write_text(error.source, encoding="utf-8")
+    (folder / "log.txt").write_text(error.log, encoding="utf-8")
+    return CompileError(str(error), source=error.source, log=error.log, folder=str(folder))
 
 
 def _timed(phase: str, work: Callable[..., T], *args: Any) -> tuple[T, PhaseTime]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pluggrad import dtypes
-from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values, seal
+from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
+from pluggrad.device.seal import seal, unseal
 from pluggrad.errors import KernelFault, OutOfMemoryError
 
 
@@ -56,8 +57,14 @@ def test_values_one_after_another():
 
 @pytest.mark.parametrize("binary", [b"", b"no library", seal(b"whole")[:-1], seal(b"whole") + b"x"])
 def test_what_was_not_sealed_is_refused_before_the_system_sees_it(binary):
-    with pytest.raises(KernelFault, match=f"expected a sealed shared library, got {len(binary)} other bytes"):
-        load_function(binary, "f")
+    for refusing in (unseal, lambda binary: load_function(binary, "f")):
+        with pytest.raises(KernelFault, match=f"expected a sealed binary.* got {len(binary)} other bytes"):
+            refusing(binary)
+
+
+def test_what_was_sealed_comes_back():
+    assert unseal(seal(b"code")) == b"code"
+    assert unseal(seal(b"")) == b""
 
 
 def test_what_is_no_library_is_refused():
