@@ -3,6 +3,7 @@
     python -m benchmarks                              everything (`make bench`)
     python -m benchmarks --only gemm1024 first_call   some rows; see --help for their names
     python -m benchmarks --rounds 9 --libs torch jax  more rounds, fewer peers
+    python -m benchmarks --devices opencl             pluggrad on another device as well
 
 A round counts if the machine's limits, probed before and after it, moved by at most 15 % and other programs
 left the cores alone (or with --any-load). A floor without its peer, or a round that counts, is missed. The
@@ -21,7 +22,7 @@ from typing import Any, Final
 from tqdm.auto import tqdm
 
 from benchmarks import floors, report, startup
-from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp
+from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp, on_device
 from benchmarks.forms import PEERS
 from benchmarks.limits import Probe
 from benchmarks.turns import Absent, Child, measure
@@ -40,6 +41,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", metavar="ROW", default=rows, choices=rows, help=f"rows (all): {' '.join(rows)}")
     add("--libs", nargs="*", metavar="NAME", default=[*PEERS], choices=[*PEERS],
         help=f"libraries to compare with (all): {' '.join(PEERS)}")
+    add("--devices", nargs="*", metavar="NAME", default=[],
+        help="devices to run pluggrad on beside its default one, a column each")
     add("--rounds", type=int, metavar="N", default=7, help="quiet rounds of each row (7)")
     add("--json", type=Path, metavar="FILE", help="where to write the figures (benchmarks/results/TIME.json)")
     add("--any-load", action="store_true", help="count rounds although other programs compute as well")
@@ -57,6 +60,7 @@ class Bench:
         self.absent: dict[str, str] = {}
         self._specs: dict[str, tuple[str, dict[str, str]]] = {
             OURS: (OURS, {}), ONE_THREAD: (OURS, {"PLUGGRAD_CPU_THREADS": "1"}),
+            **{on_device(name): (OURS, {"PLUGGRAD_DEVICE": name}) for name in options.devices},
             **{name: (name, {}) for name in options.libs}}
         for name in self._specs:
             self._start(name)
@@ -113,9 +117,10 @@ class Bench:
 
     def _workload(self, work: Workload) -> None:
         alone = [ONE_THREAD] if any(isinstance(each, SpeedUp) for each in work.required) else []
-        wanted = [OURS, *alone, *self.options.libs]
+        devices = [on_device(name) for name in self.options.devices]
+        wanted = [OURS, *alone, *devices, *self.options.libs]
         [row] = measure([work], self._present(wanted), self.probe, self.options.rounds)
-        row.absent |= {name: why for name, why in self.absent.items() if name in (OURS, *alone)}
+        row.absent |= {name: why for name, why in self.absent.items() if name in (OURS, *alone, *devices)}
         self.results.rows[work.name] = row
 
     def _size(self, size: int) -> None:
@@ -126,7 +131,7 @@ class Bench:
     def verdicts(self) -> list[floors.Verdict]:
         """The floors of the rows that were asked for."""
         only, results = self.options.only, self.results
-        found = floors.of_rows(list(results.rows.values()))
+        found = floors.of_rows(list(results.rows.values()), self.options.devices)
         if _SIZES_ROW in only:
             found.append(floors.of_sizes(results.sizes))
         if "first_call" in only:

@@ -16,6 +16,16 @@ ONE_THREAD: Final = "pluggrad, 1 thread"
 _ENOUGH_OF_LIMIT: Final = 0.9
 
 
+def on_device(device: str) -> str:
+    """The column of pluggrad on a device that is not its default."""
+    return f"{OURS} on {device}"
+
+
+def is_ours(column: str) -> bool:
+    """Whether a column is pluggrad in some way: such are no peers."""
+    return column.startswith(OURS)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`figure` as text, whether it is what was wanted, and a remark."""
@@ -44,7 +54,7 @@ def duration(seconds: float) -> str:
 
 def best_peer(row: Row) -> str | None:
     """The fastest of the other libraries."""
-    timed = {name: row.seconds(name) for name in row.turns if name not in (OURS, ONE_THREAD)}
+    timed = {name: row.seconds(name) for name in row.turns if not is_ours(name)}
     return min(timed, key=timed.__getitem__) if timed else None
 
 
@@ -90,6 +100,27 @@ class OfLimit:
     def judge(self, row: Row) -> Finding:
         share = row.share(OURS, self.limit)
         return Finding(f"{share:.1%} of {self.limit}", share >= self.least)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDevice:
+    """Our rate on a device is at least this share of a limit of the machine."""
+
+    device: str
+    limit: LimitName
+    least: float
+
+    def __str__(self) -> str:
+        return f"{self.device} >= {self.least:.0%} of {self.limit}"
+
+    def judge(self, row: Row) -> Finding:
+        column = on_device(self.device)
+        if column not in row.turns:
+            return Finding("-", False, f"{column}: {row.absent.get(column, 'not measured')}")
+        if column in row.differing():
+            return Finding("-", False, f"the result of {column} differs")
+        share = row.share(column, self.limit)
+        return Finding(f"{self.device}: {share:.1%} of {self.limit}", share >= self.least)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from benchmarks.criteria import ONE_THREAD, OURS
+from benchmarks.criteria import OURS, is_ours
 from benchmarks.limits import LimitName, Limits, Probe, cores
 from benchmarks.workloads import Workload
 
@@ -130,8 +130,9 @@ class Row:
         return statistics.median(turn.busy for turn in self.turns[library])
 
     def differing(self) -> list[str]:
-        """The libraries whose result is not what most peers found."""
-        peers = [value for name, value in self.values.items() if name not in (OURS, ONE_THREAD)]
+        """The libraries whose result is not what most peers found; without peers, what we find by default."""
+        peers = [value for name, value in self.values.items() if not is_ours(name)]
+        peers = peers or [value for name, value in self.values.items() if name == OURS]
         if not self.workload.comparable or not peers:
             return []
         usual = statistics.median_low(peers)

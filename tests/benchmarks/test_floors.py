@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,12 @@ from benchmarks.criteria import (
     Beside,
     Kernels,
     OfLimit,
+    OnDevice,
     SpeedUp,
     Within,
     best_peer,
     duration,
+    on_device,
 )
 from benchmarks.limits import Limits
 from benchmarks.startup import First, Firsts
@@ -93,6 +96,34 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
+# ---- devices beside the default one ----------------------------------------------------------------
+
+
+OPENCL = on_device("opencl")
+ON_OPENCL = OnDevice("opencl", "fma", 0.25)
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(3.9, True), (4.1, False)])
+def test_a_device_has_a_floor_of_its_own(seconds, met):
+    assert ON_OPENCL.judge(row(**{OURS: 1, OPENCL: seconds})).met is met
+
+
+def test_a_device_is_no_peer_and_counts_only_where_it_was_asked_for():
+    measured = row(**{OURS: 2, OPENCL: 1, "jax": 3})
+    assert best_peer(measured) == "jax"
+    measured.workload = replace(measured.workload, required=(ON_OPENCL,))
+    assert floors.of_rows([measured]) == []
+    assert [verdict.met for verdict in floors.of_rows([measured], ["opencl"])] == [True]
+    del measured.turns[OPENCL]
+    assert [verdict.met for verdict in floors.of_rows([measured], ["opencl"])] == [False]
+
+
+def test_without_peers_a_device_is_compared_with_the_default_one():
+    measured = row(**{OURS: 1, OPENCL: 1})
+    measured.values = {OURS: 2.0, OPENCL: 1.0}
+    assert measured.differing() == [OPENCL]
+
+
 # ---- floors --------------------------------------------------------------------------------------
 
 
@@ -139,9 +170,10 @@ def test_imports_are_compared_round_by_round():
 def test_the_floors_of_the_networks_stand_in_their_rows():
     required = {name: [str(each) for each in work.required] for name, work in WORKLOADS.items()}
     assert required["mnist_step"] == ["<= 1.5x torch's time"]
-    assert required["gemm1024"] == [">= 60% of fma"]
+    assert required["gemm1024"] == [">= 60% of fma", "opencl >= 25% of fma"]
     assert required["conv3x3"] == [">= 40% of fma"]
-    assert required["softmax4k"] == required["lnorm4k"] == [">= 50% of stream", "kernels <= 1"]
+    assert required["lnorm4k"] == [">= 50% of stream", "kernels <= 1"]
+    assert required["softmax4k"] == [*required["lnorm4k"], "opencl >= 40% of stream"]
 
 
 # ---- tables and files ----------------------------------------------------------------------------
@@ -170,7 +202,8 @@ def test_the_report_has_every_table_and_says_what_is_missing():
     text = report.text(found, verdicts, [OURS, "torch", "jax"])
     line = next(line for line in text.splitlines() if line.startswith("| gemm1024"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells == ["gemm1024", "GFLOP/s", "2.147", "1.074", "-", "2.00x torch", "2% fma", ">= 60% of fma",
+    assert cells == ["gemm1024", "GFLOP/s", "2.147", "1.074", "-", "2.00x torch", "2% fma",
+                     ">= 60% of fma; opencl >= 25% of fma",
                      "MISSED", "1 of 1"]
     for piece in ("- gemm1024, jax: not installed", "- LeNet's first call, jax: it broke", "## Imports",
                   "- LeNet's first call, torch: no quiet round", "| LLVM ", "2.00x at 100", "| 100 "):
