@@ -1,0 +1,70 @@
+"""For each primitive, a renderer that is wrong on it alone fails, and the failure names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from pluggrad.device.discovery import Entry
+from pluggrad.device.plugins import Plugin, PluginHost
+from pluggrad.device.registry import REGISTRY
+from pluggrad.device.variants import Brought
+from pluggrad.lower.instructions import INSTRUCTIONS
+from pluggrad.target import DeviceId
+from pluggrad.testing.conformance import worker
+from pluggrad.testing.conformance.collect import collect
+from pluggrad.testing.conformance.outcome import Outcome
+from pluggrad.testing.conformance.subject import Subject
+from tests.conformance.wrong_primitives import WRONG, Wrong, WrongVariant
+
+DEVICE = "cpu"
+pytestmark = pytest.mark.device(DEVICE)
+TESTS = collect()
+# END closes what LOOP, IF and ELSE open; the others come only where a task has several work items
+ELSEWHERE = {"END", "ITEM", "GREDUCE"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def variants() -> Iterator[None]:
+    """The device under other names: `@right`, and `@wrong-neg` with a renderer that is wrong on NEG."""
+    extension = Plugin(Entry("wrong", "", "extensions", 1, "fake-wrong", "1.0"), PluginHost())
+    changes = {f"wrong-{wrong.op.lower()}": wrong.apply for wrong in WRONG}
+    changes["right"] = lambda program: program
+    right = partial(REGISTRY.toolchain, DeviceId(DEVICE))
+    with pytest.MonkeyPatch.context() as patch:
+        brought = {name: [Brought(name, WrongVariant(right, apply), extension)]
+                   for name, apply in changes.items()}
+        patch.setitem(REGISTRY._variants, DEVICE, brought)
+        yield
+
+
+@pytest.fixture(scope="module")
+def right() -> Subject:
+    return Subject(f"{DEVICE}@right")
+
+
+def outcome(test: str, subject: Subject) -> Outcome:
+    return worker.run(TESTS[test], subject, 60.0)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.op)
+def test_a_renderer_wrong_on_one_primitive_alone_fails(wrong: Wrong, right: Subject) -> None:
+    assert outcome(wrong.test, right).ending == "passed"
+    found = outcome(wrong.test, Subject(f"{DEVICE}@wrong-{wrong.op.lower()}"))
+    assert found.ending == "failed"
+    assert "elements are wrong" in found.failure.message, found.failure
+
+
+@pytest.mark.parametrize("wrong", [w for w in WRONG if "/elementwise/" in w.test], ids=lambda wrong: wrong.op)
+def test_the_failure_names_the_primitive_and_no_other_fails(wrong: Wrong) -> None:
+    subject = Subject(f"{DEVICE}@wrong-{wrong.op.lower()}")
+    failure = outcome(wrong.test, subject).failure
+    assert failure.op.startswith(f"{wrong.op} of {wrong.dtype.name}")
+    other = next(w for w in WRONG if "/elementwise/" in w.test and w.op not in (wrong.op, "WHERE"))
+    assert outcome(other.test, subject).ending == "passed"
+
+
+def test_every_instruction_of_the_kernel_language_has_a_renderer_that_is_wrong_on_it() -> None:
+    assert sorted({wrong.op for wrong in WRONG} | ELSEWHERE) == sorted(INSTRUCTIONS)
