@@ -44,16 +44,18 @@ class Capabilities:
     vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
     masked_memory: masked vector loads and stores are cheap. cores: workers that run tasks side by side.
     cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.
-    max_buffers: buffers one kernel may take (0: no limit). max_grid, max_group: largest launch (0: no limit).
-    subgroup_width: lanes that execute together. scratch_bytes: fast memory of one task. unified_memory: the
-    host can read and write device memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
+    max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five is the least.
+    max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task together; above 1,
+    tasks are divided among them. subgroup_width: work items that execute in step. scratch_bytes: fast memory
+    that a group shares (0: its items combine nothing). unified_memory: the host can read and write device
+    memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
     launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.
     flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols declared.
     widening: (dtype, factor) pairs, where results in a dtype may lie that much further off than the table of
     tolerances says; the conformance suite prints them.
 
-    Nothing reads the limits, the cache and scratch sizes, the launch costs, subgroup_width, masked_memory and
-    unified_memory yet: they say what a device is, for schedules to come.
+    Nothing reads max_grid, the launch costs, masked_memory and unified_memory yet: they say what a device is,
+    for schedules to come.
     """
 
     dtypes: frozenset[str] = _keyed()
