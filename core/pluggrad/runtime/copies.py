@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from pluggrad.device.contract import Allocation, CopyCommand, SlotRef
 from pluggrad.device.hookspecs import CopyFinished
@@ -16,17 +16,19 @@ from pluggrad.target import DeviceId
 def upload(place: Session, target: Storage, data: memoryview) -> None:
     """Host bytes into a storage; `data` may be reused on return."""
     with place.queue:
-        _timed(lambda: place.device.allocator.copyin(target.block.allocation, 0, data),
-               place.id, "upload", data.nbytes)
+        _timed(place.id, "upload", data.nbytes,
+               place.device.allocator.copyin, target.block.allocation, 0, data)
 
 
 def download(place: Session, data: memoryview, source: Storage) -> None:
     """A storage's bytes to the host; KernelFault if what should have computed them failed."""
-    with place.queue:
-        place.queue.wait()
+    queue = place.queue
+    with queue:
+        if queue.deferred:
+            queue.wait()
         source.require_usable()
-        _timed(lambda: place.device.allocator.copyout(data, source.block.allocation, 0),
-               place.id, "download", data.nbytes)
+        _timed(place.id, "download", data.nbytes,
+               place.device.allocator.copyout, data, source.block.allocation, 0)
 
 
 def duplicate(place: Session, target: Storage, source: Storage, nbytes: int) -> None:
@@ -52,9 +54,8 @@ def transfer(place: Session, target: Storage, other: Session, source: Storage, n
     with other.queue:
         other.queue.synchronize()
         source.require_usable()
-    way = _way(place, other)
-    _timed(lambda: way(place, target.block.allocation, other, source.block.allocation, nbytes),
-           place.id, "transfer", nbytes, other.id)
+    _timed(place.id, "transfer", nbytes, _way(place, other), place, target.block.allocation, other,
+           source.block.allocation, nbytes, source=other.id)
 
 
 # how bytes get from `origin` on `other` to `to` on `place`; a device that is lost on the way is the one whose
@@ -101,12 +102,13 @@ def _host_view(place: Session, allocation: Allocation, nbytes: int) -> memoryvie
     return shared.cast("B")[:nbytes]
 
 
-def _timed(copy: Callable[[], None], device: DeviceId, kind: Literal["upload", "download", "transfer"],
-           nbytes: int, source: DeviceId | None = None) -> None:
+def _timed(device: DeviceId, kind: Literal["upload", "download", "transfer"], nbytes: int,
+           copy: Callable[..., None], *args: Any, source: DeviceId | None = None) -> None:
+    """Copy, and tell those who listen how long it took."""
     if not REGISTRY.observed:
-        copy()
+        copy(*args)
         return
     start = time.perf_counter()
-    copy()
+    copy(*args)
     event = CopyFinished(device, kind, nbytes, start, time.perf_counter() - start, source)
     REGISTRY.tell("pluggrad_copy_finished", event=event)

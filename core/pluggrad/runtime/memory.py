@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,10 @@ class Pool:
             return block
 
     def _alloc(self, capacity: int) -> Allocation:
+        with nullcontext() if self._queue is None else self._queue:
+            return self._from_device(capacity)
+
+    def _from_device(self, capacity: int) -> Allocation:
         try:
             return self._allocator.alloc(capacity)
         except MemoryError:

@@ -40,14 +40,17 @@ class _Submitted:
 
 
 class Queue:
-    """Of one open device. `with queue:` stands around every use of it: DeviceLost before, once it is lost."""
+    """Of one open device. `with queue:` stands around its uses: DeviceLost at once, when it was lost before.
+
+    Called under the runtime's lock.
+    """
 
     def __init__(self, device: Device, name: str) -> None:
         self.device, self._name = device, name
         self.deferred = "async" in device.target.capabilities.features
         self._limit = max(1, device.max_in_flight) if self.deferred else 0  # type: ignore[attr-defined]
         self._in_flight: deque[_Submitted] = deque()
-        self._lost: DeviceLost | None = None
+        self.lost: DeviceLost | None = None  # the reason that the device gave
 
     def __len__(self) -> int:
         """Lists in flight, as far as is known."""
@@ -104,20 +107,27 @@ class Queue:
 
     # ---- a lost device -------------------------------------------------------------------------------------
     def __enter__(self) -> None:
-        if self._lost is not None:
-            raise self._gone(self._lost)
+        if self.lost is not None:
+            raise self.gone()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self._lost is None and isinstance(error, DeviceLost):
-            self._lost = DeviceLost(str(error))
-            gone = self._gone(self._lost)
+        if isinstance(error, DeviceLost):
+            self.lose(error)
+
+    def lose(self, error: DeviceLost) -> None:
+        """The device says that it is lost: it stays so. Raises what users see, unless `error` is that."""
+        if self.lost is None:
+            self.lost = DeviceLost(str(error))
+            gone = self.gone()
             _mark(self._in_flight, gone)
             self._in_flight.clear()
             raise gone from error
 
-    def _gone(self, reason: DeviceLost) -> DeviceLost:
-        return DeviceLost(op=f"device {self._name}", expected="a device that answers", got=f"lost: {reason}",
+    def gone(self) -> DeviceLost:
+        """What every use of the lost device raises."""
+        return DeviceLost(op=f"device {self._name}", expected="a device that answers",
+                          got=f"lost: {self.lost}",
                           hint="Its tensors are gone, others go on. Start the process again to use it")
 
 

@@ -18,8 +18,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 import numpy as np
 
 from pluggrad.device.contract import DONE
+from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
-from pluggrad.errors import InternalError, JitError, KernelFault, TensorIndexError
+from pluggrad.errors import DeviceLost, InternalError, JitError, KernelFault, TensorIndexError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
@@ -30,7 +31,7 @@ from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
-from pluggrad.runtime.queue import drain
+from pluggrad.runtime.queue import drain, queue_of
 from pluggrad.runtime.session import Session, session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
@@ -312,21 +313,17 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     TensorIndexError if a kernel met an index out of range. Where the run wrote over inputs it is complete
     then, and `raise_reported` is to be called once their handles are bound to the new versions.
     """
-    with place.queue:
-        return _execute(place, loaded, inputs, values)
-
-
-def _execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
-             values: Sequence[Any]) -> list[Storage]:
     plan, queue = loaded.plan, place.queue
+    if queue.lost is not None:
+        raise queue.gone()
     if queue.deferred:
-        with at_once:
+        with at_once, queue:
             queue.make_room()
     for version in inputs:
         version.storage.require_usable()
         if version.version != version.storage.version:
             raise InternalError("a buffer was overwritten while a graph still needed its old version")
-    outputs = [place.storage(o.nbytes) if o.reuses is None else inputs[o.reuses].storage
+    outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
                for o in plan.outputs]
     slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
     if loaded.status is not None:
@@ -352,6 +349,8 @@ def _execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion]
         for storage in written:
             storage.fault = KernelFault(
                 f"this tensor was being overwritten when a command list stopped: {error!r}")
+        if isinstance(error, DeviceLost):
+            queue.lose(error)
         raise
     finally:
         if arena is not None:
@@ -383,7 +382,7 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
     place = session(device)
     place.require(dtype)
     data = np.ascontiguousarray(array, dtype=dtype.numpy)
-    storage = place.storage(data.nbytes)
+    storage = Storage(device, place.pool, data.nbytes)
     if data.nbytes:
         copies.upload(place, storage, data.data.cast("B"))
     GlobalCounters.uploads += 1
@@ -395,11 +394,19 @@ def transfer(version: BufferVersion, kind: TensorType, device: DeviceId) -> Buff
     place = session(device)
     place.require(kind.dtype)
     nbytes = kind.size * kind.dtype.itemsize
-    storage = place.storage(nbytes)
+    storage = Storage(place.id, place.pool, nbytes)
     if nbytes:
         copies.transfer(place, storage, session(version.storage.device), version.storage, nbytes)
     GlobalCounters.uploads += 1
     return BufferVersion(storage)
+
+
+def synchronize(device: DeviceId) -> None:
+    """Wait for everything submitted to a device; KernelFault names the first list that failed."""
+    with lock:
+        queue = queue_of(REGISTRY.open_device(device), device)
+        with queue:
+            queue.synchronize()
 
 
 def _stored(n: Node) -> BufferVersion:
@@ -444,10 +451,10 @@ def _caller() -> str:
 def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
     """A copy in memory of its own."""
     nbytes = version.storage.block.nbytes
-    storage = place.storage(nbytes)
+    storage = Storage(place.id, place.pool, nbytes)
     copies.duplicate(place, storage, version.storage, nbytes)
     return BufferVersion(storage, version.identity)
 
 
 __all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
-           "read", "realize", "realize_pending", "run", "shared", "transfer", "upload"]
+           "read", "realize", "realize_pending", "run", "shared", "synchronize", "transfer", "upload"]

@@ -30,7 +30,6 @@ from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.memory import MemoryStats, Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.runtime.queue import drain, queue_of
-from pluggrad.runtime.storage import Storage
 from pluggrad.runtime.supported import require_dtype
 from pluggrad.target import DeviceId
 
@@ -60,11 +59,6 @@ class Session:
     def require(self, dtype: DType) -> None:
         """UnsupportedDType unless the device declares `dtype`."""
         require_dtype(self.id, dtype, self.target)
-
-    def storage(self, nbytes: int) -> Storage:
-        """New memory; OutOfMemoryError."""
-        with self.queue:
-            return Storage(self.id, self.pool, nbytes)
 
     def plan(self, normalized: Normalized, donated: Donated) -> LoadedPlan:
         """The loaded plan of a graph: from memory, from disk, or made now."""
@@ -126,13 +120,6 @@ def session(device: DeviceId) -> Session:
     if found is None:
         found = _sessions[device] = Session(device)
     return found
-
-
-def synchronize(device: DeviceId) -> None:
-    """Wait for everything submitted to a device; KernelFault names the first list that failed."""
-    queue = queue_of(REGISTRY.open_device(device), device)
-    with queue:
-        queue.synchronize()
 
 
 def memory_of(device: DeviceId) -> MemoryStats:
