@@ -14,7 +14,7 @@ __all__ = ["Member", "Region", "schedule"]
 
 
 def schedule(roots: Sequence[Node], most_buffers: int = 0) -> tuple[Region, ...]:
-    """Regions that compute `roots`, in an order that can run, each of at most so many buffers (0: any number).
+    """Regions that compute `roots`, in an order that can run, each of at most so many buffers (0: any).
 
     The graph is normalized: it has no LEAF, DETACH or empty nodes.
     """
