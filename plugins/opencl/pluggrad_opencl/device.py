@@ -21,9 +21,9 @@ from pluggrad.plugin_api import (
     Scalar,
     Signature,
     Target,
+    unseal,
 )
 from pluggrad_opencl import driver, settings
-from pluggrad_opencl.binary import unsealed
 from pluggrad_opencl.launcher import CommandList, OpenCLExecutable
 from pluggrad_opencl.memory import OpenCLAllocator
 from pluggrad_opencl.queue import OpenCLEvent, Queue
@@ -63,7 +63,7 @@ class OpenCLDevice(Device):
         with self._lock:
             program = self._programs.get(binary)
             if program is None:
-                loaded = cl.Program(self._context, [self._device], [unsealed(binary)])
+                loaded = cl.Program(self._context, [self._device], [unseal(binary)])
                 program = self._programs[binary] = loaded.build(devices=[self._device])
             return program
 

@@ -63,7 +63,7 @@ def test_the_cache_key_names_device_and_driver(toolchain):
 def test_bytes_that_are_no_program_are_refused(device, toolchain):
     good = toolchain.compile(kernels.ADD)
     for binary in (b"", b"not a program", good[:-1], good[:200] + b"x" + good[201:]):
-        with pytest.raises(KernelFault, match="expected a binary that this plugin made"):
+        with pytest.raises(KernelFault, match="expected a sealed binary"):
             device.load(binary, Signature("add", (), (), 1))
 
 
