@@ -67,6 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch: compares with PyTorch; run by `make test-torch`")
+    config.addinivalue_line("markers", "oclgrind: runs kernels under oclgrind; run by `make test-oclgrind`")
     config.addinivalue_line("markers", "slow: takes more than about ten seconds")
     config.addinivalue_line(
         "markers",

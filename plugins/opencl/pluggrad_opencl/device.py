@@ -39,7 +39,7 @@ class OpenCLDevice(Device):
         self._device, self._context = device, driver.context(device.platform)
         self._queue = Queue(self._context, device, driver.label(device))
         limit = settings.MEMORY_MB.value << 20 or device.global_mem_size
-        self.allocator = OpenCLAllocator(self._queue, self._context, target.capabilities.alignment, limit)
+        self.allocator = OpenCLAllocator(self._queue, self._context, limit)
         # kernels compiled together share one binary, and so one program
         self._programs: WeakValueDictionary[bytes, cl.Program] = WeakValueDictionary()
         self._lock = threading.Lock()

@@ -50,14 +50,14 @@ class Block:
 class OpenCLAllocator(Allocator):
     """Buffers of one device. It hands out `limit` bytes at most: drivers promise more than there is."""
 
-    def __init__(self, queue: Queue, context: cl.Context, alignment: int, limit: int) -> None:
+    def __init__(self, queue: Queue, context: cl.Context, limit: int) -> None:
         self.queue, self.context = queue, context
-        self._alignment, self._limit, self._used = alignment, limit, 0
+        self._limit, self._used = limit, 0
         self._lock = threading.Lock()  # of the count
 
     def alloc(self, nbytes: int, kind: str = "device") -> Block:
         """Memory of `nbytes`; OutOfMemoryError if there is none."""
-        size = max(nbytes, self._alignment)
+        size = max(nbytes, 1)
         with self._lock:
             if self._used + size > self._limit or size > self.queue.device.max_mem_alloc_size:
                 raise self._exhausted(nbytes)
@@ -78,7 +78,7 @@ class OpenCLAllocator(Allocator):
         if allocation.base is not None:
             return
         with self._lock:
-            self._used -= max(allocation.nbytes, self._alignment)
+            self._used -= max(allocation.nbytes, 1)
         with suppress(cl.Error):  # of a lost device
             allocation.release()
 
