@@ -37,8 +37,8 @@ class KernelInfo:
     """What a kernel is: the same whether it was compiled now or found in a cache.
 
     name: its symbol. title: what it computes, for people, such as "sum_where_64_64". buffers, axes: its
-    arguments and its loops, as text. flops: arithmetic operations of one run, each counted once. bytes: moved
-    by one run, each element once.
+    arguments and its loops, as text. flops: arithmetic operations of one run that its expression has, each
+    counted as one. bytes: moved by one run, each element once.
     """
 
     name: str

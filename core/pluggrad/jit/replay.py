@@ -13,8 +13,8 @@ from pluggrad.dtypes import Scalar as PythonScalar
 from pluggrad.graph.scalar import HostValue, Scalar
 from pluggrad.graph.types import TensorType
 from pluggrad.runtime import BufferVersion, Handle, buffer
-from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.interrupts import held
+from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.realization import duplicate, execute, raise_reported, shared, transfer
 from pluggrad.runtime.session import Session
 from pluggrad.target import DeviceId

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,35 +27,30 @@ _CORES_FOR_FULL_BANDWIDTH: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """`flops`: additions, or as many as other arithmetic is worth. `bytes`: moved, each element once."""
+    """`flops`: additions, or as many as other arithmetic is worth. `bytes`: moved, each element once.
+    `operations`: arithmetic of any kind, each counted as one, as rates are quoted."""
 
     flops: int
     bytes: int
+    operations: int = 0
 
 
 def cost(kernel: Kernel) -> Cost:
     """The cost of running `kernel` once. Index arithmetic counts nothing: loops make it increments."""
-    return _counted(kernel, weight)
-
-
-def operations(kernel: Kernel) -> Cost:
-    """What running `kernel` once does, as rates are quoted: every arithmetic operation counts as one."""
-    return _counted(kernel, lambda node: min(weight(node), 1))
-
-
-def _counted(kernel: Kernel, weight: Callable[[Node], int]) -> Cost:
     extents = {axis.id: axis.extent for axis in kernel.axes}
     order = toposort(kernel.stores)
     free = free_axes(order)
     read: Counter[int] = Counter()
     written: Counter[int] = Counter()
-    flops = 0
+    flops = operations = 0
     for node in toposort(kernel.stores, _values):
         if not weight(node):
             continue
         # a node runs once for each position of its axes; a reduction, of those that it binds too
         axes = free[node] | free[node.src[0]] if node.op is ops.REDUCE else free[node]
-        flops += weight(node) * math.prod(extents[a] for a in axes)
+        runs = math.prod(extents[a] for a in axes)
+        flops += weight(node) * runs
+        operations += runs
     for node in order:
         if node.op is ops.LOAD:
             read[node.arg] += math.prod(extents[a] for a in free[node.src[0]])
@@ -65,7 +59,7 @@ def _counted(kernel: Kernel, weight: Callable[[Node], int]) -> Cost:
     traffic = [(slot, count) for counts in (read, written) for slot, count in counts.items()]
     params = kernel.buffers
     moved = sum(min(count, params[slot].size) * params[slot].dtype.itemsize for slot, count in traffic)
-    return Cost(flops, moved)
+    return Cost(flops, moved, operations)
 
 
 def weight(node: Node) -> int:

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from pluggrad.config import VERIFY
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.kernel.build import Built, build
-from pluggrad.kernel.cost import cost, estimate_us
+from pluggrad.kernel.cost import Cost, cost, estimate_us
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.kernel import NO_CHECK, IndexCheck, Kernel
 from pluggrad.kernel.offer import Claim, Extern
@@ -69,6 +69,7 @@ class _Planner:
         self.of: dict[Node, int] = {}
         self.donated = {root: slot for root, slot in zip(roots, donated, strict=True) if slot is not None}
         self.kernels: dict[tuple[Kernel, Extern | None], int] = {}
+        self.costs: dict[int, Cost] = {}
         self.drafts: list[_Draft] = []
         self.checks: list[IndexCheck] = []
         self.outputs = 0
@@ -125,14 +126,17 @@ class _Planner:
         for temporary in tuned.temporaries:
             numbers.append(len(self.buffers))
             self.buffers.append(_Buffer(temporary.size * temporary.dtype.itemsize))
-        for phase in tuned.phases:
+        costs = [cost(phase.kernel) for phase in tuned.phases]
+        share = cost(built.kernel).operations / max(1, sum(each.operations for each in costs))
+        for phase, work in zip(tuned.phases, costs, strict=True):
             args = [numbers[i] for i in phase.args]
             roles = [b.role for b in phase.kernel.buffers]
-            work = estimate_us(cost(phase.kernel), self.capabilities)
             reads = {a for a, r in zip(args, roles, strict=True) if r in ("in", "inout")}
             writes = {a for a, r in zip(args, roles, strict=True) if r in ("out", "inout")}
             kernel = self.kernels.setdefault((phase.kernel, phase.extern), len(self.kernels))
-            self.drafts.append(_Draft(reads, writes, kernel, args, built.slots, work))
+            self.costs.setdefault(kernel, replace(work, operations=round(work.operations * share)))
+            work_us = estimate_us(work, self.capabilities)
+            self.drafts.append(_Draft(reads, writes, kernel, args, built.slots, work_us))
         self.number += 1
 
     def _status(self, checks: tuple[IndexCheck, ...]) -> int:
@@ -198,7 +202,8 @@ class _Planner:
         roots, outputs = self._results(refs)
         kernels = tuple([kernel for kernel, _ in self.kernels])
         externs = {number: extern for (_, extern), number in self.kernels.items() if extern is not None}
-        return Plan(kernels, tuple(commands), outputs, roots, self.arena_bytes, tuple(self.checks), externs)
+        return Plan(kernels, tuple(commands), outputs, roots, self.arena_bytes, tuple(self.checks), externs,
+                    tuple([self.costs[i] for i in range(len(kernels))]))
 
     def _conflicts(self, draft: _Draft) -> tuple[frozenset[int], frozenset[int]]:
         """Buffers as places of memory: an output that takes over an input is that input."""

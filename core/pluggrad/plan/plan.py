@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from pluggrad.kernel.cost import Cost
 from pluggrad.kernel.kernel import IndexCheck, Kernel
 from pluggrad.kernel.offer import Extern
 
@@ -54,7 +55,8 @@ class Plan:
     """`roots[i]` says where the value of root i is: an output, or an input that it is unchanged.
 
     checks: what each status word, an int64, is about. externs: code that the backend brings, by the number of
-    the kernel that it stands for.
+    the kernel that it stands for. costs: of one run of each kernel, its operations as the graph has them:
+    what tiles compute beyond that is no achievement.
     """
 
     kernels: tuple[Kernel, ...]
@@ -64,3 +66,4 @@ class Plan:
     arena_bytes: int
     checks: tuple[IndexCheck, ...] = ()
     externs: Mapping[int, Extern] = field(default_factory=dict)
+    costs: tuple[Cost, ...] = ()

@@ -19,7 +19,7 @@ from pluggrad.device.contract import Signature, Toolchain
 from pluggrad.device.hookspecs import KernelCompiled, KernelInfo, PhaseTime
 from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import CompileError
-from pluggrad.kernel.cost import operations
+from pluggrad.kernel.cost import Cost
 from pluggrad.kernel.kernel import BufferParam, IndexCheck, Kernel
 from pluggrad.kernel.offer import Extern
 from pluggrad.kernel.text import axes_text, buffers_text
@@ -118,14 +118,14 @@ def _timed(phase: str, work: Callable[..., T], *args: Any) -> tuple[T, PhaseTime
 
 def infos_of(plan: Plan, signatures: Sequence[Signature]) -> tuple[KernelInfo, ...]:
     """What observers are told of each kernel of a plan."""
-    return tuple([_info(kernel, signature)
-                  for kernel, signature in zip(plan.kernels, signatures, strict=True)])
+    return tuple([_info(kernel, signature, work)
+                  for kernel, signature, work in zip(plan.kernels, signatures, plan.costs, strict=True)])
 
 
-def _info(kernel: Kernel, signature: Signature) -> KernelInfo:
-    work = operations(kernel)
+def _info(kernel: Kernel, signature: Signature, work: Cost) -> KernelInfo:
     title = f"{kernel.name} by {signature.extern}" if signature.extern else kernel.name
-    return KernelInfo(signature.name, title, buffers_text(kernel), axes_text(kernel), work.flops, work.bytes)
+    return KernelInfo(signature.name, title, buffers_text(kernel), axes_text(kernel), work.operations,
+                      work.bytes)
 
 
 def signatures_of(plan: Plan, target: Target) -> tuple[Signature, ...]:

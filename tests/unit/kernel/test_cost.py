@@ -23,13 +23,13 @@ from tests.unit.kernel.kernels import (
 
 
 def test_matmul_is_two_flops_an_inner_step() -> None:
-    assert cost(matmul(8, 16, 32)) == Cost(2 * 8 * 16 * 32, 4 * (8 * 32 + 32 * 16 + 8 * 16))
+    assert cost(matmul(8, 16, 32)) == Cost(2 * 8 * 16 * 32, 4 * (8 * 32 + 32 * 16 + 8 * 16), 2 * 8 * 16 * 32)
 
 
 def test_transcendentals_weigh_more() -> None:
     add = cost(elementwise("ADD", 100, [F32, F32], F32))
     exp = cost(elementwise("EXP", 100, [F32], F32))
-    assert add == Cost(100, 1200)
+    assert add == Cost(100, 1200, 100)
     assert exp.flops > 5 * add.flops
     assert exp.bytes == 800
 
