@@ -20,6 +20,7 @@ CPU_SETTINGS = (cpu.THREADS, cpu.TEAM, cpu.TARGET)
 
 GENERATED = {"/".join(path) for path, _ in generated_files("acme")}  # pages speak of them
 STEP_BY_STEP = {"writing-a-device.md"}  # its blocks make one program: tests/plugins/new_device runs it
+PARTS = {"extending.md"}  # its blocks are parts of examples/extensions, which tests/plugins/extensions runs
 
 FOLDERS = ("*.md", "docs/**/*.md", "plugins/*/*.md", "examples/*.md", ".github/**/*.md", ".github/**/*.yml")
 DOCUMENTS = sorted(path for pattern in FOLDERS for path in ROOT.glob(pattern))
@@ -56,7 +57,7 @@ def test_a_plugin_s_readme_says_what_each_file_holds(package):
 def documented_examples() -> list[str]:
     """The programs of the documents, each with the import line of the first; plugin code is not one."""
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
-    texts = [page.read_text(encoding="utf-8") for page in pages if page.name not in STEP_BY_STEP]
+    texts = [page.read_text(encoding="utf-8") for page in pages if page.name not in STEP_BY_STEP | PARTS]
     blocks = [block for text in texts for block in PYTHON_BLOCK.findall(text)]
     programs = [block for block in blocks if "plugin_api" not in block]
     return [p if "import" in p else f"from pluggrad import Tensor\n{p}" for p in programs]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pluggrad.plugin_api import CLikeRenderer, Probe, Target, Toolchain, Variant, hookimpl
+from pluggrad.plugin_api import CVectorRenderer, Probe, Target, Toolchain, Variant, hookimpl
 
 
 class CVariant(Variant):
@@ -20,9 +20,8 @@ class CVariant(Variant):
         return Probe(1)
 
     def target(self, target: Target) -> Target:
-        """Scalar loops over the ops that the renderer knows; cores, caches and dtypes stay the cpu's."""
-        capabilities = replace(target.capabilities, ops=CLikeRenderer.ops, vector_bytes=0)
-        return replace(target, capabilities=capabilities)
+        """The ops that the renderer knows; vectors, cores, caches and dtypes stay the cpu's."""
+        return replace(target, capabilities=replace(target.capabilities, ops=CVectorRenderer.ops))
 
     def toolchain(self, target: Target) -> Toolchain:
         from pluggrad_cpu_c.toolchain import CToolchain

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from pluggrad.plugin_api import CLikeRenderer, CompileError, Program, Target, Toolchain
+from pluggrad.plugin_api import CompileError, CVectorRenderer, Program, Target, Toolchain
 
 FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-c", "-x", "c", "-")
 
@@ -17,7 +17,7 @@ class CToolchain(Toolchain):
     """Makes code for this machine's processor alone: `-march=native`."""
 
     def __init__(self, target: Target, compiler: str) -> None:
-        self.renderer = CLikeRenderer(target.capabilities.arithmetic)
+        self.renderer = CVectorRenderer(target.capabilities.arithmetic)
         self.command = (compiler, *FLAGS)
         version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
         self.cache_key = f"{' '.join(self.command)}, {version}"
