@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pluggrad conformance", description=__doc__)
     parser.add_argument("device", metavar="DEVICE", help="the device to test, as `device=` takes it")
     parser.add_argument("--level", type=_levels, default=(), metavar="L0,L1", help="these levels only")
-    parser.add_argument("-k", default="", metavar="TEXT", help="tests whose id contains, or is, TEXT")
+    parser.add_argument("-k", default="", metavar="TEXT",
+                        help="tests whose id contains, or is, TEXT; commas separate several")
     parser.add_argument("--jobs", type=_at_least_one, default=available_cores(), metavar="N",
                         help="processes side by side (default: %(default)s)")
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, metavar="S",

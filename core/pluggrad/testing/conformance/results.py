@@ -39,13 +39,15 @@ class Selection:
 
 def select(tests: Mapping[str, ConformanceTest], description: Description | None,
            levels: Sequence[Level] = (), text: str = "") -> Selection:
-    """Tests of these levels (none: all) whose id contains `text`, or is `text`.
+    """Tests of these levels (none: all) whose id contains `text`, or is `text`; commas separate several.
 
     Without a description, the device did not open: what needs anything of it is not applicable.
     """
+    words = [word.strip() for word in text.split(",")]
+    exact = {word for word in words if word in tests}
+    parts = [word.lower() for word in words if word not in exact]
     chosen = [test for test in tests.values() if not levels or test.level in levels]
-    exact = [test for test in chosen if test.id == text]
-    chosen = exact or [test for test in chosen if text.lower() in test.id.lower()]
+    chosen = [test for test in chosen if test.id in exact or any(part in test.id.lower() for part in parts)]
     missing = {test.id: reason for test in chosen if (reason := _missing(test, description))}
     return Selection(tuple(chosen), missing, len(chosen) == len(tests))
 
