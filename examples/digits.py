@@ -3,6 +3,7 @@
     python examples/digits.py                     the 1,797 digits that come with pluggrad, 8 x 8 pixels
     python examples/digits.py --data FOLDER       MNIST's files, 28 x 28 pixels
     python examples/digits.py --device NAME       one of: python -m pluggrad devices
+    python examples/digits.py --profile FILE      time each kernel; https://ui.perfetto.dev shows the file
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from tqdm.auto import tqdm
 
-from pluggrad import Device, Tensor, jit, nn, set_default_device
+from pluggrad import Device, Tensor, jit, nn, profile, set_default_device
 from pluggrad.data import digits, mnist
 from pluggrad.errors import UserError
 
@@ -150,6 +151,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", metavar="FOLDER", type=Path, help="MNIST's IDX files (default: the bundled digits)")
     add("--device", metavar="NAME", help="where to compute (default: the best that is installed)")
+    add("--profile", metavar="FILE", type=Path, help="time each kernel, and write a trace for Perfetto")
     add("--epochs", metavar="N", type=positive, help="passes over the images (40, with --data 5)")
     add("--batch", metavar="N", type=positive, default=32, help="images in a step (32)")
     add("--seed", metavar="N", type=int, default=0, help="weights, order and dropout (0)")
@@ -185,8 +187,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    options = read_options(arguments)
     try:
-        run(read_options(arguments))
+        if options.profile is None:
+            run(options)
+            return
+        with profile(options.profile) as profiled:
+            run(options)
+        print(profiled)
+        print(f"trace: {options.profile}")
     except (UserError, OSError) as error:
         sys.exit(f"digits.py: {error}")
 
