@@ -239,8 +239,9 @@ CASES: dict[str, Callable[[], ProgramCase]] = {
 GROUPS: dict[str, Callable[[], ProgramCase]] = {
     f"grouped {op} {d.name} x{lanes} by {group}":
         lambda d=d, op=op, group=group, lanes=lanes: grouped(d, op, group, lanes)
-    for d, op in ((F32, "ADD"), (dtypes.int8, "ADD"), (dtypes.uint64, "MIN"), (BOOL, "MAX"))
-    for group, lanes in ((2, 0), (3, 4), (32, 0), (100, 2))}
+    for d, op, group, lanes in (
+        (F32, "ADD", 2, 0), (F32, "MAX", 100, 2), (dtypes.int8, "ADD", 3, 4), (dtypes.uint64, "MIN", 32, 0),
+        (BOOL, "MAX", 5, 2))}
 
 
 def value_bits(value: Scalar, dtype: DType) -> np.ndarray[Any, np.dtype[Any]]:

@@ -38,7 +38,7 @@ class CVectorRenderer(CLikeRenderer):
         if value.lanes == 1:
             return super().reinterpret(value, dtype, out)
         kind = self.vector_type(dtype, value.lanes, out)
-        return Value(f"({kind}){value}", dtype, value.lanes, "operation")
+        return Value(f"({kind}){value}", dtype, value.lanes, "call")
 
     def select(self, condition: Value, yes: Value, no: Value, out: Source) -> Value:
         if condition.lanes == 1:

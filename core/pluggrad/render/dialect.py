@@ -108,7 +108,7 @@ class Dialect:
             return text if dtype is dtypes.float32 else f"(({self.types[dtype.name]}){text})"
         if dtype is dtypes.float64:
             return repr(value)
-        text = f"{value:.9g}"
+        text = f"{rounded(value):.9g}"
         text = f"{text}f" if set(text) & set(".en") else f"{text}.0f"
         return text if dtype is dtypes.float32 else f"(({self.types[dtype.name]}){text})"
 
@@ -116,8 +116,7 @@ class Dialect:
 
     def convert(self, value: Value, dtype: DType, out: Source) -> Value:
         """C's conversion of numbers: integers wrap, floats are rounded."""
-        text = f"({self.types[dtype.name]}){value}"
-        return Value(text, dtype, form="operation")
+        return Value(f"({self.types[dtype.name]}){value}", dtype, form="call")
 
     def own_cast(self, value: Value, source: DType, target: DType, out: Source) -> Value | None:
         """What the op CAST means, where the language has a way of its own; None: it is written in others."""
@@ -167,6 +166,11 @@ class Dialect:
     def store_row(self, pointer: str, value: Value, out: Source) -> str:
         """The statement that writes neighbors in memory."""
         raise NotImplementedError
+
+
+def rounded(value: float) -> float:
+    """The float32 nearest to `value`."""
+    return float(struct.unpack("<f", float_bits(value, dtypes.float32).to_bytes(4, "little"))[0])
 
 
 def float_bits(value: float, dtype: DType) -> int:

@@ -33,6 +33,8 @@ class Access:
 
 
 def _plus(index: str, offset: int) -> str:
+    if index.isdecimal():
+        return str(int(index) + offset)
     return index if not offset else f"{index} {'+' if offset > 0 else '-'} {abs(offset)}"
 
 

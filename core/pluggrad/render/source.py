@@ -15,7 +15,7 @@ class Value:
 
     dtype: of the C type, which is an unsigned integer for the bits of a float that is not computed in. Lanes
     of bools are masks: signed integers of any width, 0 or -1. form: a name (or a literal) is free to repeat,
-    a call is computed each time that it stands there, an operation needs parentheses as an operand.
+    a call (or a cast) is computed wherever it stands, an operation needs parentheses as an operand.
     """
 
     text: str
