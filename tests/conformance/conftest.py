@@ -15,12 +15,12 @@ from tests.fake_plugins.install import write_metadata
 Finished = subprocess.CompletedProcess[str]
 
 
-def run_suite(site: Path, *arguments: str, **variables: str) -> Finished:
+def run_suite(site: Path, *arguments: str, limit_s: float = 100, **variables: str) -> Finished:
     """`python -m pluggrad conformance ...` with the folder `site` on the path, and variables set."""
     environment = {**os.environ, **variables, "PYTHONPATH": str(site)}
     environment.pop("PLUGGRAD_VERIFY", None)  # as users run it
     return subprocess.run([sys.executable, "-m", "pluggrad", "conformance", *arguments], env=environment,
-                          capture_output=True, text=True, timeout=100, check=False)
+                          capture_output=True, text=True, timeout=limit_s, check=False)
 
 
 @pytest.fixture

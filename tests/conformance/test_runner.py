@@ -39,7 +39,7 @@ DESCRIPTION = Description("acme", "Acme One", "driver 7", "pluggrad-acme", "1.0"
 @pytest.fixture
 def fragile(conformance):
     def run(*arguments: str, does: str = "", **variables: str):
-        return conformance("fragile", "-k", "L0/launch", *arguments, module=FRAGILE, FRAGILE=does,
+        return conformance("fragile", "-k", "L0/launch/size", *arguments, module=FRAGILE, FRAGILE=does,
                            **variables)
     return run
 
@@ -57,9 +57,9 @@ def test_what_misbehaves_is_one_named_failure(fragile, deed, says, jobs):
     done = fragile("--jobs", jobs, "--time-limit", "2", does=f"64={deed}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.count("FAILED  ") == 1
-    assert "FAILED  L0/launch/64" in done.stdout
+    assert "FAILED  L0/launch/size/64" in done.stdout
     assert says in done.stdout
-    assert "again: python -m pluggrad conformance fragile -k L0/launch/64" in done.stdout
+    assert "again: python -m pluggrad conformance fragile -k L0/launch/size/64" in done.stdout
     assert "FAILED: 1 of 4 tests" in done.stdout
 
 
@@ -100,8 +100,8 @@ def test_unknown_devices_and_selections_are_wrong_usage(conformance):
 
 
 def test_an_exact_id_selects_that_test_alone(conformance):
-    done = conformance("fragile", "-v", "-k", "L0/launch/1", module=FRAGILE, FRAGILE="")
-    assert "L0/launch/1025" not in done.stdout
+    done = conformance("fragile", "-v", "-k", "L0/launch/size/1", module=FRAGILE, FRAGILE="")
+    assert "L0/launch/size/1025" not in done.stdout
     assert "the chosen 1 tests passed" in done.stdout
 
 
@@ -110,12 +110,12 @@ def test_ctrl_c_ends_it_and_says_what_was_run(tmp_path):
     (tmp_path / "fragile.py").write_text(FRAGILE.read_text(encoding="utf-8"), encoding="utf-8")
     write_metadata(tmp_path, "fake-fragile", "1.2", {"pluggrad.devices.v1": {"fragile": "fragile"}})
     command = [sys.executable, "-u", "-m", "pluggrad", "conformance", "fragile", "-v", "--jobs", "1", "-k",
-               "L0/launch"]
+               "L0/launch/size"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FRAGILE": "64=hang"}
     started = time.monotonic()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if "L0/launch/7" in line:  # the next one hangs
+            if "L0/launch/size/7" in line:  # the next one hangs
                 break
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=60)[0]
@@ -128,25 +128,25 @@ def test_ctrl_c_ends_it_and_says_what_was_run(tmp_path):
 # ---- expected failures -------------------------------------------------------------------------------------
 def test_expected_failures_are_strict(fragile, tmp_path):
     file = tmp_path / "xfails"
-    file.write_text("# known\nL0/launch/64  the driver is at fault\n")
+    file.write_text("# known\nL0/launch/size/64  the driver is at fault\n")
     done = fragile("--xfails", str(file), does="64=fault")
     assert done.returncode == 0, done.stdout
     assert "xfailed" in done.stdout
     done = fragile("--xfails", str(file))
     assert done.returncode == 1
-    assert "PASSED, though expected to fail  L0/launch/64" in done.stdout
+    assert "PASSED, though expected to fail  L0/launch/size/64" in done.stdout
     assert "the driver is at fault" in done.stdout
 
 
 def test_a_stale_id_is_an_error(fragile, tmp_path):
     file = tmp_path / "xfails"
-    file.write_text("L0/launch/65  gone\n")
+    file.write_text("L0/launch/size/65  gone\n")
     done = fragile("--xfails", str(file))
     assert done.returncode == 1
-    assert "ERROR  expected failure is stale: L0/launch/65: there is no such test" in done.stdout
+    assert "ERROR  expected failure is stale: L0/launch/size/65: there is no such test" in done.stdout
 
 
-@pytest.mark.parametrize("text", ["L0/launch/1\n", "L0/launch/1  a\nL0/launch/1  b\n"])
+@pytest.mark.parametrize("text", ["L0/launch/size/1\n", "L0/launch/size/1  a\nL0/launch/size/1  b\n"])
 def test_a_line_without_a_reason_and_a_second_line_are_refused(tmp_path, text):
     file = tmp_path / "xfails"
     file.write_text(text)
@@ -167,11 +167,11 @@ def test_the_report_says_what_was_run_and_what_was_not(fragile, tmp_path):
     assert found["counts"]["L0"] == {"passed": 2, "failed": 2}
     assert found["totals"]["failed"] == 2
     failures = {failure["id"]: failure for failure in found["failures"]}
-    assert failures.keys() == {"L0/launch/7", "L0/launch/64"}
-    assert failures["L0/launch/7"]["ending"] == "killed"
-    assert failures["L0/launch/64"]["failure"]["expected"] == "a kernel without a seven"
-    assert "KernelFault" in failures["L0/launch/64"]["failure"]["traceback"]
-    assert found["durations"].keys() == {f"L0/launch/{n}" for n in (1, 7, 64, 1025)}
+    assert failures.keys() == {"L0/launch/size/7", "L0/launch/size/64"}
+    assert failures["L0/launch/size/7"]["ending"] == "killed"
+    assert failures["L0/launch/size/64"]["failure"]["expected"] == "a kernel without a seven"
+    assert "KernelFault" in failures["L0/launch/size/64"]["failure"]["traceback"]
+    assert found["durations"].keys() == {f"L0/launch/size/{n}" for n in (1, 7, 64, 1025)}
     assert ["ADD", "float32", "odd"] in found["uncovered"]
 
 

@@ -17,6 +17,7 @@ from pluggrad.device.contract import Backend, Probe
 from pluggrad.device.plugins import Plugin, reason_of
 from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import PluggradError, PluginFailed
+from pluggrad.testing.conformance.shipped import one_line, shipped
 
 DEFAULT: Final = "--default"
 # what the import of a plugin's module must not load (conformance L0)
@@ -67,6 +68,7 @@ def _probe(report: Report, name: str, verbose: bool) -> None:
         result = _probed(plugin)
         if verbose and result["state"] == "ready":
             result |= _capabilities(report, name) | _smoke(report, name) | _variants(plugin, name)
+            result |= _shipped(plugin)
     except PluginFailed as error:
         result = _failure(plugin, error)
     report.write(**result)
@@ -104,6 +106,12 @@ def _capabilities(report: Report, name: str) -> dict[str, Any]:
     plain = {key: sorted(value) if isinstance(value, frozenset) else value
              for key, value in asdict(target.capabilities).items()}
     return {"arch": target.arch, "capabilities": plain}
+
+
+def _shipped(plugin: Plugin) -> dict[str, Any]:
+    """What the conformance report says that comes with the plugin."""
+    found = shipped(plugin.entry.value)
+    return {} if found is None else {"conformance": one_line(found)}
 
 
 def _variants(plugin: Plugin, name: str) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def _details(row: Row) -> Iterator[str]:
         yield from _capabilities(details["capabilities"])
     for variant in details.get("variants", ()):
         yield f"{variant['device']}  {variant['reason'] or 'ready'}  ({variant['plugin']})"
+    if "conformance" in details:
+        yield f"conformance: {details['conformance']}"
     if "smoke" in details:
         yield f"smoke test: {details['smoke']}"
     yield from str(details.get("traceback", "")).splitlines()

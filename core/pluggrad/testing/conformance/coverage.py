@@ -34,6 +34,7 @@ _KINDS: Final = {name: kinds for kinds, names in _OPS_OF_KIND.items() for name i
 _COMPUTING: Final = frozenset({
     "unary", "binary", "compare", "ternary", "cast", "reduce", "movement", "gather", "fold", "random",
     "update"})
+_WITH_BOOL: Final = frozenset({"compare", "ternary"})
 
 
 def covered_ops() -> tuple[Op, ...]:
@@ -55,8 +56,10 @@ def layouts_of(op: Op) -> tuple[str, ...]:
 
 
 def universe(capabilities: Capabilities) -> Iterator[Point]:
-    """Every point for the dtypes that a device declares."""
+    """Every point for the dtypes that a device declares; without bool there is nothing to compare with."""
     for op in covered_ops():
+        if op.kind in _WITH_BOOL and "bool" not in capabilities.dtypes:
+            continue
         for dtype in dtypes_of(op):
             if dtype.name in capabilities.dtypes:
                 yield from (Point(op.name, dtype.name, layout) for layout in layouts_of(op))

@@ -15,7 +15,7 @@ from pluggrad.testing.conformance.subject import Subject, decoded, stored
 NEEDS = requires(dtype="int32")
 
 
-@conformance("L0", "launch", cases=product(size=(1, 7, 64, 1025)), requires=NEEDS,
+@conformance("L0", "launch/size", cases=product(size=(1, 7, 64, 1025)), requires=NEEDS,
              suggests="a compiled kernel does not run as launched: buffers, run-time values, or tasks")
 def launch(subject: Subject, size: int) -> None:
     data = np.arange(size, dtype=np.int32)
