@@ -28,6 +28,13 @@ def compile_c(sources: Sequence[str], folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
+def compiles(source: str) -> bool:
+    """Whether there is a compiler, and it takes this."""
+    command = [COMPILER or "", "-std=c11", "-fsyntax-only", "-x", "c", "-"]
+    return COMPILER is not None and not subprocess.run(command, input=source, capture_output=True,
+                                                       text=True, check=False).returncode
+
+
 def call(library: ctypes.CDLL, program: Program, arrays: Sequence[np.ndarray], values: Sequence[Scalar] = (),
          tasks: tuple[int, int] | None = None) -> None:
     """Run tasks lo <= task < hi (all of them) on arrays, in place."""

@@ -10,11 +10,13 @@ from pluggrad import dtypes
 from pluggrad.plugin_api import CLikeRenderer, CVectorRenderer
 from tests.elementwise_cases import batches
 from tests.program_cases import CASES, matmul
-from tests.unit.render.compiled import COMPILER, call, compile_c
+from tests.unit.render.compiled import COMPILER, call, compile_c, compiles
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler: cc is not on the PATH")
 
 WIDE = (dtypes.float32, dtypes.float64)
+HALF = (dtypes.float16, *WIDE)
+needs_half = pytest.mark.skipif(not compiles("_Float16 x;"), reason="this C compiler has no _Float16")
 RENDERERS = {"scalar": CLikeRenderer, "vector": CVectorRenderer}
 
 
@@ -27,6 +29,7 @@ def names(arithmetic: tuple[dtypes.DType, ...]) -> list[str]:
     pytest.param(CLikeRenderer, 3, WIDE, id="scalar, lanes one by one"),
     pytest.param(CVectorRenderer, 16, WIDE, id="vectors"),
     pytest.param(CVectorRenderer, 6, WIDE, id="vectors of two widths"),
+    pytest.param(CLikeRenderer, 0, HALF, id="scalar, halves computed in", marks=needs_half),
 ])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_op_at_every_dtype(renderer: type[CLikeRenderer], lanes: int,
