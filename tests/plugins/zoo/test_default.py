@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 
+from pluggrad.device.contract import Probe
 from pluggrad.errors import DeviceUnavailable, PluggradWarning, PluginFailed, UnknownDevice
 from pluggrad.target import DeviceId
 
@@ -28,6 +29,20 @@ def test_a_device_below_the_chosen_one_is_not_probed(zoo):
     registry.resolve(None)
     states = {row.name: row.state for row in registry.installed()}
     assert states == {"acme": "ready", "twin": "installed"}
+
+
+def test_what_a_probe_finds_may_rank_lower_than_its_backend(zoo):
+    registry = zoo("fake-acme", "fake-twin-a")
+    registry.backend("acme").probe = lambda: Probe(1, ("an emulator",), tier=5)
+    assert registry.resolve(None) == DeviceId("twin")
+    assert registry.available() == ("twin", "acme")
+
+
+def test_what_ranks_low_is_chosen_where_there_is_nothing_else(zoo):
+    registry = zoo("fake-acme", "fake-absent")
+    registry.backend("acme").probe = lambda: Probe(1, ("an emulator",), tier=5)
+    assert registry.resolve(None) == DeviceId("acme")
+    assert registry.default_reason() == "highest tier that works (5)"
 
 
 def test_a_failed_plugin_warns_once_and_is_passed_over(zoo):
