@@ -152,6 +152,16 @@ def test_on_every_device(tmp_path, few, device_name):
     assert accuracy("test", result.stdout) > 30
 
 
+def test_a_profile(tmp_path, few):
+    file = tmp_path / "trace.json"
+    result = run("--data", str(few), "--epochs", "1", "--profile", str(file), folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^device +kernel +calls", result.stdout, re.MULTILINE)
+    events = [event for event in json.loads(file.read_text())["traceEvents"] if event["ph"] == "X"]
+    assert {event["cat"] for event in events} >= {"kernel", "copy"}
+    assert max(event["args"]["GFLOP/s"] for event in events if event["cat"] == "kernel") > 0
+
+
 def test_a_second_process_compiles_nothing(tmp_path, few, fresh_cache):
     options = ["--data", str(few), "--epochs", "1", "--out", str(tmp_path / "out")]
     command = [sys.executable, "-c", COUNTED, str(EXAMPLE), *options]
