@@ -25,9 +25,9 @@ def claimed_parts(kernel: Kernel, claim: Claim) -> list[Part]:
     if extern is not None:
         return [(kernel, extern)]
     taken: list[Part] = []
-    refused: set[Node] = set()
-    while (value := _product_in(kernel, refused)) is not None:
-        refused.add(value)
+    asked: set[Node] = set()
+    while (value := _product_in(kernel, asked)) is not None:
+        asked.add(value)
         apart = _set_apart(kernel, value)
         extern = claim(prune_buffers(apart[0])[0]) if apart is not None else None
         if apart is not None and extern is not None:
