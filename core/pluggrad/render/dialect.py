@@ -97,12 +97,14 @@ class Dialect:
         return self.real(float(value), dtype)
 
     def integer(self, value: int, dtype: DType) -> str:
+        """The literal of an integer."""
         if dtype.kind == "u":
             return f"{value}u"
         # the literal of the most negative number would be that of one which the type lacks
         return f"({value + 1} - 1)" if value in (-(1 << 31), -(1 << 63)) else str(value)
 
     def real(self, value: float, dtype: DType) -> str:
+        """The literal of a float that is computed in; NaN and infinity occur."""
         if not math.isfinite(value):
             text = "NAN" if value != value else "INFINITY" if value > 0 else "-INFINITY"
             return text if dtype is dtypes.float32 else f"(({self.types[dtype.name]}){text})"
@@ -145,6 +147,7 @@ class Dialect:
     # ------------------------------------------------------------------------ what only vector types need
 
     def vector_type(self, dtype: DType, lanes: int, out: Source) -> str:
+        """The name of a type of several lanes; what declares it goes to `out`."""
         raise NotImplementedError
 
     def splat(self, value: Value, lanes: int, out: Source) -> Value:

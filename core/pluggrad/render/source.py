@@ -63,11 +63,13 @@ class Source:
         self._depth += 1
 
     def close(self) -> None:
+        """The end of a block."""
         self._depth -= 1
         self.do("}")
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
+        """A block around what is written meanwhile."""
         self.open(head)
         yield
         self.close()
