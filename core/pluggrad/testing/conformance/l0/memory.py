@@ -17,7 +17,7 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 SIZES: Final = (1, 3, 64, 1000, 65537, 4 << 20)
 MIB: Final = 1 << 20
-BLOCKS: Final = {"small": 4096, "large": 16 * MIB}
+BLOCKS: Final = {"small": (16 << 10, 96 * MIB), "large": (16 * MIB, 480 * MIB)}  # of one, and of all
 TOO_MUCH: Final = {"64-TiB": 1 << 46, "1-EiB": 1 << 60}
 
 
@@ -163,7 +163,7 @@ def _peak_bytes() -> int:
 @conformance("L0", "memory/free-gives-back", cases=product(blocks=BLOCKS), isolated=True,
              suggests="free() leaks: memory that was freed does not come back")
 def free_gives_back(subject: Subject, blocks: str) -> None:
-    total, block = 480 * MIB, BLOCKS[blocks]
+    block, total = BLOCKS[blocks]
     rounds = total // block
     data = pattern(block)
     for _ in range(4):
