@@ -61,3 +61,13 @@ def test_without_a_defect_the_same_tests_pass(conformance: Callable[..., object]
     tests = ",".join(sorted({defect.tests for defect in DEFECTS}))
     done = conformance("sabotaged", "--jobs", "1", "-k", tests, module=SABOTAGED, SABOTAGE="")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_op_that_crashes_is_one_failure_though_its_kernel_holds_others(
+    conformance: Callable[..., object],
+) -> None:
+    tests = ",".join(f"L1/elementwise/{op}/float32/odd" for op in ("NEG", "ABS", "SQRT", "EXP"))
+    done = conformance("sabotaged", "--jobs", "1", "-k", tests, module=SABOTAGED, SABOTAGE="segfault-of-sqrt")
+    assert done.stdout.count("FAILED  ") == 1, done.stdout
+    assert "FAILED  L1/elementwise/SQRT/float32/odd" in done.stdout
+    assert "killed by SIGSEGV" in done.stdout

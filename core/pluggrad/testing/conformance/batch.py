@@ -40,10 +40,12 @@ def realized(nodes: Mapping[Any, Node]) -> dict[Any, Array]:
 
 
 def value(subject: Subject, group: Hashable, key: Hashable, make: Callable[[], Mapping[Any, Node]]) -> Array:
-    """The value `key` of a group, which is computed whole when first asked for.
+    """The value `key` of a group, which is computed whole when first asked for (unless tests are `alone`).
 
     A group that fails as a whole is computed value by value, so that only those fail that are to blame.
     """
+    if subject.alone:
+        return realized({key: make()[key]})[key]
     groups = _batches.setdefault(subject, {})
     if group not in groups:
         groups[group] = _results(make())

@@ -34,7 +34,8 @@ class ConformanceTest:
 
     suggests: what is probably wrong with a device that fails it. isolated: it runs in a process of its own,
     since it may spoil the device, or is about a process that has not opened one. blind: it needs nothing
-    known about the device, so it runs even where the target cannot be asked for.
+    known about the device, so it runs even where the target cannot be asked for. batch: tests that name the
+    same one share kernels; if those hang or crash, each test of it is run by itself to find the culprit.
     """
 
     id: str
@@ -48,6 +49,7 @@ class ConformanceTest:
     isolated: bool
     blind: bool
     limit_s: float | None
+    batch: str = ""
 
     @property
     def advisory(self) -> bool:
@@ -68,7 +70,8 @@ def conformance(level: Level, name: str = "", *, cases: Iterable[Case] = ({},),
                 requires: Requirement | Callable[..., Requirement] = ANY,
                 covers: Callable[..., Iterable[Point]] | None = None, suggests: str = "",
                 since: str = FIRST_VERSION, isolated: bool = False, blind: bool = False,
-                limit_s: float | None = None) -> Callable[[Body], Body]:
+                limit_s: float | None = None,
+                batch: Callable[..., str] | None = None) -> Callable[[Body], Body]:
     """Declare a function of a `Subject` and the parameters of its cases as a test for each case.
 
     The id is level, name and the case's values, joined by "/": `L1/elementwise/ADD/float32/odd`. It is
@@ -76,6 +79,7 @@ def conformance(level: Level, name: str = "", *, cases: Iterable[Case] = ({},),
     requires, covers: values, or functions of the case's parameters. Without `covers`, a case with parameters
     op, dtype and layout covers that point. suggests: text in which `{op}` stands for the parameter op; the
     function's docstring if empty. since: the suite's version that brought it. limit_s: its own time limit.
+    batch: a function of the case's parameters; see `ConformanceTest`.
 
         @conformance("L1", "elementwise", cases=product(op=("ADD", "MUL"), dtype=FLOATS, layout=LAYOUTS),
                      requires=lambda op, dtype, layout: requires(dtype=dtype),
@@ -92,7 +96,7 @@ def conformance(level: Level, name: str = "", *, cases: Iterable[Case] = ({},),
             covered = tuple(covers(**case)) if covers is not None else _point(case)
             hint = suggests.format(**case) if suggests else inspect.cleandoc(body.__doc__ or "")
             TESTS[id] = ConformanceTest(id, level, body, case, needed, covered, hint, since, isolated, blind,
-                                        limit_s)
+                                        limit_s, "" if batch is None else f"{level}/{family}/{batch(**case)}")
         return body
     return declare
 

@@ -105,6 +105,7 @@ class Runner:
             raise
         if queue.error is not None:
             raise queue.error
+        queue.finish()
 
     def stop(self) -> None:
         """End every worker now."""
@@ -120,12 +121,22 @@ class Runner:
         return self._stopped
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    """A test that killed its worker in a batch and passes by itself."""
+
+    test: ConformanceTest
+    together: Outcome
+    alone: Outcome
+
+
 class _Queue:
     """Threads that share a queue of tests; each drives a worker, and replaces it when it dies."""
 
     def __init__(self, runner: Runner, tests: deque[ConformanceTest], on_outcome: OnOutcome) -> None:
         self._runner, self._tests, self._on_outcome = runner, tests, on_outcome
         self._lock = threading.Lock()
+        self._broken: dict[str, _Suspicion | None] = {}  # batches that a worker died of
         self.error: BaseException | None = None
 
     def serve(self) -> None:
@@ -137,14 +148,13 @@ class _Queue:
                     test = self._tests.popleft()
                 except IndexError:
                     break
+                alone = test.batch in self._broken
                 if test.isolated:
-                    with self._runner.worker() as alone:
-                        outcome, _ = self._run(alone, test)
+                    outcome = self._run_apart(test)
                 else:
-                    outcome, worker = self._run_shared(worker, test)
+                    outcome, worker = self._run_shared(worker, test, alone)
                 if not self._runner.stopped:
-                    with self._lock:
-                        self._on_outcome(test, outcome)
+                    self._judge(test, outcome, alone)
         except BaseException as error:
             if not self._runner.stopped:
                 self.error = error
@@ -152,7 +162,42 @@ class _Queue:
             if worker is not None:
                 self._runner.end(worker)
 
-    def _run_shared(self, worker: Worker | None, test: ConformanceTest) -> tuple[Outcome, Worker | None]:
+    def _judge(self, test: ConformanceTest, outcome: Outcome, alone: bool) -> None:
+        """Pass an outcome on. Who was killed among others is run by itself; if that passes, somebody else of
+        the batch is to blame, and if nobody is, it fails after all."""
+        together = outcome
+        if outcome.ending == "killed" and test.batch and not alone:
+            outcome = self._run_apart(test, alone=True)
+        with self._lock:
+            suspicion = self._broken.get(test.batch)
+            if outcome.ending == "passed" and together is not outcome and test.batch not in self._broken:
+                self._broken[test.batch] = _Suspicion(test, together, outcome)
+                return
+            if outcome.ending != "passed" and (suspicion is not None or together is not outcome):
+                self._broken[test.batch] = None
+            if outcome.ending != "passed" and suspicion is not None:
+                self._on_outcome(suspicion.test, suspicion.alone)
+            self._on_outcome(test, outcome)
+
+    def _run_apart(self, test: ConformanceTest, alone: bool = False) -> Outcome:
+        """Run a test in a process of its own."""
+        with self._runner.worker() as worker:
+            try:  # on a busy machine a process takes its time to start, which is not the test's
+                worker.ask({"do": "start"}, OPEN_LIMIT_S)
+            except Death as death:
+                failure = Failure(f"starting a process for this test: {death}", output=worker.output())
+                return Outcome("killed", 0.0, failure)
+            return self._run(worker, test, alone)[0]
+
+    def finish(self) -> None:
+        """What crashes only in company is the failure of the test that crashed first."""
+        for suspicion in self._broken.values():
+            if suspicion is not None:
+                self._on_outcome(suspicion.test, suspicion.together)
+        self._broken.clear()
+
+    def _run_shared(self, worker: Worker | None, test: ConformanceTest,
+                    alone: bool) -> tuple[Outcome, Worker | None]:
         if worker is None:
             worker = self._runner.start()
             try:
@@ -161,15 +206,15 @@ class _Queue:
                 failure = Failure(f"opening the device for this test: {death}", output=worker.output())
                 self._runner.end(worker)
                 return Outcome("killed", 0.0, failure), None
-        outcome, alive = self._run(worker, test)
+        outcome, alive = self._run(worker, test, alone)
         if not alive:
             self._runner.end(worker)
         return outcome, worker if alive else None
 
-    def _run(self, worker: Worker, test: ConformanceTest) -> tuple[Outcome, bool]:
+    def _run(self, worker: Worker, test: ConformanceTest, alone: bool) -> tuple[Outcome, bool]:
         limit_s = max(self._runner.limit_s, test.limit_s or 0.0)
         try:
-            reply = worker.ask({"do": "run", "id": test.id}, limit_s)
+            reply = worker.ask({"do": "run", "id": test.id, "alone": alone}, limit_s)
         except Death as death:
             case = {name: str(test.case.get(name, "")) for name in ("op", "dtype")}
             failure = Failure(str(death), **case, suggests=test.suggests, output=worker.output())

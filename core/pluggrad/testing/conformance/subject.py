@@ -63,6 +63,7 @@ class Subject:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.alone = False  # tests are not to share kernels: one of those that did hangs or crashes
         self._taken: list[Allocation] = []
 
     # ---- what it declares ----------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ def main() -> int:
     requests, replies = _channel()
     subject, tests = Subject(sys.argv[1]), collect()
     actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        "start": lambda request: {},
         "open": lambda request: _opened(subject, request["limit_s"]),
-        "run": lambda request: run(tests[request["id"]], subject, request["limit_s"]).data()}
+        "run": lambda request: _run(tests[request["id"]], subject, request).data()}
     for request in requests:
         reply = actions[request["do"]](request)
         replies.write(json.dumps(reply) + "\n")
@@ -62,6 +63,11 @@ def describe(subject: Subject) -> Description:
     names = subject.backend.probe().names
     return Description(str(id), names[id.index] if id.index < len(names) else "", subject.backend.describe(),
                        entry.distribution, entry.version, target.arch, target.capabilities)
+
+
+def _run(test: ConformanceTest, subject: Subject, request: dict[str, Any]) -> Outcome:
+    subject.alone = request["alone"]
+    return run(test, subject, request["limit_s"])
 
 
 def run(test: ConformanceTest, subject: Subject, limit_s: float) -> Outcome:

@@ -26,6 +26,7 @@ def needs(op: str, dtype: str, layout: str) -> Requirement:
 
 
 @conformance("L1", cases=CASES, requires=needs,
+             batch=lambda op, dtype, layout: f"{GRAPH_OPS[op].kind}/{dtype}/{layout}",
              suggests="{op} of {dtype} is rendered wrong (layout {layout})")
 def elementwise(subject: Subject, op: str, dtype: str, layout: str) -> None:
     """Equal to NumPy, edge values in every pairing: NaN, infinities, both zeros, the ends of integers."""

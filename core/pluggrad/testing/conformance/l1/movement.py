@@ -74,6 +74,7 @@ def _reference(op: str, x: Array, dtype: DType, layout: str) -> Array:
 
 
 @conformance("L1", cases=CASES, requires=lambda op, dtype, layout: requires(dtype=dtype),
+             batch=lambda op, dtype, layout: f"{dtype}/{layout}",
              suggests="{op} of {dtype} reads or writes the wrong elements (layout {layout})")
 def movement(subject: Subject, op: str, dtype: str, layout: str) -> None:
     """Every element where NumPy puts it, bit by bit; zeros around; a FOLD within the tolerance of a sum."""

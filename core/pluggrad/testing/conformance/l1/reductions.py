@@ -21,6 +21,7 @@ CASES: Final = [{"op": op.name, "dtype": dtype.name, "layout": layout}
 
 
 @conformance("L1", cases=CASES, requires=lambda op, dtype, layout: requires(dtype=dtype),
+             batch=lambda op, dtype, layout: f"{dtype}/{layout}",
              suggests="{op} of {dtype} is rendered wrong, or lanes are combined wrong (layout {layout})")
 def reductions(subject: Subject, op: str, dtype: str, layout: str) -> None:
     """Equal to NumPy within the tolerance of a sum; integers, bool, largest and smallest exactly."""
