@@ -12,11 +12,12 @@ import pytest
 from pluggrad import cli, config, nn
 from pluggrad.cli.new_device import files as generated_files
 from pluggrad_cpu import settings as cpu
+from pluggrad_opencl import settings as opencl
 from tests.architecture.source import CORE, ROOT
 
 # where a path in a document may start: the repository, the core, and stages, whose files are named alone
 PLACES = [ROOT, ROOT / "examples", CORE, *filter(Path.is_dir, CORE.iterdir()), *ROOT.glob("plugins/*/*")]
-CPU_SETTINGS = (cpu.THREADS, cpu.TEAM, cpu.TARGET)
+PLUGIN_SETTINGS = (cpu.THREADS, cpu.TEAM, cpu.TARGET, opencl.SCHEDULE, opencl.MEMORY_MB)
 
 GENERATED = {"/".join(path) for path, _ in generated_files("acme")}  # pages speak of them
 STEP_BY_STEP = {"writing-a-device.md"}  # its blocks make one program: tests/plugins/new_device runs it
@@ -38,7 +39,7 @@ def test_links_lead_somewhere(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_what_documents_name_exists(document):
     text = document.read_text(encoding="utf-8")
-    declared = {setting.variable for setting in (*config.settings(), *CPU_SETTINGS)}
+    declared = {setting.variable for setting in (*config.settings(), *PLUGIN_SETTINGS)}
     variables = set(re.findall(r"\bPLUGGRAD_(?!TEST_)\w+", text))
     assert sorted(variables - declared) == []
     assert set(re.findall(r"python -m pluggrad ([\w-]+)", text)) <= set(cli.COMMANDS)

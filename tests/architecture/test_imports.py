@@ -200,7 +200,8 @@ def test_import_contracts_hold():
 def test_import_contracts_can_fail(tmp_path, file, text, complaint):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     modules = ["__init__", "tensor", "schedule", "dtypes", "graph/__init__", "graph/a", "graph/b"]
-    for module in [*(f"pluggrad/{m}.py" for m in modules), "pluggrad_cpu/__init__.py"]:
+    plugins = [f"{package.name}/__init__.py" for package in plugin_packages()]
+    for module in [*(f"pluggrad/{m}.py" for m in modules), *plugins]:
         (tmp_path / module).parent.mkdir(exist_ok=True)
         (tmp_path / module).touch()
     (tmp_path / "pluggrad/graph/b.py").write_text("import pluggrad.graph.a\n")
