@@ -236,14 +236,15 @@ def steps_of(wrap):
 
 
 def repeat_until_interrupted(delay, action):
-    """Python drops an interrupt that falls into a finalizer: pressed again, a second later, it arrives."""
+    """Python drops an interrupt that falls into a finalizer: pressed again, it arrives. Not too soon, or a busy
+    machine gets two."""
     caught = threading.Event()
 
     def press():
         pause = delay
         while not caught.wait(pause):
             signal.raise_signal(signal.SIGINT)
-            pause = 1.0
+            pause = 20.0
 
     presser = threading.Thread(target=press, daemon=True)
     presser.start()
