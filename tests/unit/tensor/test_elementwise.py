@@ -84,9 +84,13 @@ UNARY = {
 TOLERANCE = {np.float16: 4e-3, np.float32: 3e-6, np.float64: 1e-13}
 
 
-def close(actual, expected, dtype):
+# sums that cancel where the function ends in 0: its rounding counts as often as the argument is large
+CANCELS = {"gelu": 10.0}
+
+
+def close(actual, expected, dtype, cancels=1.0):
     tolerance = TOLERANCE[dtype]
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * 0.1)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * 0.1 * cancels)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
@@ -101,7 +105,7 @@ def test_function_of_one_tensor(name, dtype):
     result = getattr(Tensor(x), name)()
     assert result.shape == x.shape
     assert result.dtype is (dtypes.bool_ if expected.dtype == bool else dtypes.to_dtype(dtype))
-    close(result.numpy(), expected, dtype)
+    close(result.numpy(), expected, dtype, CANCELS.get(name, 1.0))
 
 
 @pytest.mark.parametrize("name", ["exp", "sigmoid", "gelu", "tanh", "log1p", "atan"])
