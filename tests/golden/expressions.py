@@ -21,7 +21,8 @@ TARGET = Target("golden", Capabilities(
     dtypes=frozenset(d.name for d in dtypes.ALL),
     arithmetic=frozenset(d.name for d in dtypes.ALL) - {"float16", "bfloat16"},
     ops=frozenset(op.name for op in ELEMENTWISE),
-    vector_bytes=32, vector_registers=16, cores=8, cache_bytes=1 << 20, shared_cache_bytes=16 << 20,
+    vector_bytes=32, vector_registers=16, register_transposes=True, cores=8,
+    cache_bytes=1 << 20, shared_cache_bytes=16 << 20,
     launch_cost_us=1.0, team_cost_us=10.0, flops_per_core=5e10, bytes_per_second=3e10))
 
 

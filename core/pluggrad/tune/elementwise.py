@@ -12,6 +12,7 @@ from pluggrad.tune.accesses import accesses, best_vector_axis, even_tile, fit_la
 from pluggrad.tune.actions import reorder, split
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
+_ROWS_BY_ELEMENT = 4  # of a block that is moved element by element: more take long to compile, for little
 _BLOCK_STEPS = 8  # transposing blocks along each side of a task: all of the cache lines it touches
 _LARGEST_GROUP = 8  # neighbors that are told apart, as the places of a pooling window
 _GROUP_ROWS = 4  # rows of groups that share what is computed for a task
@@ -86,6 +87,8 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
     lanes = vector_lanes(kernel, capabilities, 2 if max(x.itemsize for x in found) < 4 else 1)
     loads = sum(x.node.op is ops.LOAD for x in found)
     most = min(lanes, max(capabilities.vector_registers // (2 * loads), 2))  # half of all, to transpose in
+    if not capabilities.register_transposes:
+        most = min(most, _ROWS_BY_ELEMENT)
     wide, narrow = (rows, columns) if columns.extent < min(lanes, rows.extent) else (columns, rows)
     sizes = {wide.id: fit_lanes(lanes, wide.extent), narrow.id: even_tile(narrow.extent, most)}
     blocks = {a.id: -(-a.extent // sizes[a.id]) for a in (rows, columns)}

@@ -133,7 +133,7 @@ def capabilities(level: InstructionSet | None) -> Capabilities:
     return Capabilities(
         dtypes=frozenset(d.name for d in dtypes.ALL), arithmetic=_ARITHMETIC, ops=RENDERED_OPS,
         vector_bytes=vector_bytes, vector_registers=level.vector_registers if level else 16,
-        masked_memory=level.masked_memory if level else False,
+        masked_memory=level.masked_memory if level else False, register_transposes=True,
         cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64, unified_memory=True,
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=max(vector_bytes, 8) * _FLOPS_PER_VECTOR_BYTE,

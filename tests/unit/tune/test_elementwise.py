@@ -91,3 +91,10 @@ def test_short_rows_share_a_task(rows: int) -> None:
     assert np.prod([a.extent for a in shared.axes if a.kind == "PARALLEL"]) <= 32 * WIDE.cores
     if rows < 1 << 16:
         same(kernel, shared)
+
+
+def test_blocks_that_are_moved_element_by_element_have_few_rows():
+    kernel = stages(value((stored(128, 128).transpose() + 1).contiguous())).built[0].kernel
+    tiles = [[a.extent for a in tune(kernel, replace(WIDE, register_transposes=able)).phases[0].kernel.axes
+              if a.kind == "TILE"] for able in (True, False)]
+    assert tiles == [[16], [4]]
