@@ -133,6 +133,9 @@ def read(out: Emitter, a: Access, lanes: int, pointer: str, mask: str | None = N
     kind = vector(a.element, lanes)
     if mask is None:
         return out.op(f"load {kind}, ptr {pointer}, align {a.align}")
+    if _is_half_register(out, a, lanes):
+        both = read(out, a, 2 * lanes, pointer, _mask_of_half(out, lanes, mask))
+        return shuffle.part(out, a.element, 2 * lanes, both, 0, lanes)
     return out.call(kind, f"llvm.masked.load.{mangled(a.element, lanes)}.p0",
                     [("ptr", pointer), ("i32", str(a.align)), (vector("i1", lanes), mask),
                      (kind, "zeroinitializer")])
@@ -144,8 +147,27 @@ def write(out: Emitter, a: Access, lanes: int, value: str, pointer: str, mask: s
     if mask is None:
         out.do(f"store {kind} {value}, ptr {pointer}, align {a.align}")
         return
+    if _is_half_register(out, a, lanes):
+        both = shuffle.shuffle(out, a.element, lanes, value, "poison", [*range(lanes), *[None] * lanes])
+        write(out, a, 2 * lanes, both, pointer, _mask_of_half(out, lanes, mask))
+        return
     out.do(f"call void @llvm.masked.store.{mangled(a.element, lanes)}.p0({kind} {value}, ptr {pointer}, "
            f"i32 {a.align}, {vector('i1', lanes)} {mask})")
+
+
+def _is_half_register(out: Emitter, a: Access, lanes: int) -> bool:
+    """Whether LLVM would widen the mask of these elements with `kmovb`, which clears the upper half.
+
+    LLVM 22 spills the source of such a move in place of its result, so that bytes beyond are written.
+    """
+    return lanes == 8 and a.element == "i8" and out.machine.wide_vectors
+
+
+def _mask_of_half(out: Emitter, lanes: int, mask: str) -> str:
+    """The mask of twice the lanes whose upper half is false, widened as bytes instead."""
+    half = out.op(f"sext {vector('i1', lanes)} {mask} to {vector('i8', lanes)}")
+    both = shuffle.shuffle(out, "i8", lanes, half, "zeroinitializer", range(2 * lanes))
+    return out.op(f"trunc {vector('i8', 2 * lanes)} {both} to {vector('i1', 2 * lanes)}")
 
 
 def zero(element: str, lanes: int) -> str:
