@@ -42,9 +42,9 @@ class Capabilities:
     dtypes: storage dtypes it loads and stores. arithmetic: those it computes in (other floats are widened).
     ops: names of ops that its renderer implements itself; those that `lower` can decompose it does otherwise.
     vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
-    masked_memory: masked vector loads and stores are cheap. register_transposes: a block that is strided along
-    its lanes and contiguous along its tile is moved as vectors and transposed in registers, not element by
-    element. cores: workers that run tasks side by side.
+    masked_memory: masked vector loads and stores are cheap. register_transposes: a block that is strided
+    along its lanes and contiguous along its tile is moved as vectors and transposed in registers, not element
+    by element. cores: workers that run tasks side by side.
     cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.
     max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five is the least.
     max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task together; above 1,

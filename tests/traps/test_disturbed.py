@@ -236,8 +236,8 @@ def steps_of(wrap):
 
 
 def repeat_until_interrupted(delay, action):
-    """Python drops an interrupt that falls into a finalizer: pressed again, it arrives. Not too soon, or a busy
-    machine gets two."""
+    """Python drops an interrupt that falls into a finalizer: pressed again, it arrives. Not too soon, or a
+    busy machine gets two."""
     caught = threading.Event()
 
     def press():
