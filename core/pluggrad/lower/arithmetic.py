@@ -31,8 +31,11 @@ def _like(x: Node, value: Scalar) -> Node:
 # ---- integers ----------------------------------------------------------------------------------------------
 def safe_integers(stores: Stores, capabilities: Capabilities) -> Stores:
     """IDIV, MOD and shifts get results for every operand; float MOD and every POW become arithmetic."""
+    widest = dtypes.float64 if "float64" in capabilities.arithmetic else dtypes.float32
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is g.POW:
+            return _power(src[0], src[1], widest)
         return _SAFE[n.op](*src) if n.op in _SAFE else node(n.op, src, n.arg, n.type)
 
     return rewrite(stores, rule)
@@ -102,15 +105,16 @@ def _shift_right(x: Node, y: Node) -> Node:
 
 
 # ---- powers ------------------------------------------------------------------------------------------------
-def _power(x: Node, y: Node) -> Node:
+def _power(x: Node, y: Node, widest: DType) -> Node:
     if not x.type.is_float:
         return _int_power(x, y)
-    # exp(y * log(x)) loses as many bits as the exponent has: in float64, float32 is right to an ulp
-    return cast(_float_power(cast(x, dtypes.float64), cast(y, dtypes.float64)), x.type)
+    # exp(y * log(x)) loses as many bits as the result's exponent has: in float64, float32 is right to an ulp;
+    # a device without it is off by 1e-5 of results near the largest
+    return cast(_float_power(cast(x, widest), cast(y, widest)), x.type)
 
 
 def _float_power(x: Node, y: Node) -> Node:
-    """C's pow in float64 from exp and log, with its special cases."""
+    """C's pow from exp and log, with its special cases."""
     one, zero, infinity = _like(x, 1.0), _like(x, 0.0), _like(x, float("inf"))
     magnitude = _make(g.EXP, _make(g.MUL, y, _make(g.LOG, _make(g.ABS, x))))
     whole = _make(g.EQ, _make(g.FLOOR, y), y)
@@ -144,7 +148,7 @@ def _int_power(x: Node, y: Node) -> Node:
 
 
 _SAFE: Final[dict[Op, Callable[..., Node]]] = {
-    g.IDIV: _floor_divide, g.MOD: _modulo, g.SHL: _shift_left, g.SHR: _shift_right, g.POW: _power}
+    g.IDIV: _floor_divide, g.MOD: _modulo, g.SHL: _shift_left, g.SHR: _shift_right}
 
 
 # ---- dtypes and ops that a target lacks --------------------------------------------------------------------

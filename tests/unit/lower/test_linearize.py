@@ -152,6 +152,18 @@ def test_half_floats_are_computed_in_float32_where_the_target_does_not():
     assert [instr.dtype for instr in program.body if instr.op == "MUL"] == [F32]
 
 
+def test_powers_on_a_device_without_float64():
+    capabilities = replace(CAPABILITIES, arithmetic=NAMES - {"float64"})
+    x = np.array([2, 0.5, 9, -2, -2, 0, 0, np.inf, -1, 1, np.nan, 1.01, 7], np.float32)
+    y = np.array([10, 3, 0.5, 3, 0.5, 2, -1, -1, np.inf, np.nan, 0, 8000, 45], np.float32)
+    out = np.zeros_like(x)
+    program = lowered(elementwise("POW", x.size, [F32, F32], F32), capabilities)
+    run_program(program, [x, y, out])
+    assert dtypes.float64 not in {instr.dtype for instr in program.body}
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(out, x ** y, rtol=2e-5)
+
+
 INTEGERS = [dtypes.int8, dtypes.int32, dtypes.int64, dtypes.uint8, dtypes.uint32, dtypes.uint64]
 
 
