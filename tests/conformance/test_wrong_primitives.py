@@ -17,26 +17,32 @@ from pluggrad.testing.conformance import worker
 from pluggrad.testing.conformance.collect import collect
 from pluggrad.testing.conformance.outcome import Outcome
 from pluggrad.testing.conformance.subject import Subject
-from tests.conformance.wrong_primitives import WRONG, Wrong, WrongVariant
+from tests.conformance.wrong_primitives import (
+    WRONG,
+    WRONG_IN_GROUPS,
+    GroupedVariant,
+    Wrong,
+    WrongVariant,
+)
 
-DEVICE = "cpu"
-pytestmark = pytest.mark.device(DEVICE)
+DEVICE, WITH_GROUPS = "cpu", "opencl"
 TESTS = collect()
-# END closes what LOOP, IF and ELSE open; the others come only where a task has several work items
-ELSEWHERE = {"END", "ITEM", "GREDUCE"}
+on_device, on_groups = pytest.mark.device(DEVICE), pytest.mark.device(WITH_GROUPS)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def variants() -> Iterator[None]:
-    """The device under other names: `@right`, and `@wrong-neg` with a renderer that is wrong on NEG."""
+    """The devices under other names: `@right`, and `@wrong-neg` with a renderer that is wrong on NEG."""
     extension = Plugin(Entry("wrong", "", "extensions", 1, "fake-wrong", "1.0"), PluginHost())
-    changes = {f"wrong-{wrong.op.lower()}": wrong.apply for wrong in WRONG}
-    changes["right"] = lambda program: program
-    right = partial(REGISTRY.toolchain, DeviceId(DEVICE))
     with pytest.MonkeyPatch.context() as patch:
-        brought = {name: [Brought(name, WrongVariant(right, apply), extension)]
-                   for name, apply in changes.items()}
-        patch.setitem(REGISTRY._variants, DEVICE, brought)
+        for device, wrongs, variant in ((DEVICE, WRONG, WrongVariant),
+                                        (WITH_GROUPS, WRONG_IN_GROUPS, GroupedVariant)):
+            changes = {f"wrong-{wrong.op.lower()}": wrong.apply for wrong in wrongs}
+            changes["right"] = lambda program: program
+            right = partial(REGISTRY.toolchain, DeviceId(device))
+            brought = {name: [Brought(name, variant(right, apply), extension)]
+                       for name, apply in changes.items()}
+            patch.setitem(REGISTRY._variants, device, brought)
         yield
 
 
@@ -49,6 +55,7 @@ def outcome(test: str, subject: Subject) -> Outcome:
     return worker.run(TESTS[test], subject, 60.0)
 
 
+@on_device
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.op)
 def test_a_renderer_wrong_on_one_primitive_alone_fails(wrong: Wrong, right: Subject) -> None:
     assert outcome(wrong.test, right).ending == "passed"
@@ -57,6 +64,7 @@ def test_a_renderer_wrong_on_one_primitive_alone_fails(wrong: Wrong, right: Subj
     assert "elements are wrong" in found.failure.message, found.failure
 
 
+@on_device
 @pytest.mark.parametrize("wrong", [w for w in WRONG if "/elementwise/" in w.test], ids=lambda wrong: wrong.op)
 def test_the_failure_names_the_primitive_and_no_other_fails(wrong: Wrong) -> None:
     subject = Subject(f"{DEVICE}@wrong-{wrong.op.lower()}")
@@ -66,5 +74,15 @@ def test_the_failure_names_the_primitive_and_no_other_fails(wrong: Wrong) -> Non
     assert outcome(other.test, subject).ending == "passed"
 
 
+@on_groups
+@pytest.mark.parametrize("wrong", WRONG_IN_GROUPS, ids=lambda wrong: wrong.op)
+def test_a_renderer_wrong_on_groups_alone_fails(wrong: Wrong) -> None:
+    assert outcome(wrong.test, Subject(f"{WITH_GROUPS}@right")).ending == "passed"
+    found = outcome(wrong.test, Subject(f"{WITH_GROUPS}@wrong-{wrong.op.lower()}"))
+    assert found.ending == "failed"
+    assert "elements are wrong" in found.failure.message, found.failure
+
+
 def test_every_instruction_of_the_kernel_language_has_a_renderer_that_is_wrong_on_it() -> None:
-    assert sorted({wrong.op for wrong in WRONG} | ELSEWHERE) == sorted(INSTRUCTIONS)
+    wrong = {wrong.op for wrong in (*WRONG, *WRONG_IN_GROUPS)}
+    assert sorted(wrong | {"END"}) == sorted(INSTRUCTIONS)  # END closes what others open

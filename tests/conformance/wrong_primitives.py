@@ -99,6 +99,10 @@ def _combined_otherwise(to: Rewriter, instr: Instr, program: Program) -> int:
     return to.put(replace(instr, arg=("MAX" if name == "ADD" else "ADD", axes)))
 
 
+def _group_combined_otherwise(to: Rewriter, instr: Instr, program: Program) -> int:
+    return to.put(replace(instr, arg="MAX" if instr.arg == "ADD" else "ADD"))
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A change of the instructions `op` that work on `dtype`, and the test that has to notice."""
@@ -154,6 +158,12 @@ WRONG = [
     Wrong("ELSE", _dropped, "L1/tails/100"),
 ]
 
+# what comes only where a task has several work items
+WRONG_IN_GROUPS = [
+    Wrong("ITEM", _zero, "L2/softmax/5x4099"),
+    Wrong("GREDUCE", _group_combined_otherwise, "L2/softmax/5x4099", dtypes.float32),
+]
+
 
 class WrongToolchain(Toolchain):
     """Another toolchain, behind a change of what it renders."""
@@ -179,3 +189,12 @@ class WrongVariant(Variant):
 
     def toolchain(self, target: Target) -> Toolchain:
         return WrongToolchain(self._right(), self._apply)
+
+
+class GroupedVariant(WrongVariant):
+    """The same, for groups of work items, whatever the schedule that the device itself asks for."""
+
+    def target(self, target: Target) -> Target:
+        grouped = replace(target.capabilities, max_group=64, subgroup_width=16, scratch_bytes=32 << 10,
+                          vector_bytes=16)
+        return replace(target, capabilities=grouped)
