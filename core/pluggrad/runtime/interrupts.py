@@ -24,11 +24,12 @@ class _Held:
     def __enter__(self) -> None:
         if threading.get_ident() != threading.main_thread().ident:
             return
-        self._depth += 1
-        previous = _signal.getsignal(SIGINT)
-        if self._depth == 1 and callable(previous):
-            self._previous, self.waiting, self.open = previous, False, False
-            _signal.signal(SIGINT, self._arrived)
+        if self._depth == 0:
+            previous = _signal.getsignal(SIGINT)
+            if callable(previous) and previous != self._arrived:
+                self._previous, self.waiting, self.open = previous, False, False
+                _signal.signal(SIGINT, self._arrived)
+        self._depth += 1  # last: what interrupts the lines before leaves the block unentered
 
     def __exit__(self, *error: object) -> None:
         if threading.get_ident() != threading.main_thread().ident:
