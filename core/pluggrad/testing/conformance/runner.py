@@ -41,7 +41,7 @@ class Runner:
     def __init__(self, device: str, folder: Path, *, jobs: int, limit_s: float) -> None:
         self.device, self.jobs, self.limit_s = device, jobs, limit_s
         self._folder = folder
-        self._environment = _environment(folder)
+        self._environment = _environment(device, folder)
         self._lock = threading.Lock()
         self._alive: set[Worker] = set()
         self._serial = 0
@@ -222,14 +222,17 @@ class _Queue:
         return Outcome.from_data(reply).with_output(worker.output()), True
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """The caller's environment with empty caches: the core's, and those that drivers keep by the user's."""
-    kept = {name: value for name, value in os.environ.items() if name != config.DEVICE.variable}
+def _environment(device: str, folder: Path) -> dict[str, str]:
+    """The caller's environment with empty caches: the core's, and those that drivers keep by the user's.
+
+    The device is the default one, so that no other plugin is probed: it might bring the process down.
+    """
     caches: dict[str, Any] = {config.CACHE_DIR.variable: str(folder / "cache"),
                               "XDG_CACHE_HOME": str(folder / "drivers")}
     for path in caches.values():
         Path(path).mkdir(mode=0o700, exist_ok=True)
-    return kept | caches | {"PYTHONUNBUFFERED": "1"}  # what a test printed before it crashed is kept
+    # unbuffered: what a test printed before it crashed is kept
+    return {**os.environ, **caches, config.DEVICE.variable: device, "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
