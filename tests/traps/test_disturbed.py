@@ -247,8 +247,8 @@ def repeat_until_interrupted(delay, action):
             pause = 20.0
 
     presser = threading.Thread(target=press, daemon=True)
-    presser.start()
     try:
+        presser.start()
         for _ in range(200_000):
             action()
     finally:
