@@ -68,7 +68,8 @@ def agree(have: Any, want: Any, dtype: DType, kind: Kind, *, widening: float = 1
     if kind == "exact":
         both_nan = np.isnan(have) & np.isnan(want)
         return both_nan | ((have == want) & (np.signbit(have) == np.signbit(want)))
-    have, want = np.asarray(have, np.float64), np.asarray(want, np.float64)
+    with np.errstate(invalid="ignore"):  # memory that nobody wrote may hold signaling NaNs
+        have, want = np.asarray(have, np.float64), np.asarray(want, np.float64)
     largest = float(np.max(np.abs(want), initial=1.0, where=np.isfinite(want)))
     allowed = tolerance(dtype, kind, largest=largest, widening=widening)
     return np.isclose(have, want, rtol=allowed.relative, atol=allowed.absolute, equal_nan=True)
