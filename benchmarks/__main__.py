@@ -119,7 +119,8 @@ class Bench:
         alone = [ONE_THREAD] if any(isinstance(each, SpeedUp) for each in work.required) else []
         devices = [on_device(name) for name in self.options.devices]
         wanted = [OURS, *alone, *devices, *self.options.libs]
-        [row] = measure([work], self._present(wanted), self.probe, self.options.rounds)
+        asked = work.on(self.options.devices)
+        [row] = measure([asked], self._present(wanted), self.probe, self.options.rounds)
         row.absent |= {name: why for name, why in self.absent.items() if name in (OURS, *alone, *devices)}
         self.results.rows[work.name] = row
 
@@ -131,7 +132,7 @@ class Bench:
     def verdicts(self) -> list[floors.Verdict]:
         """The floors of the rows that were asked for."""
         only, results = self.options.only, self.results
-        found = floors.of_rows(list(results.rows.values()), self.options.devices)
+        found = floors.of_rows(list(results.rows.values()))
         if _SIZES_ROW in only:
             found.append(floors.of_sizes(results.sizes))
         if "first_call" in only:

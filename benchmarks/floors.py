@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.criteria import OURS, Criterion, Finding, OnDevice, duration
+from benchmarks.criteria import OURS, Criterion, Finding, duration
 from benchmarks.startup import First, Firsts
 from benchmarks.turns import Row
 
@@ -49,13 +49,11 @@ def judged(row: Row, criterion: Criterion) -> Finding:
     return criterion.judge(row)
 
 
-def of_rows(rows: Sequence[Row], devices: Sequence[str] = ()) -> list[Verdict]:
-    """What the rows themselves require, of these devices beside the default one."""
+def of_rows(rows: Sequence[Row]) -> list[Verdict]:
+    """What the rows themselves require."""
     verdicts = []
     for row in rows:
         for criterion in row.workload.required:
-            if isinstance(criterion, OnDevice) and criterion.device not in devices:
-                continue
             found = judged(row, criterion)
             verdicts.append(Verdict(row.workload.name, found.figure, str(criterion), found.met, found.note))
     return verdicts

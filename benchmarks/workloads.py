@@ -4,8 +4,8 @@ A row names the form of its computation; `forms/` holds that form once for each 
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -53,6 +53,12 @@ class Workload:
     def arrays(self) -> Inputs:
         """The same inputs in every process."""
         return self.inputs(np.random.default_rng(0))
+
+    def on(self, devices: Sequence[str]) -> Workload:
+        """The row without what it requires of devices that a run does not have."""
+        kept = [each for each in self.required
+                if not isinstance(each, OnDevice) or each.device in devices]
+        return replace(self, required=tuple(kept))
 
 
 # ---- inputs --------------------------------------------------------------------------------------

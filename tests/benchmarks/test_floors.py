@@ -111,11 +111,13 @@ def test_a_device_has_a_floor_of_its_own(seconds, met):
 def test_a_device_is_no_peer_and_counts_only_where_it_was_asked_for():
     measured = row(**{OURS: 2, OPENCL: 1, "jax": 3})
     assert best_peer(measured) == "jax"
-    measured.workload = replace(measured.workload, required=(ON_OPENCL,))
+    work = replace(measured.workload, required=(ON_OPENCL,))
+    measured.workload = work.on([])
     assert floors.of_rows([measured]) == []
-    assert [verdict.met for verdict in floors.of_rows([measured], ["opencl"])] == [True]
+    measured.workload = work.on(["opencl"])
+    assert [verdict.met for verdict in floors.of_rows([measured])] == [True]
     del measured.turns[OPENCL]
-    assert [verdict.met for verdict in floors.of_rows([measured], ["opencl"])] == [False]
+    assert [verdict.met for verdict in floors.of_rows([measured])] == [False]
 
 
 def test_without_peers_a_device_is_compared_with_the_default_one():
