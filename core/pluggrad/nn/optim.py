@@ -95,9 +95,10 @@ class Optimizer(ABC):
 
     def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
         param, states = self.params[index], self._states(index)
-        for state in states:
-            state.to_(param.device)  # where the model was moved since
         before = param.node
+        for state in states:
+            if state.node.device != before.device:  # the model was moved since
+                state.to_(before.device)
         working = dtypes.accumulator_dtype(before.dtype)
         value, *new_states = self._update(index, build.cast(before, working), build.cast(grad.node, working),
                                           *(state.node for state in states))
