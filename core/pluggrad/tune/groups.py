@@ -12,7 +12,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import accesses, best_vector_axis, vector_lanes
+from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
 from pluggrad.tune.actions import join, reorder, split
 from pluggrad.tune.contraction import Scheduled, tune_contraction
 from pluggrad.tune.scatter import ordered_axes
@@ -64,7 +64,7 @@ def _spread(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     last = tasks.pop()
     while tasks and last.extent % wanted and last.extent < 8 * wanted:
         kernel, last = join(kernel, tasks.pop().id, last.id)
-    group = min(wanted, _power_above(last.extent))
+    group = fit_lanes(wanted, last.extent)
     return split(kernel, last.id, group, "PARALLEL", "ITEM")[0] if group > 1 else kernel
 
 
@@ -113,8 +113,4 @@ def _can_be_shared(kernel: Kernel, a: Axis) -> bool:
 def _group_size(wanted: int, capabilities: Capabilities) -> int:
     """A power of two of about so many items: at least a subgroup, at most what the device takes."""
     most = 1 << capabilities.max_group.bit_length() - 1
-    return min(max(_power_above(wanted), capabilities.subgroup_width), most)
-
-
-def _power_above(extent: int) -> int:
-    return 1 << max(extent - 1, 0).bit_length()
+    return min(max(fit_lanes(most, wanted), capabilities.subgroup_width), most)
