@@ -198,7 +198,7 @@ def masks() -> ProgramCase:
                                    np.zeros(4 * LANES, np.float32)))
 
 
-def matmul(n: int = 32, rows: int = 4, columns: int = 2, lanes: int = LANES) -> ProgramCase:
+def matmul_program(n: int, rows: int, columns: int, lanes: int) -> Program:
     """One tile of `rows` x `columns` vectors a task, held in registers over the loop along k."""
     width = columns * lanes
     p = ProgramBuilder("matmul", tasks=(n // rows) * (n // width))
@@ -214,8 +214,12 @@ def matmul(n: int = 32, rows: int = 4, columns: int = 2, lanes: int = LANES) -> 
     p("SET", None, acc, p("ADD", F32, acc, p("MUL", F32, x, y)))
     p("END", None)
     p.store(c, p("ADD", I64, row, column), acc, ((r, n), (j, lanes), (lane, 1)))
+    return p.build()
+
+
+def matmul(n: int = 32, rows: int = 4, columns: int = 2, lanes: int = LANES) -> ProgramCase:
     x, y = np.random.default_rng(1).standard_normal((2, n * n)).astype(np.float32)
-    return ProgramCase(p.build(), (x, y, np.zeros(n * n, np.float32)))
+    return ProgramCase(matmul_program(n, rows, columns, lanes), (x, y, np.zeros(n * n, np.float32)))
 
 
 _SCALARS: tuple[tuple[DType, Scalar, Scalar], ...] = (

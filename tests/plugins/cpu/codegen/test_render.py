@@ -8,6 +8,7 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.lower.program import Program
+from tests.program_cases import matmul_program
 
 F32, I64, BOOL = dtypes.float32, dtypes.int64, dtypes.bool_
 LANES = 16
@@ -64,30 +65,11 @@ def test_row_reduction_with_vector_accumulators(program: Any, run: Any, op: str)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
-def matmul(program: Any, n: int, rows: int, columns: int) -> Program:
-    """One tile of `rows` x `columns` vectors a task, held in registers over the loop along k."""
-    width = columns * LANES
-    p = program("matmul", tasks=(n // rows) * (n // width))
-    a, b, c = p.buffer(F32, n * n), p.buffer(F32, n * n), p.buffer(F32, n * n, "out")
-    r, j, lane = p.axis(rows), p.axis(columns), p.axis(LANES, vector=True)
-    task, across = p("TASK", I64), p.const(n // width)
-    row = p("MUL", I64, p("CDIV", I64, task, across), p.const(rows * n))
-    column = p("MUL", I64, p("CMOD", I64, task, across), p.const(width))
-    acc = p("ACC", F32, p.const(0.0, F32), axes=(r, j, lane))
-    k = p("LOOP", I64, arg=(0, n))
-    x = p.load(a, p("ADD", I64, row, k), ((r, n),))
-    y = p.load(b, p("ADD", I64, p("MUL", I64, k, p.const(n)), column), ((j, LANES), (lane, 1)))
-    p("SET", None, acc, p("ADD", F32, acc, p("MUL", F32, x, y)))
-    p("END", None)
-    p.store(c, p("ADD", I64, row, column), acc, ((r, n), (j, LANES), (lane, 1)))
-    return p.build()
-
-
-def test_register_tiled_matmul(program: Any, run: Any) -> None:
+def test_register_tiled_matmul(run: Any) -> None:
     n = 64
     a, b = np.random.default_rng(1).standard_normal((2, n, n)).astype("f")
     c = np.zeros((n, n), "f")
-    run(matmul(program, n, 8, 2), a.ravel(), b.ravel(), c.reshape(-1))
+    run(matmul_program(n, 8, 2, LANES), a.ravel(), b.ravel(), c.reshape(-1))
     np.testing.assert_allclose(c, a @ b, rtol=1e-4, atol=1e-4)
 
 
