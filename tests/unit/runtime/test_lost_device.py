@@ -7,20 +7,12 @@ import pytest
 
 from pluggrad import Context, Device, jit
 from pluggrad.errors import DeviceError, DeviceLost, KernelFault
-from tests import deferred_device
 from tests.deferred_device import opened
 from tests.unit.runtime.test_queue import in_a_process, values
 
+pytestmark = pytest.mark.usefixtures("deferred_devices")
 NAME = "deferred"
 GONE = r"device deferred: expected a device that answers, got lost: it fell off the bus\. .*others go on"
-
-
-@pytest.fixture(autouse=True)
-def _devices():
-    deferred_device.install()
-    yield
-    gc.collect()
-    deferred_device.remove()
 
 
 def lose() -> None:

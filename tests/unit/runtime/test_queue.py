@@ -17,18 +17,10 @@ from pluggrad import Context, Device, GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.errors import KernelFault, TensorIndexError
 from pluggrad.runtime.session import session
 from pluggrad.target import DeviceId
-from tests import deferred_device
 from tests.deferred_device import MAX_IN_FLIGHT, opened
 
+pytestmark = pytest.mark.usefixtures("deferred_devices")
 NAMES = ["deferred", "deferred:1"]  # submitting lists, and replaying prepared ones
-
-
-@pytest.fixture(autouse=True)
-def _devices():
-    deferred_device.install()
-    yield
-    gc.collect()
-    deferred_device.remove()
 
 
 @pytest.fixture(params=NAMES)

@@ -1,7 +1,6 @@
 """Copies between any two devices: the way they take, and what they wait for."""
 from __future__ import annotations
 
-import gc
 import threading
 from dataclasses import replace
 
@@ -14,17 +13,10 @@ from pluggrad.errors import KernelFault, UnsupportedDType
 from pluggrad.runtime import copies
 from pluggrad.runtime.session import session
 from pluggrad.target import DeviceId
-from tests import deferred_device
 from tests.deferred_device import FEATURES, opened
 from tests.unit.runtime.test_queue import values
 
-
-@pytest.fixture(autouse=True)
-def _devices():
-    deferred_device.install()
-    yield
-    gc.collect()
-    deferred_device.remove()
+pytestmark = pytest.mark.usefixtures("deferred_devices")
 
 
 def place(name: str):
