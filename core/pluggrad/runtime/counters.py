@@ -31,3 +31,9 @@ class GlobalCounters:
     def snapshot(cls) -> dict[str, int]:
         """Every count by name."""
         return {name: getattr(cls, name) for name in cls._NAMES}
+
+    @classmethod
+    def restore(cls, counts: dict[str, int]) -> None:
+        """Set the counts to those of an earlier `snapshot`."""
+        for name, count in counts.items():
+            setattr(cls, name, count)

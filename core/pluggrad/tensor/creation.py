@@ -19,9 +19,12 @@ class Creation(LinearAlgebra):
     __slots__ = ()
 
     @classmethod
-    def full(cls, shape: Any, fill_value: Any, dtype: Any = None, device: Any = None,
+    def full(cls, shape: Any, fill_value: Any, dtype: Any = None, device: Any = None, buffer: bool = True,
              requires_grad: bool | None = None) -> Self:
-        """`fill_value` everywhere; its own kind decides the dtype unless `dtype` does."""
+        """`fill_value` everywhere; its own kind decides the dtype unless `dtype` does.
+
+        buffer: no difference here, as a constant gets memory once it is written to or realized.
+        """
         sizes = check_shape("full", shape if isinstance(shape, (tuple, list)) else (shape,))
         found = dtypes.of_scalar(fill_value) if dtype is None else dtypes.to_dtype(dtype)
         dtypes.weak_result(found, fill_value, "full")  # an integer has to fit
@@ -34,7 +37,7 @@ class Creation(LinearAlgebra):
         """Zeros, of the default float unless `dtype` says otherwise: `zeros(2, 3)` or `zeros((2, 3))`."""
         found = dtypes.default_float if dtype is None else dtype
         sizes = check_shape("zeros", flatten_shape("zeros", shape))
-        return cls.full(sizes, 0, found, device, requires_grad)
+        return cls.full(sizes, 0, found, device, requires_grad=requires_grad)
 
     @classmethod
     def ones(
@@ -43,7 +46,7 @@ class Creation(LinearAlgebra):
         """Ones, of the default float unless `dtype` says otherwise."""
         found = dtypes.default_float if dtype is None else dtype
         sizes = check_shape("ones", flatten_shape("ones", shape))
-        return cls.full(sizes, 1, found, device, requires_grad)
+        return cls.full(sizes, 1, found, device, requires_grad=requires_grad)
 
     @classmethod
     def empty(
@@ -56,11 +59,12 @@ class Creation(LinearAlgebra):
         x = self.node
         return {"dtype": x.dtype, "device": x.device, **{k: v for k, v in kwargs.items() if v is not None}}
 
-    def full_like(self, fill_value: Any, dtype: Any = None, device: Any = None,
+    def full_like(self, fill_value: Any, dtype: Any = None, device: Any = None, buffer: bool = True,
                   requires_grad: bool | None = None) -> Self:
-        """`fill_value` in this tensor's shape, and its dtype and device unless given."""
+        """`fill_value` in this tensor's shape, and its dtype and device unless given; `buffer` as in `full`.
+        """
         kwargs = self._like({"dtype": dtype, "device": device})
-        return self.full(self.shape, fill_value, requires_grad=requires_grad, **kwargs)
+        return self.full(self.shape, fill_value, buffer=buffer, requires_grad=requires_grad, **kwargs)
 
     def zeros_like(self, **kwargs: Any) -> Self:
         """Zeros in this tensor's shape, and its dtype and device unless given."""

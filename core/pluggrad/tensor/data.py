@@ -93,11 +93,16 @@ class Data(Losses):
         return self.dtype.is_float
 
     # ---- storing and copying -------------------------------------------------------------------------------
-    def realize(self, *lst: TensorBase) -> Self:
+    def realize(self, *lst: TensorBase, do_update_stats: bool = True) -> Self:
         """Compute and store this tensor and those given, all in one; a view stores its base. Returns itself.
+
+        do_update_stats: False leaves `GlobalCounters` as they are.
         """
         tensors: list[TensorBase] = [self, *lst]
+        counted = runtime.GlobalCounters.snapshot()
         runtime.realize([t if t._base is None else t._base for t in tensors])
+        if not do_update_stats:
+            runtime.GlobalCounters.restore(counted)
         for tensor in tensors:
             if tensor._base is not None:
                 tensor.node  # noqa: B018 - composes it anew and lets go of the old graph

@@ -24,13 +24,13 @@ class Movement(Activation):
 
     __slots__ = ()
 
-    def reshape(self, *shape: Any) -> Self:
+    def reshape(self, shape: Any = (), *args: Any) -> Self:
         """A view with the same elements in row-major order; one size may be -1, None keeps the old one.
 
         ShapeError if the number of elements differs.
         """
         x = self.node
-        wanted = flatten_shape("reshape", shape)
+        wanted = flatten_shape("reshape", (shape, *args))
         if None in wanted:
             wanted = tuple(
                 [x.shape[i] if dim is None and i < len(x.shape) else dim for i, dim in enumerate(wanted)]
@@ -38,14 +38,14 @@ class Movement(Activation):
         new = resolve_reshape("reshape", x.shape, wanted)
         return self._view(build.reshape(x, new), ("reshape", new))
 
-    def view(self, *shape: Any) -> Self:
+    def view(self, shape: Any = (), *args: Any) -> Self:
         """Another name for `reshape`."""
-        return self.reshape(*shape)
+        return self.reshape(shape, *args)
 
-    def expand(self, *shape: Any) -> Self:
+    def expand(self, shape: Any = (), *args: Any) -> Self:
         """A view broadcast to `shape` by NumPy's rule; -1 or None keeps a size. It cannot be written."""
         x = self.node
-        wanted = flatten_shape("expand", shape)
+        wanted = flatten_shape("expand", (shape, *args))
         aligned = (1,) * (len(wanted) - len(x.shape)) + x.shape
         if len(aligned) != len(wanted):
             raise ShapeError(op="expand", expected=f"at least {len(x.shape)} dimensions, as {x.shape} has",
@@ -56,12 +56,12 @@ class Movement(Activation):
 
     def broadcast_to(self, shape: Sequence[int]) -> Self:
         """NumPy's name for `expand`."""
-        return self.expand(*shape)
+        return self.expand(tuple(shape))
 
-    def permute(self, *order: Any) -> Self:
+    def permute(self, order: Any = (), *args: Any) -> Self:
         """A view whose axis i is axis order[i] of this tensor; ShapeError unless each axis is named once."""
         x = self.node
-        axes = flatten_shape("permute", order)
+        axes = flatten_shape("permute", (order, *args))
         if len(axes) != len(x.shape):
             raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(axes))
         checked = tuple([check_axis("permute", axis, len(x.shape)) for axis in axes])
@@ -74,7 +74,7 @@ class Movement(Activation):
         a, b = check_axis("transpose", dim0, rank), check_axis("transpose", dim1, rank)
         if rank:
             order[a], order[b] = b, a
-        return self.permute(*order)
+        return self.permute(order)
 
     def swapaxes(self, axis1: int, axis2: int) -> Self:
         """NumPy's name for `transpose`."""
@@ -83,7 +83,7 @@ class Movement(Activation):
     @property
     def T(self) -> Self:
         """A view with all axes in reverse order."""
-        return self.permute(*reversed(range(self.ndim)))
+        return self.permute(tuple(reversed(range(self.ndim))))
 
     @property
     def mT(self) -> Self:
@@ -107,7 +107,7 @@ class Movement(Activation):
         order = [axis for axis in range(rank) if axis not in froms]
         for to, axis in sorted(zip(tos, froms, strict=True)):
             order.insert(to, axis)
-        return self.permute(*order)
+        return self.permute(order)
 
     def flip(self, axis: int | Sequence[int], *args: int) -> Self:
         """A view with the elements along the given axes in reverse order."""
@@ -128,9 +128,10 @@ class Movement(Activation):
         parts = tuple([(start, end - start, 1) for start, end in ranges])
         return self._view(build.slice(x, parts), ("slice", parts))
 
-    def shrink_to(self, *shape: Any) -> Self:
+    def shrink_to(self, shape: Any = (), *args: Any) -> Self:
         """A view of the first elements on each axis, as many as `shape` says; None keeps an axis."""
-        return self.shrink([None if dim is None else (0, dim) for dim in flatten_shape("shrink_to", shape)])
+        return self.shrink([None if dim is None else (0, dim)
+                            for dim in flatten_shape("shrink_to", (shape, *args))])
 
     def narrow(self, dim: int, start: int, length: int) -> Self:
         """A view of `length` elements from `start` along an axis."""
@@ -218,9 +219,9 @@ class Movement(Activation):
         return tuple([self.select(axis, i) for i in range(self.shape[axis])])
 
     # ---- repeating: `repeat` and friends are expansions, read in row-major order ---------------------------
-    def repeat(self, *repeats: Any) -> Self:
+    def repeat(self, repeats: Any = (), *args: Any) -> Self:
         """The tensor repeated whole along each axis; more numbers than axes add axes in front."""
-        counts = flatten_shape("repeat", repeats)
+        counts = flatten_shape("repeat", (repeats, *args))
         if len(counts) < self.ndim or any(count < 0 for count in counts):
             raise ShapeError(
                 op="repeat", expected=f"at least {self.ndim} counts of at least 0", got=str(counts)
@@ -231,10 +232,10 @@ class Movement(Activation):
         result = [count * dim for count, dim in zip(counts, shape, strict=True)]
         return self._new(self.reshape(paired).expand(spread).reshape(result).node)
 
-    def tile(self, *repeats: Any) -> Self:
+    def tile(self, repeats: Any = (), *args: Any) -> Self:
         """NumPy's `tile`: like `repeat`, with missing counts taken as 1."""
-        counts = flatten_shape("tile", repeats)
-        return self.repeat(*(1,) * (self.ndim - len(counts)), *counts)
+        counts = flatten_shape("tile", (repeats, *args))
+        return self.repeat((1,) * (self.ndim - len(counts)) + counts)
 
     def repeat_interleave(self, repeats: int, dim: int | None = None) -> Self:
         """Each element repeated `repeats` times in place along an axis; None: of the flattened tensor."""
@@ -316,9 +317,9 @@ class Movement(Activation):
             )
         return parts[0].cat(self, parts[1], dim=axis)
 
-    def pad_to(self, *shape: Any, value: float = 0) -> Self:
+    def pad_to(self, shape: Any = (), *args: Any, value: float = 0) -> Self:
         """`value` added at the end of each axis up to `shape`; None keeps an axis."""
-        sizes = flatten_shape("pad_to", shape)
+        sizes = flatten_shape("pad_to", (shape, *args))
         if len(sizes) != self.ndim:
             raise ShapeError(op="pad_to", expected=f"{self.ndim} sizes", got=str(sizes))
         return self.pad(

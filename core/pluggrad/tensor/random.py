@@ -82,10 +82,12 @@ class Random(Creation):
         manual_seed(seed)
 
     @classmethod
-    def rand(
-        cls, *shape: Any, device: Any = None, dtype: Any = None, requires_grad: bool | None = None
-    ) -> Self:
-        """Uniform in [0, 1), of a float dtype."""
+    def rand(cls, *shape: Any, device: Any = None, dtype: Any = None, contiguous: bool = True,
+             requires_grad: bool | None = None) -> Self:
+        """Uniform in [0, 1), of a float dtype.
+
+        contiguous: no difference here, as values are drawn by position wherever they are computed.
+        """
         return cls.uniform(*shape, device=device, dtype=dtype, requires_grad=requires_grad)
 
     @classmethod
