@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 from pluggrad.errors import ValueRangeError
 
 T = TypeVar("T")
-Source = Literal["default", "environment", "context"]
+Source = Literal["default", "environment", "program", "context"]
 PREFIX: Final = "PLUGGRAD_"
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -49,14 +49,16 @@ class Setting(Generic[T]):
 
     name: upper case, without the PLUGGRAD_ prefix. kind: bool, int, float, str, or tuple (of names).
     keyed: it changes generated code, and so belongs to cache keys. scoped: `Context` may change it.
+    choices: the texts that it may be.
     """
 
-    __slots__ = ("name", "kind", "default", "doc", "keyed", "scoped", "minimum", "_base", "_source")
+    __slots__ = (
+        "name", "kind", "default", "doc", "keyed", "scoped", "minimum", "choices", "_base", "_source")
 
     def __init__(self, name: str, kind: type, default: T, doc: str, *, keyed: bool = False,
-                 scoped: bool = True, minimum: int | None = None) -> None:
+                 scoped: bool = True, minimum: int | None = None, choices: tuple[str, ...] = ()) -> None:
         self.name, self.kind, self.default, self.doc = name, kind, default, doc
-        self.keyed, self.scoped, self.minimum = keyed, scoped, minimum
+        self.keyed, self.scoped, self.minimum, self.choices = keyed, scoped, minimum, choices
         self._base: T | None = None
         self._source: Source = "default"
         known = _SETTINGS.get(name)
@@ -106,8 +108,11 @@ class Setting(Generic[T]):
             raise ValueRangeError(op=self.variable, expected=expected, got=repr(text)) from None
 
     def check(self, value: Any) -> T:
-        """`value` in this setting's type; ValueRangeError if it is not of it or below the minimum."""
-        checked: Any = value
+        """`value` in this setting's type; ValueRangeError if it is not of it, too small or no choice.
+
+        What has a `name`, as dtypes have, may stand for it.
+        """
+        checked: Any = getattr(value, "name", value) if self.choices else value
         if self.kind is bool and value in (0, 1):
             checked = bool(value)
         elif self.kind is tuple and isinstance(value, str):
@@ -118,7 +123,14 @@ class Setting(Generic[T]):
             raise ValueRangeError(op=self.variable, expected=_READERS[self.kind][1], got=repr(value))
         if isinstance(checked, (int, float)) and self.minimum is not None and checked < self.minimum:
             raise ValueRangeError(op=self.variable, expected=f"at least {self.minimum}", got=repr(value))
+        if self.choices and checked not in self.choices:
+            raise ValueRangeError(op=self.variable, expected=f"one of {', '.join(self.choices)}",
+                                  got=repr(value))
         return cast(T, checked)
+
+    def assign(self, value: Any) -> None:
+        """Let `value` hold from now on, in every thread, where no `Context` says otherwise."""
+        self._base, self._source = self.check(value), "program"
 
     def forget(self) -> None:
         """Read the environment again next time."""
@@ -136,6 +148,12 @@ CACHE_DIR: Final = Setting(
     "CACHE_DIR", str, "", "folder of the disk cache (empty: the user's cache folder)", scoped=False)
 CACHE_SIZE_MB: Final = Setting(
     "CACHE_SIZE_MB", int, 1024, "size of the disk cache, in MiB", scoped=False, minimum=0)
+DEFAULT_FLOAT: Final = Setting(
+    "DEFAULT_FLOAT", str, "float32", "dtype of Python floats, and of float tensors made without one",
+    choices=("float16", "bfloat16", "float32", "float64"))
+DEFAULT_INT: Final = Setting(
+    "DEFAULT_INT", str, "int32", "dtype of Python integers, and of small integers' sums",
+    choices=("int32", "int64"))
 DEBUG: Final = Setting(
     "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time as it runs, one by one; 3: also the source "
     "of kernels as they are compiled", minimum=0)

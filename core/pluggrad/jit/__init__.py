@@ -67,7 +67,7 @@ class CapturedFunction(Generic[P, R]):
             description = flatten((args, kwargs), tensors)
             stored = _stored(tensors)
             key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, place(None),
-                   dtypes.default_float, config.key())
+                   dtypes.default_float, dtypes.default_int, config.key())
             found = next((known for known in self._replays.get(key, ()) if known[0].fits(tensors)), None)
             if found is None:
                 return self._capture(key, description, tensors, stored)
