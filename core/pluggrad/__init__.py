@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         devices,
         set_default_device,
     )
+    from pluggrad.transform import custom_vjp
     from pluggrad.tensor import Tensor, manual_seed, no_grad
     from pluggrad.version import __version__
 
@@ -39,6 +40,7 @@ _HOMES: Final[dict[str, str]] = {
     "jit": "pluggrad.jit",
     "TinyJit": "pluggrad.jit",
     "GlobalCounters": "pluggrad.runtime",
+    "custom_vjp": "pluggrad.transform",
     "memory_stats": "pluggrad.runtime",
     "profile": "pluggrad.profiling",
     "Context": "pluggrad.config",
@@ -61,6 +63,7 @@ __all__ = [
     "jit",
     "TinyJit",
     "no_grad",
+    "custom_vjp",
     "manual_seed",
     "Context",
     "show_config",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pluggrad.autograd.rules import RULES, add
 from pluggrad.graph import ops
+from pluggrad.graph.custom import input_gradients
 from pluggrad.graph.leaf import Identity
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
@@ -31,6 +32,10 @@ def sources(n: Node) -> tuple[Node, ...]:
         return ()
     if n.op is ops.BUFFER:
         return () if n.arg.history is None else (n.arg.history,)
+    if n.op is ops.CUSTOM_VJP:
+        return n.src[1:]
+    if n.op is ops.VJP_CALL:
+        return n.src[:n.arg.inputs]
     return n.src if n.op in RULES else ()
 
 
@@ -59,9 +64,18 @@ def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[
         if not leading.isdisjoint(sources(n)):
             leading.add(n)
     gradients: dict[Node, Node] = {order[-1]: seed}
+    calls: dict[Node, dict[int, Node]] = {}  # of each call the gradients of its outputs
     for n in reversed(order):
+        if n in calls:
+            for source, passed in zip(n.src, input_gradients(n, calls.pop(n)), strict=False):
+                if passed is not None:
+                    _contribute(gradients, (source,), passed, leading)
+            continue
         g = gradients.get(n)
         if g is None or n not in leading:
+            continue
+        if n.op is ops.CUSTOM_VJP:
+            calls.setdefault(n.src[1], {})[n.arg] = g
             continue
         if n.op is ops.BUFFER:
             _contribute(gradients, sources(n), g, leading)

@@ -116,6 +116,12 @@ def _update(node: Node) -> str:
     return "" if fits else "the base's shape and the value's dtype"
 
 
+def _custom_vjp(node: Node) -> str:
+    value, call = node.src
+    fits = call.op is ops.VJP_CALL and node.type is value.type is call.arg.outputs[node.arg]
+    return "" if fits else "an output of a call, unchanged"
+
+
 def _indexes(node: Node, target: tuple[int, ...]) -> str:
     """Whether src[1] selects along the axis of something of shape `target`."""
     index, axis = node.src[1], node.arg.axis
@@ -157,3 +163,5 @@ GRAMMAR: Final = Grammar("graph", {
     ops.GATHER: first_complaint(_gather, _same_dtype, _same_device),
     ops.SCATTER: first_complaint(_scatter, _same_dtype, _same_device),
 })
+    ops.CUSTOM_VJP: _custom_vjp,
+    ops.VJP_CALL: anything,

@@ -72,6 +72,10 @@ INPUT = _row("INPUT", "leaf", 0, "slot `arg` of a normalized graph, bound to sto
 LEAF = _row("LEAF", "identity", 1, "a tensor that the user made; arg: its identity, which collects gradients")
 DETACH = _row("DETACH", "identity", 1, "the same value; gradients stop here")
 CONTIGUOUS = _row("CONTIGUOUS", "identity", 1, "the same value in memory of its own, in row-major order")
+CUSTOM_VJP = _row("CUSTOM_VJP", "identity", 2, "src (x, call): x, an output of a call whose gradient has a "
+                  "rule of its own and goes to the call; arg: which output")
+VJP_CALL = _row("VJP_CALL", "call", -1, "no value: where the gradients of a call's outputs meet; src "
+                "(*inputs, *saved), arg: VjpCall (graph/custom.py)")
 COPY = _row("COPY", "copy", 1, "the same value on the device of the node's type")
 # reductions over `arg` = a sorted tuple of axes, which disappear
 SUM = _row("SUM", "reduce", 1, "sum; 0 of nothing; half and bfloat16 add up in float32; one order per target")

@@ -57,4 +57,5 @@ _WRITERS: Final[dict[Op, Callable[[Any], str]]] = {
     ops.UPDATE: _update,
     ops.GATHER: _gather,
     ops.SCATTER: _scatter,
+    ops.VJP_CALL: lambda call: f"{call.inputs} inputs, {len(call.outputs)} outputs",
 }

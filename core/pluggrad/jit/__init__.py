@@ -19,13 +19,14 @@ from pluggrad.errors import JitError
 from pluggrad.graph import scalar as host_values
 from pluggrad.jit.capture import Capture, stand_in
 from pluggrad.jit.closure import store
-from pluggrad.jit.containers import flatten, rebuild
+from pluggrad.jit.frozen import frozen
 from pluggrad.jit.replay import Replay, fresh, restore, write_back
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
 from pluggrad.tensor import gradient as gradients
 from pluggrad.tensor.base import place
 from pluggrad.tensor.grad_mode import mode
+from pluggrad.transform.containers import flatten, rebuild
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +66,7 @@ class CapturedFunction(Generic[P, R]):
                 return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
             description = flatten((args, kwargs), tensors)
+            description = flatten((args, kwargs), tensors, frozen("argument"))
             stored = _stored(tensors)
             key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, place(None),
                    dtypes.default_float, dtypes.default_int, config.key())
@@ -173,6 +175,7 @@ def _stored(tensors: list[Tensor]) -> list[Tensor]:
 def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
     """The description of the result and its tensors; views are copied."""
     outputs: list[Tensor] = []
+    outcome = flatten(function(*args, **kwargs), outputs, frozen("result"))
     outcome = flatten(function(*args, **kwargs), outputs, "result")
     return outcome, [t if t._base is None else t.detach().contiguous() for t in outputs]
 

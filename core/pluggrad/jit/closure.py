@@ -50,6 +50,7 @@ def _parts(part: Any) -> Iterator[Any]:
         yield getattr(part, "__wrapped__", None)
     elif hasattr(part, "__wrapped__"):
         yield part.__wrapped__
+        yield from [value for value in vars(part).values() if isinstance(value, types.FunctionType)]
     elif isinstance(part, ref):
         yield part()
     elif isinstance(part, types.MethodType):

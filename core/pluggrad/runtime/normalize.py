@@ -19,8 +19,8 @@ from pluggrad.kernel.reductions import COMBINE, identity
 from pluggrad.runtime.storage import BufferVersion
 
 _SPECIAL = frozenset({0, 1, -1, 2, 0.5, math.inf, -math.inf})
-_TRANSPARENT = frozenset({ops.LEAF, ops.DETACH})
-_INDIRECT = _TRANSPARENT | {ops.UPDATE}
+_TRANSPARENT = frozenset({ops.LEAF, ops.DETACH, ops.CUSTOM_VJP})
+INDIRECT = _TRANSPARENT | {ops.UPDATE}
 Row = tuple[Any, ...]  # (op, arg, type, source rows)
 
 
@@ -91,7 +91,7 @@ def normalize(roots: Sequence[Node]) -> Normalized:
                 arg = ValueSlot(len(scalars) - 1)
         else:
             for s in n.src:
-                if s.realized is not None or s.op in _INDIRECT:
+                if s.realized is not None or s.op in INDIRECT:
                     s = resolve(s)
                 found = number.get(s)
                 if found is None:

@@ -30,7 +30,7 @@ from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.normalize import Normalized, denormalize, normalize, resolve
+from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve
 from pluggrad.runtime.queue import drain, queue_of
 from pluggrad.runtime.session import Session, session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
@@ -186,6 +186,15 @@ def _settled(handle: Handle) -> bool:
         handle.rebind(stored)
         own(handle)
     return True
+
+
+def _has_own_gradient(n: Node) -> bool:
+    """Whether a value that another handle holds has a gradient rule here that the other does not know."""
+    while n.op in INDIRECT and (n.realized is None or n.realized() is None):
+        if n.op is ops.CUSTOM_VJP:
+            return True
+        n = n.src[n.op is ops.UPDATE]
+    return False
 
 
 def _on_one_device(nodes: list[Node]) -> Normalized:

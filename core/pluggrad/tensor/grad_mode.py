@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import Final, ParamSpec, TypeVar
+from typing import ClassVar, Final, ParamSpec, Self, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,17 +18,18 @@ class _Mode(threading.local):
 mode: Final = _Mode()
 
 
-class no_grad:
-    """Results keep no history: `with no_grad():` or `@no_grad()`. Applies to the thread that enters it."""
+class _Set:
+    """The mode of the thread that enters it, for a block or a function."""
 
     __slots__ = ("_before",)
+    _enabled: ClassVar[bool]
 
     def __init__(self) -> None:
         self._before: list[bool] = []
 
-    def __enter__(self) -> no_grad:
+    def __enter__(self) -> Self:
         self._before.append(mode.enabled)
-        mode.enabled = False
+        mode.enabled = self._enabled
         return self
 
     def __exit__(
@@ -37,11 +38,25 @@ class no_grad:
         mode.enabled = self._before.pop()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """`function` with gradients off inside."""
+        """`function` in this mode."""
 
         @wraps(function)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            with no_grad():
+            with type(self)():
                 return function(*args, **kwargs)
 
         return wrapped
+
+
+class no_grad(_Set):
+    """Results keep no history: `with no_grad():` or `@no_grad()`. Applies to the thread that enters it."""
+
+    __slots__ = ()
+    _enabled = False
+
+
+class enable_grad(_Set):
+    """Results keep their history, inside `no_grad` too: `with enable_grad():` or `@enable_grad()`."""
+
+    __slots__ = ()
+    _enabled = True
