@@ -65,7 +65,6 @@ class CapturedFunction(Generic[P, R]):
             if realizing.recorder is not None:  # inside another capture: part of it
                 return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
-            description = flatten((args, kwargs), tensors)
             description = flatten((args, kwargs), tensors, frozen("argument"))
             stored = _stored(tensors)
             key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, place(None),
@@ -176,7 +175,6 @@ def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, li
     """The description of the result and its tensors; views are copied."""
     outputs: list[Tensor] = []
     outcome = flatten(function(*args, **kwargs), outputs, frozen("result"))
-    outcome = flatten(function(*args, **kwargs), outputs, "result")
     return outcome, [t if t._base is None else t.detach().contiguous() for t in outputs]
 
 

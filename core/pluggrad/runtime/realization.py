@@ -181,7 +181,7 @@ def _settled(handle: Handle) -> bool:
         return False
     if n.op is not ops.DETACH:
         inner = stored.arg
-        if n.op is ops.LEAF and inner.identity is not n.arg:
+        if (n.op is ops.LEAF and inner.identity is not n.arg) or _has_own_gradient(n):
             return False
         handle.rebind(stored)
         own(handle)
