@@ -13,11 +13,11 @@ from pluggrad.target import DeviceId
 from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.convert import from_storage
 from pluggrad.tensor.display import tensor_text
-from pluggrad.tensor.losses import Losses
+from pluggrad.tensor.formulas import Formulas
 from pluggrad.tensor.unpickle import destination
 
 
-class Data(Losses):
+class Data(Formulas):
     """Reading, copying, storing."""
 
     __slots__ = ()

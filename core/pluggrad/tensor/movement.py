@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
 from pluggrad import dtypes
-from pluggrad.errors import DTypeError, ShapeError
+from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
 from pluggrad.graph import build
 from pluggrad.shape.broadcast import check_axes, check_axis, resolve_reshape
 from pluggrad.tensor.activation import Activation
@@ -394,6 +394,26 @@ class Movement(Activation):
                 x = x.narrow(axis, start, size - start).cat(x.narrow(axis, 0, start), dim=axis)
         return x
 
+    def meshgrid(self, *args: Any, indexing: str = "ij") -> tuple[Self, ...]:
+        """Coordinates of a grid: for each of these vectors, its elements repeated along all other axes.
+
+        Vectors of sizes n0, n1, ... give tensors of shape (n0, n1, ...); a tensor without axes counts as one
+        element. indexing: "xy" exchanges the first two axes.
+        """
+        if indexing not in ("ij", "xy"):
+            raise ValueRangeError(op="meshgrid", expected="indexing 'ij' or 'xy'", got=repr(indexing))
+        vectors = _tensors("meshgrid", (self, *args))
+        if any(x.ndim > 1 for x in vectors):
+            raise ShapeError(op="meshgrid", expected="vectors", got=str([x.shape for x in vectors]))
+        flat = [x.reshape(x.shape[0] if x.ndim else 1) for x in vectors]
+        order = [1, 0, *range(2, len(flat))] if indexing == "xy" and len(flat) > 1 else [*range(len(flat))]
+        sizes = [flat[i].shape[0] for i in order]
+        grids = []
+        for number, x in enumerate(flat):
+            axis = order.index(number)
+            grids.append(x.reshape([x.shape[0] if i == axis else 1 for i in range(len(flat))]).expand(sizes))
+        return tuple(grids)
+
     # ---- triangles and diagonals ---------------------------------------------------------------------------
     def _band(self, op: str, diagonal: int) -> Self:
         """bool: true where column - row <= diagonal."""
@@ -421,53 +441,6 @@ class Movement(Activation):
         size = self.shape[0]
         square = self.unsqueeze(-1).expand(size, size)
         return square.tril().triu()
-
-    def rearrange(self, formula: str, **sizes: int) -> Self:
-        """einops' `rearrange`: `x.rearrange("b (h w) c -> b c h w", h=8)`."""
-        left, arrow, right = formula.partition("->")
-        if not arrow:
-            raise ShapeError(op="rearrange", expected="a formula like 'a (b c) -> c a b'", got=repr(formula))
-        groups, targets = _grouped(left), _grouped(right)
-        names, wanted = [n for g in groups for n in g], [n for g in targets for n in g]
-        if sorted(names) != sorted(wanted) or len(set(names)) != len(names) or len(groups) != self.ndim:
-            raise ShapeError(
-                op="rearrange",
-                expected=f"{self.ndim} axes on the left, each name once on both sides",
-                got=repr(formula),
-            )
-        split: list[int] = []
-        for dim, group in zip(self.shape, groups, strict=True):
-            split += resolve_reshape(
-                "rearrange", (dim,), [1] if not group else [sizes.get(n, -1) for n in group]
-            )
-        known = dict(zip(names, _sizes_of(groups, split), strict=True))
-        moved = self.reshape([known[n] for n in names]).permute([names.index(n) for n in wanted])
-        return moved.reshape([math.prod(known[n] for n in g) for g in targets])
-
-
-def _grouped(side: str) -> list[list[str]]:
-    groups: list[list[str]] = []
-    inside = False
-    for token in side.replace("(", " ( ").replace(")", " ) ").split():
-        if token in "()":
-            inside = token == "("
-            if inside:
-                groups.append([])
-        elif inside:
-            groups[-1].append(token)
-        else:
-            groups.append([] if token == "1" else [token])
-    return groups
-
-
-def _sizes_of(groups: list[list[str]], split: list[int]) -> list[int]:
-    """Sizes of the named axes: an empty group holds a size of 1 that has no name."""
-    sizes = iter(split)
-    named = []
-    for group in groups:
-        taken = [next(sizes) for _ in group or [""]]
-        named += taken if group else []
-    return named
 
 
 def _tensors(op: str, args: Sequence[T | Sequence[T]]) -> list[T]:
