@@ -155,6 +155,8 @@ GRAMMAR: Final = Grammar("graph", {
     ops.FOLD: first_complaint(_folded, _same_dtype, _same_device),
     ops.SLICE: first_complaint(_slice_inside, _derived),
     **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS), _unchanged),
+    ops.CUSTOM_VJP: _custom_vjp,
+    ops.VJP_CALL: anything,
     ops.COPY: first_complaint(_same_shape, _same_dtype),
     **dict.fromkeys((ops.CONST, ops.EMPTY, ops.BUFFER, ops.INPUT), anything),
     ops.IOTA: _iota,
@@ -163,5 +165,3 @@ GRAMMAR: Final = Grammar("graph", {
     ops.GATHER: first_complaint(_gather, _same_dtype, _same_device),
     ops.SCATTER: first_complaint(_scatter, _same_dtype, _same_device),
 })
-    ops.CUSTOM_VJP: _custom_vjp,
-    ops.VJP_CALL: anything,
