@@ -225,6 +225,10 @@ def _gather(n, s):
 _COMBINE = {"ADD": np.add, "MUL": np.multiply, "MAX": np.maximum, "MIN": np.minimum}
 
 
+def _scan(n, s):
+    return _COMBINE[n.arg.name].accumulate(s[0], axis=n.arg.axis, dtype=s[0].dtype)
+
+
 def _scatter(n, s):
     result = s[0].copy().reshape(-1)
     view = moved(np.arange(result.size).reshape(n.shape), n.arg.view)
@@ -278,6 +282,7 @@ OTHER = {
     ops.RMAX: lambda n, s: _reduced(np.max, n, s),
     ops.RMIN: lambda n, s: _reduced(np.min, n, s),
     **{op: (lambda n, s: moved(s[0], [(n.op.name.lower(), n.arg)])) for op in ops.MOVEMENT},
+    ops.SCAN: _scan,
     ops.FOLD: _fold,
     ops.UPDATE: _update,
     ops.GATHER: _gather,

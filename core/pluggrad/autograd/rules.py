@@ -6,8 +6,8 @@ free. A primitive without a row is piecewise constant (FLOOR, comparisons) or ca
 is zero and nothing is built.
 
 Conventions at kinks: |x| and sign have gradient 0 at 0; max and min, of two operands or over an axis, split
-evenly between equals, also where a SCATTER brings them together; x**0 has gradient 0; 0**y has gradient 0
-with respect to y for y >= 0.
+evenly between equals, also where a SCATTER brings them together; a running one goes to the first of them;
+x**0 has gradient 0; 0**y has gradient 0 with respect to y for y >= 0.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Final
 
 from pluggrad import dtypes
 from pluggrad.graph import build, ops
+from pluggrad.graph.scans import first_met
 from pluggrad.ir.node import Node, Op
 from pluggrad.shape.dims import Shape
 
@@ -162,6 +163,70 @@ def _joined(x: Node, y: Node) -> Node:
         return x
     rest = ((0, 0),) * (len(x.shape) - 1)
     return add(build.pad(x, (*rest, (0, y.shape[-1]))), build.pad(y, (*rest, (x.shape[-1], 0))))
+
+
+# ---- running reductions ------------------------------------------------------------------------------------
+def _scan(g: Node, n: Node) -> Node:
+    name, axis = n.arg
+    return _SCANS[name](g, n, axis)
+
+
+def _backwards(x: Node, axis: int) -> Node:
+    return build.flip(x, axis)
+
+
+def _scan_sum(g: Node, n: Node, axis: int) -> Node:
+    return _backwards(build.scan("ADD", _backwards(g, axis), axis), axis)
+
+
+def _scan_product(g: Node, n: Node, axis: int) -> Node:
+    """What reaches each product, all later ones included, times the product before: right with zeros."""
+    order = (*[i for i in range(len(n.shape)) if i != axis], axis)
+    x, y, g = [build.permute(node, order) for node in (n.src[0], n, g)]
+    size, last = x.shape[-1], len(order) - 1
+    factors = _delayed(_part(_backwards(x, last), 0, size - 1))
+    reached = _backwards(_recurrence(factors, _backwards(g, last)), last)
+    one = _constant(1.0, _part(y, 0, 1))
+    before = _joined(one, _part(y, 0, size - 1))
+    return build.permute(_times(reached, before), tuple([order.index(i) for i in range(len(order))]))
+
+
+def _recurrence(a: Node, b: Node) -> Node:
+    """h[0] = b[0], h[i] = b[i] + a[i] * h[i - 1] along the last axis: each second one first, in O(n)."""
+    size = b.shape[-1]
+    if size == 1:
+        return b
+    half = size // 2
+    (a_even, a_odd), (b_even, b_odd) = [[_every_second(x, i, half) for i in (0, 1)] for x in (a, b)]
+    odd = _recurrence(_times(a_odd, a_even), add(b_odd, _times(a_odd, b_even)))
+    later = size - half - 1
+    rest = add(_every_second(b, 2, later), _times(_every_second(a, 2, later), _part(odd, 0, later)))
+    even = _joined(_part(b, 0, 1), rest)
+    return add(_apart(even, 0, size), _apart(odd, 1, size))
+
+
+def _delayed(x: Node) -> Node:
+    """One place later along the last axis, after a 0."""
+    return build.pad(x, (*[(0, 0)] * (len(x.shape) - 1), (1, 0)))
+
+
+def _every_second(x: Node, start: int, size: int) -> Node:
+    return build.slice(x, (*[(0, dim, 1) for dim in x.shape[:-1]], (start, size, 2)))
+
+
+def _apart(x: Node, start: int, size: int) -> Node:
+    """The elements at every second place of `size` from `start` on, zeros between them."""
+    apart = build.pad(build.reshape(x, (*x.shape, 1)), (*[(0, 0)] * len(x.shape), (start, 1 - start)))
+    flat = build.reshape(apart, (*x.shape[:-1], 2 * x.shape[-1]))
+    short = size - flat.shape[-1]
+    return _part(flat, 0, size) if short < 0 else build.pad(flat, (*[(0, 0)] * (len(x.shape) - 1), (0, short)))
+
+
+def _scan_extreme(g: Node, n: Node, axis: int) -> Node:
+    return build.scatter(_constant(0.0, n), first_met(n), g, axis, "ADD", (), None)
+
+
+_SCANS: Final = {"ADD": _scan_sum, "MUL": _scan_product, "MAX": _scan_extreme, "MIN": _scan_extreme}
 
 
 # ---- movement and writing ----------------------------------------------------------------------------------
@@ -333,6 +398,7 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.PROD: (_product,),
     ops.RMAX: (_extreme,),
     ops.RMIN: (_extreme,),
+    ops.SCAN: (_scan,),
     ops.RESHAPE: (lambda g, n: build.reshape(g, n.src[0].shape),),
     ops.PERMUTE: (_permute,),
     ops.EXPAND: (_expand,),

@@ -183,6 +183,20 @@ def reduce(op: Op, x: Node, axes: object = None, name: str = "") -> Node:
     return node(op, (x,), checked, tensor_type(shape, x.dtype, x.device))
 
 
+def scan(name: ops.Running, x: Node, axis: int) -> Node:
+    """What the elements of `x` up to each place along `axis` give, combined by `name`.
+
+    Halves are added and multiplied in float32 and rounded once. DTypeError for bool.
+    """
+    if x.dtype.kind == "b":
+        raise DTypeError(op="scan", expected="a number dtype", got="bool", hint="cast first")
+    if x.shape[axis] < 2:
+        return x
+    wide = x.dtype if name in ("MAX", "MIN") else dtypes.accumulator_dtype(x.dtype)
+    made = node(ops.SCAN, (cast(x, wide),), ops.Scan(name, axis), tensor_type(x.shape, wide, x.device))
+    return cast(made, x.dtype)
+
+
 # ---- movement ----------------------------------------------------------------------------------------------
 def _moved(op: Op, x: Node, arg: Any, shape: Shape) -> Node:
     if x.op is ops.CONST and op not in ops.PADDING:

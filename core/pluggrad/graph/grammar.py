@@ -135,6 +135,14 @@ def _gather(node: Node) -> str:
     return _indexes(node, node.src[0].shape) or ("" if alike else "the index's shape")
 
 
+def _scan(node: Node) -> str:
+    name, axis = node.arg
+    if node.dtype.kind == "b" or axis not in range(len(node.shape)):
+        return "numbers, and one of their axes"
+    wide = name in ("MAX", "MIN") or dtypes.accumulator_dtype(node.dtype) is node.dtype
+    return "" if wide else "halves combined in float32"
+
+
 def _scatter(node: Node) -> str:
     base, index, value = node.src
     target = view_shape(node.arg.view, base.shape)
@@ -152,6 +160,7 @@ GRAMMAR: Final = Grammar("graph", {
     **{op: first_complaint(_same_shape, _same_device, rule)
        for op, rule in elementwise_rules(lambda node: node.type.dtype).items()},
     **dict.fromkeys(_SHAPES, _derived),
+    ops.SCAN: first_complaint(_same_shape, _same_dtype, _same_device, _scan),
     ops.FOLD: first_complaint(_folded, _same_dtype, _same_device),
     ops.SLICE: first_complaint(_slice_inside, _derived),
     **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS), _unchanged),

@@ -83,6 +83,10 @@ PROD = _row("PROD", "reduce", 1, "product; 1 of nothing")
 RMAX = _row("RMAX", "reduce", 1, "largest; NaN if any is NaN; of nothing: the dtype's lowest (refused at the "
             "door); gradient split evenly between equals")
 RMIN = _row("RMIN", "reduce", 1, "smallest; NaN if any is NaN; gradient split evenly between equals")
+# running reductions along one axis, which stays
+SCAN = _row("SCAN", "scan", 1, "arg: Scan. Element i along the axis combines the source's elements 0 to i; "
+            "NaN is kept; long axes in blocks, in an order that the shape decides; of equal extremes the "
+            "first gets the gradient")
 # movement: pure index functions
 RESHAPE = _row("RESHAPE", "movement", 1, "row-major order kept; arg: new shape")
 PERMUTE = _row("PERMUTE", "movement", 1, "axis i of the result is axis arg[i] of the source")
@@ -130,6 +134,16 @@ class Gather(NamedTuple):
 
 
 Mode = Literal["SET", "ADD", "MUL", "MAX", "MIN"]
+
+
+Running = Literal["ADD", "MUL", "MAX", "MIN"]
+
+
+class Scan(NamedTuple):
+    """name: of the binary row that combines. No bools, and halves are added or multiplied in float32 only."""
+
+    name: Running
+    axis: int
 
 
 class Scatter(NamedTuple):

@@ -30,7 +30,7 @@ def _const(arg: Scalar | ValueSlot) -> str:
     if isinstance(arg, ValueSlot):
         return f"value {arg.slot}"
     if arg.source is not None:
-        return arg.source.host.name or "host value"
+        return ", ".join([host.name or "host value" for host in arg.source.hosts])
     return repr(arg.python)
 
 
@@ -47,15 +47,20 @@ def _scatter(arg: ops.Scatter) -> str:
     return f"{arg.mode} axis {arg.axis}{view}{_checked(arg.check)}"
 
 
+def _scan(arg: ops.Scan) -> str:
+    return f"{arg.name} axis {arg.axis}"
+
+
 def _checked(check: ops.Check | None) -> str:
     return ", in range" if check is None else f", checked as {check.op}"
 
 
 _WRITERS: Final[dict[Op, Callable[[Any], str]]] = {
     ops.CONST: _const,
+    ops.VJP_CALL: lambda call: f"{call.inputs} inputs, {len(call.outputs)} outputs",
     ops.LEAF: lambda identity: "marked" if identity.marked else "",
     ops.UPDATE: _update,
+    ops.SCAN: _scan,
     ops.GATHER: _gather,
     ops.SCATTER: _scatter,
-    ops.VJP_CALL: lambda call: f"{call.inputs} inputs, {len(call.outputs)} outputs",
 }

@@ -22,7 +22,7 @@ from pluggrad.kernel.threefry import threefry
 from pluggrad.schedule.places import Gate, Place, lookup, sources_at, written_at
 from pluggrad.schedule.region import Member, Region, at_domain, domain, evaluated
 from pluggrad.shape.dims import Shape
-from pluggrad.shape.index import ZERO, Affine, Index, Lookup, axis_index, flatten
+from pluggrad.shape.index import ZERO, Affine, AxisAtom, Index, Lookup, axis_index, flatten
 
 _OF_BOOL = {"ADD": "MAX", "MUL": "MIN"}  # or, and: a sum of bytes would wrap
 
@@ -218,6 +218,8 @@ class _Builder:
             return cast(self._position(index[0]), n.dtype)
         if n.op in g.REDUCE:
             return self._reduction(n, sources[0])
+        if n.op is g.SCAN:
+            return self._running(n, index[n.arg.axis], sources[0])
         if n.op in g.PADDING:
             return _padded(sources[0], self._gate(self._needs(place)[0][2]), n.dtype)
         if n.op in g.MOVEMENT or n.op.kind == "identity":
@@ -234,6 +236,11 @@ class _Builder:
             self.slots[n.arg.slot] = len(self.values)
             self.values.append(n.dtype)
         return node(ops.VALUE, (), self.slots[n.arg.slot], n.dtype)
+
+    def _running(self, n: Node, position: Affine, source: Node) -> Node:
+        (atom, _), = position.terms  # the loop that `schedule` gives the axis of a SCAN
+        assert isinstance(atom, AxisAtom)
+        return node(ops.SCAN, (source,), (n.arg.name, atom.id), n.dtype)
 
     def _reduction(self, n: Node, source: Node) -> Node:
         axes = self._reduce_axes(n)

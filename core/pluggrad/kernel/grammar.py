@@ -54,6 +54,11 @@ def _reduce(node: Node) -> str:
     return "" if node.src[0].type is node.type else f"type {node.src[0].type.name}"
 
 
+def _scan(node: Node) -> str:
+    fits = node.arg[0] in COMBINE.values() and node.src[0].type is node.type
+    return "" if fits else f"one of {', '.join(COMBINE.values())} of {node.type.name}"
+
+
 def _integers(node: Node) -> str:
     fits = node.type.is_int and all(s.type is node.type for s in node.src)
     return "" if fits else "integers of one dtype"
@@ -67,6 +72,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.LOAD: lambda node: _slot(node) or _index_and_gate(node, 1),
     ops.STORE: lambda node: _index_and_gate(node, 2) or _combine(node),
     ops.REDUCE: _reduce,
+    ops.SCAN: _scan,
     ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
     ops.CDIV: _integers,
     ops.CMOD: _integers,
@@ -98,6 +104,8 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
         if not items.isdisjoint(node.arg[1]) and free[node] & items:
             return "a value of the whole group, as its items are combined"
         return "" if axes.issuperset(node.arg[1]) else f"axes among {sorted(axes)}"
+    if node.op is ops.SCAN:
+        return _scan_complaint(kernel, node.arg[1], free[node.src[0]])
     if node.op is ops.LOAD:
         return _buffer_complaint(kernel, node.arg, node.type, "in", "inout")
     if node.op is ops.STORE:
@@ -107,6 +115,13 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
         roles = ("inout",) if node.arg[2:] else ("out", "inout", "status")
         return _buffer_complaint(kernel, slot, node.src[1].type, *roles)
     return "" if free[node] <= axes else f"axes among {sorted(axes)}"
+
+
+def _scan_complaint(kernel: Kernel, id: int, reached: frozenset[int]) -> str:
+    loops = [axis.id for axis in kernel.axes if axis.kind == "LOOP"]
+    within = loops[loops.index(id) + 1:] if id in loops else []
+    fits = id in loops and reached.isdisjoint(within)
+    return "" if fits else f"a LOOP axis, and none within it that it reaches among {sorted(reached)}"
 
 
 def _buffer_complaint(kernel: Kernel, slot: int, dtype: dtypes.DType, *roles: str) -> str:

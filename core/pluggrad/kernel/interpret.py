@@ -184,6 +184,7 @@ def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozense
 def _block_cuts(layout: _Layout) -> list[tuple[int, int]]:
     """(dimension, block size) of the axes that have to be cut to keep every array within BLOCK_ELEMENTS."""
     bound = {axis for node in layout.order if node.op is ops.REDUCE for axis in node.arg[1]}
+    bound |= {node.arg[1] for node in layout.order if node.op is ops.SCAN}
     common = set(layout.ids).intersection(*(store.arg[1] for store in layout.kernel.stores)) - bound
     sizes = dict(zip(layout.ids, layout.extents))
     cuts: list[tuple[int, int]] = []
@@ -273,6 +274,17 @@ def _reduce(layout: _Layout, node: Node) -> _Step:
             shape = np.broadcast_shapes(source.shape, layout.shape(repeated, frame.ranges))
             source = np.broadcast_to(source, shape)
         return combine(source, dimensions)
+
+    return step
+
+
+def _scan(layout: _Layout, node: Node) -> _Step:
+    name, axis = node.arg
+    combine, dimension = numpy_ops.running(name, node.type), layout.dimension[axis]
+    axes = layout.free[node]
+
+    def step(frame: _Frame, sources: Sequence[Array]) -> Array:
+        return combine(np.broadcast_to(sources[0], layout.shape(axes, frame.ranges)), dimension)
 
     return step
 
@@ -385,6 +397,6 @@ def _inside(index: Array, buffer: Array, node: Node) -> Array:
 
 _STEPS: Final[dict[Op, Callable[[_Layout, Node], _Step]]] = {
     ops.AXIS: _axis, ops.TAIL: _tail, ops.CONST: _const, ops.VALUE: _value, ops.LOAD: _load,
-    ops.REDUCE: _reduce,
+    ops.REDUCE: _reduce, ops.SCAN: _scan,
     ops.KERNEL_OPS["CAST"]: _conversion, ops.KERNEL_OPS["BITCAST"]: _conversion,
 }

@@ -167,6 +167,12 @@ def reduction(name: str, dtype: DType) -> Callable[[Array, tuple[int, ...]], Arr
     return reduce
 
 
+def running(name: str, dtype: DType) -> Callable[[Array, int], Array]:
+    """Combine along a dimension up to each place. bfloat16 only where that rounds nothing."""
+    ufunc, held = _REDUCTIONS[name], value_dtype(dtype)
+    return lambda x, dimension: ufunc.accumulate(x, axis=dimension, dtype=held)
+
+
 def combine_at(name: str, dtype: DType) -> Callable[[Array, Array, Array], None]:
     """Combine values with the elements at the given indices of a buffer, one after another in their order.
 

@@ -19,10 +19,13 @@ STORE = Op("STORE", "memory", -1, "arg: (buffer, axes it ranges over[, name of A
            "combines with what is there]); src: index, value[, gate]. What meets in one element along a LOOP "
            "axis is stored in order")
 REDUCE = Op("REDUCE", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axes bound)")
+SCAN = Op("SCAN", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axis): src[0] at positions 0 to the "
+          "present one of a LOOP axis combined, in their order. No loop that src[0] depends on lies within "
+          "that one")
 TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... "
           "is below extent; true wherever axis `outer` is below extent // factor")
 CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
 CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
 
 KERNEL_OPS: Final[dict[str, Op]] = {
-    op.name: op for op in (AXIS, CONST, VALUE, LOAD, STORE, REDUCE, TAIL, CDIV, CMOD, *ELEMENTWISE)}
+    op.name: op for op in (AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TAIL, CDIV, CMOD, *ELEMENTWISE)}

@@ -92,7 +92,7 @@ def _parse_arg(op: Op, text: str | None, dtype: DType | None) -> Any:
         return None
     if op is ops.CONST and dtype is not None:
         return _parse_const(text, dtype)
-    if op is ops.REDUCE:
+    if op in (ops.REDUCE, ops.SCAN):
         name, axes = text.split(", ", 1)
         return name, literal_eval(axes)
     if op is ops.STORE and not text.endswith(")"):

@@ -160,7 +160,7 @@ def widen(stores: Stores, capabilities: Capabilities) -> Stores:
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         narrow = next((s.type for s in (n, *n.src) if stored_only(s.type)), None)
-        if narrow is None or n.op not in g.ELEMENTWISE | {ops.REDUCE} or n.op.kind == "cast":
+        if narrow is None or n.op not in g.ELEMENTWISE | {ops.REDUCE, ops.SCAN} or n.op.kind == "cast":
             return node(n.op, src, n.arg, n.type)
         wide = tuple([cast(s, dtypes.float32) if s.type is narrow else s for s in src])
         made = node(n.op, wide, n.arg, dtypes.float32 if n.type is narrow else n.type)

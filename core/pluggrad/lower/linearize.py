@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from pluggrad import dtypes
-from pluggrad.dtypes import DType
+from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
@@ -37,7 +37,7 @@ class _Item:
     otherwise: list[_Item] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Block:
     """An open block: loop axes bound here and further out, its items, and which nodes they compute."""
 
@@ -64,6 +64,7 @@ class _Linearizer:
         self.full: set[Node] = set()
         self.blocks: list[_Block] = []
         self.floor = 0  # nothing is placed in blocks below this one
+        self.running: dict[tuple[Node, _Block], _Item] = {}  # accumulators, by the block around the loop
         self.items = frozenset(a.id for a in kernel.axes if a.kind == "ITEM")
         self.item: _Item | None = None  # the index of the work item
         for n in self.order:
@@ -81,6 +82,8 @@ class _Linearizer:
             self.tails.setdefault(n.arg[0], []).append(n)
         elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:
             registers |= {id for id, _ in n.arg[1]}
+        elif n.op is ops.SCAN:
+            loops = loops | {n.arg[1]}
         elif n.op is ops.REDUCE:
             loops, registers = loops - set(n.arg[1]), registers - set(n.arg[1])
         self.loops[n], self.registers[n] = loops, tuple(sorted(registers))
@@ -257,6 +260,9 @@ class _Linearizer:
             self._emit_reductions(self.groups[self._group(n)])
             return
         level = self._level(self.loops[n])
+        if n.op is ops.SCAN:
+            self.blocks[level].memo[n] = self._run_on(n, level)
+            return
         src = tuple([self._operand(s) for s in n.src])
         self.blocks[level].memo[n] = self._instruction(n, src, level)
 
@@ -284,6 +290,19 @@ class _Linearizer:
             src = src[:1]
         return self._append(level, _Item(n.op.name, n.type, src, n.arg, registers))
 
+    def _run_on(self, n: Node, level: int) -> _Item:
+        """One step of a SCAN. Its accumulator starts before the loop, and serves full and partial steps."""
+        name, id = n.arg
+        outside = next(i for i, block in enumerate(self.blocks) if id in block.bound) - 1
+        acc = self.running.get((n, self.blocks[outside]))
+        if acc is None:
+            start = self._append(outside, _Item("CONST", n.type, arg=_neutral(n)))
+            acc = self._append(outside, _Item("ACC", n.type, (start,), axes=self.registers[n]))
+            self.running[n, self.blocks[outside]] = acc
+        total = self._append(level, _Item(name, n.type, (acc, self._operand(n.src[0])), axes=acc.axes))
+        self._append(level, _Item("SET", None, (acc, total), axes=acc.axes))
+        return total
+
     def _emit_reductions(self, group: list[Node]) -> None:
         """All reductions over the same loops at once, each with an accumulator over its registers."""
         axes, free = group[0].arg[1], self.loops[group[0]]
@@ -291,8 +310,7 @@ class _Linearizer:
         deeper, self.blocks = self.blocks[level + 1:], self.blocks[:level + 1]
         accumulators = []
         for n in group:
-            neutral = const(identity(n.arg[0], n.type), n.type).arg.of(n.type)
-            start = self._append(level, _Item("CONST", n.type, arg=neutral))
+            start = self._append(level, _Item("CONST", n.type, arg=_neutral(n)))
             registers = {*self.registers[n.src[0]], *[id for id in axes if self._is_register(id)]}
             acc = _Item("ACC", n.type, (start,), axes=tuple(sorted(registers)))
             accumulators.append(self._append(level, acc))
@@ -315,6 +333,11 @@ class _Linearizer:
                 result = self._append(level, _Item("GREDUCE", n.type, (result,), n.arg[0], self.registers[n]))
             self.blocks[level].memo[n] = result
         self.blocks += deeper
+
+
+def _neutral(n: Node) -> Scalar:
+    """What the accumulator of a REDUCE or SCAN starts with."""
+    return const(identity(n.arg[0], n.type), n.type).arg.of(n.type)  # type: ignore[no-any-return]
 
 
 def _full_steps(tail: Node) -> int:

@@ -11,6 +11,7 @@ from pluggrad.graph import ops
 from pluggrad.graph.overwritten import drop_bases
 from pluggrad.graph.repeated import sum_of_repeated
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
+from pluggrad.graph.scans import running
 from pluggrad.graph.sums import simplify_sums
 from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.graph.windows import folded
@@ -119,7 +120,7 @@ def rebuild(normalized: Normalized) -> list[Node]:
 
 def _simplified(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) -> Node:
     """Nothing is scheduled for values without elements, a reduction of nothing is its identity, a sum of
-    equals a product, and a FOLD what it means."""
+    equals a product, a FOLD what it means, and a long SCAN takes blocks."""
     kind = tensor_type(kind.shape, kind.dtype, kind.device)
     if op is not ops.INPUT and kind.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
@@ -131,6 +132,8 @@ def _simplified(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) 
         return folded(sources[0], *arg)
     if op in ops.WRITES and sources[1].type.size == 0:
         return sources[0]
+    if op is ops.SCAN:
+        return running(sources[0], *arg)
     repeated = sum_of_repeated(sources[0], arg) if op is ops.SUM else None
     return repeated or node(op, sources, arg, kind)
 

@@ -19,6 +19,7 @@ from pluggrad.shape.index import AxisAtom, Index, source_index
 
 _LARGEST_REGION = 12  # members
 _ENOUGH_ROWS = 32  # tasks for most machines; a fixed number, so that sums do not depend on cores
+_ALONE = ops.WRITES | {ops.SCAN}  # roots that share no kernel
 _SMALL = 1 << 16  # elements below which a region may give up parallelism for fewer kernels
 OuterAxes = tuple[int | None, ...]  # of each dim of a domain: the region's outer axis, or None
 
@@ -69,7 +70,7 @@ def _join(expressions: list[Expression], most_buffers: int) -> tuple[list[_Draft
             if _mergeable(other, draft, expression, home) and (
                     _fits(other.expressions + draft.expressions, most_buffers)):
                 _absorb(other, draft, drafts, home)
-        if not draft.contraction and expression.root.op not in ops.WRITES:
+        if not draft.contraction and expression.root.op not in _ALONE:
             for each in _passes(expression):
                 passing[each].append(draft)
         _depend(draft, [home[n] for n in expression.reads if n in home], drafts)
@@ -78,8 +79,9 @@ def _join(expressions: list[Expression], most_buffers: int) -> tuple[list[_Draft
 
 def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
     root, shape = expression.root, domain(expression.root)
-    # what a SCATTER writes along its axis may meet in one element: those come in order, the others in any
-    ordered = root.arg.axis if root.op is ops.SCATTER else None
+    # a SCAN goes along its axis, and what a SCATTER writes along its own may meet in one element: those come
+    # in order, the others in any
+    ordered = root.arg.axis if root.op in (ops.SCAN, ops.SCATTER) else None
     outer = [axis for axis, d in enumerate(shape) if d > 1 and axis != ordered]
     draft = _Draft(len(drafts), tuple([shape[axis] for axis in outer]), contraction=expression.contraction)
     draft.placed[root] = tuple([outer.index(axis) if axis in outer else None for axis in range(len(shape))])
@@ -91,7 +93,7 @@ def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
 def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
                 home: dict[Node, _Draft], most_buffers: int) -> _Draft | None:
     """The latest region that the expression can join; regions must not come to wait for each other."""
-    if expression.root.op in ops.WRITES:
+    if expression.root.op in _ALONE:
         return None
     producers = {home[n].number: home[n] for n in expression.reads if n in home}
     candidates = _siblings(expression, passing) | producers
@@ -99,8 +101,8 @@ def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
             d.number not in producers, not d.contraction, -d.number)):
         others = [home[n] for n in expression.reads if n in home and home[n] is not draft]
         # a write ranges over the view that it writes, not over its result
-        writes = any(e.root.op in ops.WRITES for e in draft.expressions)
-        if writes or any(other.after >> draft.number & 1 for other in others):
+        alone = any(e.root.op in _ALONE for e in draft.expressions)
+        if alone or any(other.after >> draft.number & 1 for other in others):
             continue
         placement = _placement(expression, draft, home)
         if placement is None or not _worthwhile(expression, draft, placement):
@@ -122,7 +124,7 @@ def _mergeable(other: _Draft, draft: _Draft, expression: Expression, home: dict[
     if other.after >> draft.number & 1 or any(d.after >> other.number & 1 for d in (draft, *third)):
         return False
     members = [*other.expressions, *draft.expressions]
-    if any(e.root.op in ops.WRITES for e in members) or not any(e.root.op in ops.REDUCE for e in members):
+    if any(e.root.op in _ALONE for e in members) or not any(e.root.op in ops.REDUCE for e in members):
         return False
     large = max(e.work for e in members) > _SMALL
     if large and math.prod(draft.outer) < _ENOUGH_ROWS:

@@ -36,7 +36,7 @@ _FEWEST_BUFFERS = 5  # that a device takes: WHERE has three inputs
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
 _FREE = ops.MOVEMENT | _IDENTITY
-_FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE
+_FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE | {ops.SCAN}
 _LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.EMPTY, ops.IOTA})
 
 

@@ -11,7 +11,7 @@ from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import broadcast_shapes
 from pluggrad.shape.dims import Shape
-from pluggrad.tensor.selection import Selection
+from pluggrad.tensor.scans import Scans
 
 
 def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
@@ -54,7 +54,7 @@ def _mismatch(op: str, a: Shape, b: Shape) -> ShapeError:
     return ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{a} and {b}", hint=hint)
 
 
-class LinearAlgebra(Selection):
+class LinearAlgebra(Scans):
     """Products."""
 
     __slots__ = ()

@@ -145,6 +145,8 @@ def _mergeable(kernel: Kernel, a: Axis, b: Axis) -> bool:
     if a.kind != b.kind or a.kind not in ("PARALLEL", "LOOP", "REDUCE"):
         return False
     for n in toposort(kernel.stores):
+        if n.op is ops.SCAN and n.arg[1] in (a.id, b.id):
+            return False
         if n.op in (ops.REDUCE, ops.STORE) and (a.id in n.arg[1]) != (b.id in n.arg[1]):
             return False
         if n.op in (ops.LOAD, ops.STORE):

@@ -1,8 +1,8 @@
 """Which schedule a kernel gets, from its accesses and the target's Capabilities. No timing, no device name.
 
-Five shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
+Six shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
 memory), windows (small reductions, many side by side), contractions (reductions whose operands are shared
-between outputs), and writes at places that data decide.
+between outputs), running reductions, and writes at places that data decide.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pluggrad.tune.contraction import is_contraction, tune_contraction
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.groups import contract_in_groups, tune_in_groups
 from pluggrad.tune.rows import split_long_reduction, tune_rows
+from pluggrad.tune.scans import is_scan, tune_scan
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
 from pluggrad.tune.windows import share_windows, tune_windows, window_axis
 
@@ -43,6 +44,8 @@ def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
         return _contract(kernel, capabilities)
     if capabilities.max_group > 1:
         return tune_in_groups(kernel, capabilities)
+    if is_scan(kernel):
+        return [tune_scan(kernel, capabilities)]
     if ordered_axes(kernel):
         return [tune_scatter(kernel, capabilities)]
     if not reductions:

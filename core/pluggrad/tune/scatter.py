@@ -17,10 +17,11 @@ _TASK_US = 20.0  # work of a task that makes up for reading all indices in each
 
 
 def ordered_axes(kernel: Kernel) -> list[int]:
-    """The LOOP axes along which positions of a store come from memory, and so may meet."""
+    """The LOOP axes that run in order: those of a SCAN, and those along which positions of a store come from
+    memory, and so may meet."""
     looked_up = [load for store in kernel.stores for load in toposort(linear(store.src[0]).rest)
                  if load.op is ops.LOAD]
-    found = _axes(looked_up)
+    found = _axes(looked_up) | {n.arg[1] for n in toposort(kernel.stores) if n.op is ops.SCAN}
     return [a.id for a in kernel.axes if a.kind == "LOOP" and a.id in found]
 
 

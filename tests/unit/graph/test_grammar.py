@@ -55,6 +55,8 @@ BAD: dict[str, tuple[Node, str]] = {
     "pad": (made(ops.PAD, slot(), arg=((1, 0), (0, 0))), r"shape \(3, 3\)"),
     "reduce": (made(ops.SUM, slot(), arg=(1,)), r"shape \(2,\)"),
     "reduce dtype": (made(ops.SUM, slot(), arg=(1,), shape=(2,), dtype=dtypes.float64), "result of float32"),
+    "scan axis": (made(ops.SCAN, slot(), arg=ops.Scan("ADD", 2)), "one of their axes"),
+    "scan halves": (made(ops.SCAN, slot(dtype=HALF), arg=ops.Scan("MUL", 0), dtype=HALF), "in float32"),
     "identity": (made(ops.DETACH, slot((3, 2))), "sources of shape"),
     "copy": (made(ops.COPY, slot(), dtype=dtypes.float64, device=THERE), "result of float32"),
     "iota": (made(ops.IOTA), "integer dtype"),
