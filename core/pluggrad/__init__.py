@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         set_default_device,
     )
     from pluggrad.transform import custom_vjp
-    from pluggrad.tensor import Tensor, manual_seed, no_grad
+    from pluggrad.tensor import Tensor, autocast, manual_seed, no_grad
     from pluggrad.version import __version__
 
 # name -> the module that holds it; a name that is a module itself stands for it
 _HOMES: Final[dict[str, str]] = {
     "Tensor": "pluggrad.tensor",
+    "autocast": "pluggrad.tensor",
     "manual_seed": "pluggrad.tensor",
     "no_grad": "pluggrad.tensor",
     "Device": "pluggrad.runtime.devices",
@@ -63,6 +64,7 @@ __all__ = [
     "jit",
     "TinyJit",
     "no_grad",
+    "autocast",
     "custom_vjp",
     "manual_seed",
     "Context",

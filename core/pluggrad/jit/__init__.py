@@ -26,6 +26,7 @@ from pluggrad.tensor import Tensor
 from pluggrad.tensor import gradient as gradients
 from pluggrad.tensor.base import place
 from pluggrad.tensor.grad_mode import mode
+from pluggrad.tensor.precision import mode as autocasting
 from pluggrad.transform.containers import flatten, rebuild
 
 P = ParamSpec("P")
@@ -67,8 +68,8 @@ class CapturedFunction(Generic[P, R]):
             tensors: list[Tensor] = []
             description = flatten((args, kwargs), tensors, frozen("argument"))
             stored = _stored(tensors)
-            key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, place(None),
-                   dtypes.default_float, dtypes.default_int, config.key())
+            key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, autocasting.casting,
+                   place(None), dtypes.default_float, dtypes.default_int, config.key())
             found = next((known for known in self._replays.get(key, ()) if known[0].fits(tensors)), None)
             if found is None:
                 return self._capture(key, description, tensors, stored)

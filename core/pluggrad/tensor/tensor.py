@@ -9,8 +9,10 @@ from pluggrad.graph import build
 from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.casts import Casts
 from pluggrad.tensor.gradient import Differentiable
+from pluggrad.tensor.precision import casts_operands
 
 
+@casts_operands
 class Tensor(Differentiable, Casts):
     """An n-dimensional array of one dtype on one device, computed when its value is asked for.
 
