@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import FrameType
+
+_METHODS = "pluggrad.tensor."  # the modules whose classes hold the methods that users call
 
 
 class PluggradError(Exception):
@@ -30,6 +33,28 @@ class UserError(PluggradError):
     """The request cannot be met; the message says why and what to do. Nothing was changed."""
 
 
+class DoorError(UserError):
+    """Bad operands, found as the graph is built. `op` begins with the Tensor method that was called."""
+
+    def __init__(self, message: str = "", *, op: str = "", expected: str = "", got: str = "",
+                 hint: str = "") -> None:
+        method = _method_called()
+        named = op if not method or method == op.split(" ")[0] else f"{method} ({op})" if op else method
+        super().__init__(message, op=named, expected=expected, got=got, hint=hint)
+
+
+def _method_called() -> str:
+    """The public Tensor method through which this thread came in from outside; "" if it was none."""
+    frame: FrameType | None = sys._getframe(2)
+    method = ""
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("pluggrad."):
+        owner, _, name = frame.f_code.co_qualname.rpartition(".")
+        if owner and not name.startswith(("_", "<")) and frame.f_globals["__name__"].startswith(_METHODS):
+            method = name
+        frame = frame.f_back
+    return method
+
+
 class InternalError(PluggradError):
     """A defect of pluggrad itself. Please report it with `python -m pluggrad env`."""
 
@@ -38,11 +63,11 @@ class VerifyError(InternalError):
     """A stage's grammar was violated; names the op, the pass and the neighborhood."""
 
 
-class ShapeError(UserError, ValueError):
+class ShapeError(DoorError, ValueError):
     """Shapes that do not fit together: broadcasting, matmul, reshape, ragged lists, negative sizes."""
 
 
-class AxisError(UserError, ValueError, IndexError):
+class AxisError(DoorError, ValueError, IndexError):
     """An axis that does not exist or is named twice."""
 
 
@@ -50,11 +75,11 @@ class TensorIndexError(UserError, IndexError):
     """An index out of range, or an index of a kind that is not supported."""
 
 
-class DTypeError(UserError, TypeError):
+class DTypeError(DoorError, TypeError):
     """A dtype that an operation does not take, or a Python value that a dtype cannot hold."""
 
 
-class ValueRangeError(UserError, ValueError):
+class ValueRangeError(DoorError, ValueError):
     """A value outside what an operation takes."""
 
 

@@ -9,6 +9,7 @@ import math
 from typing import Any, Self
 
 from pluggrad import dtypes
+from pluggrad.errors import ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.tensor.elementwise import Elementwise
@@ -267,7 +268,9 @@ class Mathematics(Elementwise):
 
     # ---- bounds and choices --------------------------------------------------------------------------------
     def clamp(self, min_: Any = None, max_: Any = None) -> Self:
-        """Limit to [min_, max_], of which either may be None; `max_` wins. Gradient 1 at a numeric bound."""
+        """Limit to [min_, max_], of which one may be None; `max_` wins. Gradient 1 at a numeric bound."""
+        if min_ is None and max_ is None:
+            raise ValueRangeError(op="clamp", expected="min_ or max_", got="neither")
         result = self
         if min_ is not None:
             result = (

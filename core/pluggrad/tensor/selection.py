@@ -175,6 +175,9 @@ class Selection(Indexing):
         more are left out.
         """
         truth = self._operand(mask, "masked_select")
+        if truth.dtype.kind != "b":
+            raise DTypeError(op="masked_select", expected="a mask of bool", got=truth.dtype.name,
+                             hint="Compare it first: x.masked_select(mask != 0)")
         common = broadcast_shapes("masked_select", self.shape, truth.shape)
         x, held = [self._new(build.broadcast_to(n, common)).flatten() for n in (self.node, truth)]
         if size is None:
