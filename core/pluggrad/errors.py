@@ -49,7 +49,8 @@ def _method_called() -> str:
     method = ""
     while frame is not None and frame.f_globals.get("__name__", "").startswith("pluggrad."):
         owner, _, name = frame.f_code.co_qualname.rpartition(".")
-        if owner and not name.startswith(("_", "<")) and frame.f_globals["__name__"].startswith(_METHODS):
+        public = bool(owner) and "<locals>" not in owner and not name.startswith(("_", "<"))
+        if public and frame.f_globals["__name__"].startswith(_METHODS):
             method = name
         frame = frame.f_back
     return method
