@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tqdm.auto import trange
+
 from pluggrad import Device, Tensor, nn, set_default_device
 from pluggrad.errors import DeviceError
 
@@ -26,19 +28,20 @@ class Network:
         return self.output(self.hidden(x).tanh())
 
 
-def train() -> None:
+def train(seed: int) -> None:
     print(f"device {Device.DEFAULT}")
-    Tensor.manual_seed(0)
+    Tensor.manual_seed(seed)  # the weights that training starts from
     x, y = Tensor(INPUTS), Tensor(TARGETS)
     model = Network()
     optimizer = nn.optim.Adam([model], lr=0.05)
-    for step in range(300):
+    bar = trange(300)
+    for step in bar:
         loss = ((model(x).sigmoid() - y) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 50 == 0:
-            print(f"step {step:3d}  loss {loss.item():.4f}")
+        if step % 50 == 49:
+            bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
     for pair, output in zip(INPUTS, model(x).sigmoid().numpy(), strict=True):
         print(f"{pair[0]} xor {pair[1]} = {output.item():.3f}")
 
@@ -46,11 +49,12 @@ def train() -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Learn exclusive or.")
     parser.add_argument("--device", metavar="NAME", help="where to compute (default: the best installed)")
-    device = parser.parse_args(arguments).device
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="for the weights at the start (0)")
+    options = parser.parse_args(arguments)
     try:
-        if device:
-            set_default_device(device)
-        train()
+        if options.device:
+            set_default_device(options.device)
+        train(options.seed)
     except DeviceError as error:
         sys.exit(f"xor.py: {error}")
 
