@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pluggrad.dtypes import DType, cast_scalar
 from pluggrad.dtypes import Scalar as PythonScalar
 
-Derive = Callable[[PythonScalar], PythonScalar]
+Derive = Callable[..., PythonScalar]  # of as many numbers as host values are read
 
 
 reading: Callable[[HostRead], None] | None = None  # told of every read while a function is captured
@@ -34,22 +34,30 @@ class HostValue:
         """The present value (through `derive`, a pure function computed in double on the host) and how to
         read it again. Pass the same function object each time: graphs that differ in it do not share a
         plan."""
-        found = HostRead(self, derive, self.value)
-        if reading is not None:
-            reading(found)
-        return found
+        return read((self,), derive)
 
 
 class HostRead(NamedTuple):
-    """One reading of a host value: which, through what, and what the host value was then."""
+    """One reading of host values: which, through what, and what they were then."""
 
-    host: HostValue
+    hosts: tuple[HostValue, ...]
     derive: Derive | None
-    seen: PythonScalar
+    seen: tuple[PythonScalar, ...]
 
-    def at(self, value: PythonScalar) -> PythonScalar:
-        """What this reading gives when the host value is `value`."""
-        return value if self.derive is None else self.derive(value)
+    def at(self, *values: PythonScalar) -> PythonScalar:
+        """What this reading gives when the host values are `values`."""
+        return values[0] if self.derive is None else self.derive(*values)
+
+
+def read(hosts: tuple[HostValue, ...], derive: Derive | None) -> HostRead:
+    """The present values, as one number: `derive` of all, None for the value of the only one.
+
+    As for `HostValue.read`, which is the case of one.
+    """
+    found = HostRead(hosts, derive, tuple([host.value for host in hosts]))
+    if reading is not None:
+        reading(found)
+    return found
 
 
 class Scalar(NamedTuple):
@@ -71,7 +79,7 @@ class Scalar(NamedTuple):
 def scalar(value: PythonScalar | HostRead, dtype: DType) -> Scalar:
     """The Scalar of a Python value (or of a reading) in `dtype`."""
     source = value if isinstance(value, HostRead) else None
-    number = cast_scalar(source.at(source.seen) if source is not None else value, dtype)  # type: ignore[arg-type]
+    number = cast_scalar(source.at(*source.seen) if source is not None else value, dtype)  # type: ignore[arg-type]
     if not isinstance(number, float):
         return Scalar(number, False, source)
     if math.isnan(number):

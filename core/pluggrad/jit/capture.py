@@ -55,7 +55,8 @@ class Capture:
         """Note a reading, and each host value as it was at first."""
         if threading.get_ident() == self._thread:
             self._reads.add(read)
-            self._hosts.setdefault(read.host, read.seen)
+            for host, seen in zip(read.hosts, read.seen, strict=True):
+                self._hosts.setdefault(host, seen)
 
     def gradient_touched(self, tensor: Tensor, read: bool) -> None:
         """Note a tensor's gradient as it was at first."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from pluggrad import runtime
 from pluggrad.dtypes import Scalar as PythonScalar
-from pluggrad.graph.scalar import HostValue, Scalar
+from pluggrad.graph.scalar import HostRead, HostValue, Scalar
 from pluggrad.graph.types import TensorType
 from pluggrad.runtime import BufferVersion, Handle, buffer
 from pluggrad.runtime.interrupts import held
@@ -90,12 +90,14 @@ class Transfer:
 
 @dataclass(slots=True)
 class _Bound:
-    """The versions that one replay works on. `moved` are handles whose memory a step wrote over."""
+    """The versions that one replay works on, and what it reads from host values. `moved` are handles whose
+    memory a step wrote over."""
 
     arguments: list[BufferVersion]
     states: list[BufferVersion]
     results: list[list[BufferVersion]]
     moved: list[Written]
+    numbers: list[PythonScalar]
 
 
 class Replay:
@@ -108,6 +110,12 @@ class Replay:
         self._steps, self._states, self._constants, self._hosts = steps, states, constants, hosts
         self._written, self.overwritten = written, overwritten
         self._gradients, self._outputs = gradients, outputs
+        # readings of host values: many scalars share one
+        sources = [s.source for step in steps if isinstance(step, Step) for s in step.scalars]
+        self._reads = list(dict.fromkeys([read for read in sources if read is not None]))
+        number = {read: i for i, read in enumerate(self._reads)}
+        self._read_of = {id(step): [None if s.source is None else number[s.source] for s in step.scalars]
+                         for step in steps if isinstance(step, Step)}
         # a gradient from before the call is found through its tensor: every backward makes a new one
         self._through = {g.state: g.owner for g in gradients if g.state is not None}
 
@@ -142,7 +150,8 @@ class Replay:
     def _run(
         self, arguments: Sequence[Tensor], stored: Sequence[Tensor], handles: list[Handle]
     ) -> list[Tensor]:
-        bound = _Bound([t.node.arg for t in stored], [h.node.arg for h in handles], [], [])
+        bound = _Bound([t.node.arg for t in stored], [h.node.arg for h in handles], [], [],
+                       [self._present(read) for read in self._reads])
         try:
             for step in self._steps:
                 bound.results.append(self._run_step(step, bound, handles))
@@ -171,7 +180,9 @@ class Replay:
                 inputs[slot] = duplicate(step.place, version)
                 continue
             moved.append(Written(handle, Value(Source("result", len(bound.results), root), handle.node.type)))
-        storages = execute(step.place, step.loaded, inputs, [self._scalar(s) for s in step.scalars])
+        scalars = [s.python if read is None else bound.numbers[read]
+                   for s, read in zip(step.scalars, self._read_of[id(step)], strict=True)]
+        storages = execute(step.place, step.loaded, inputs, scalars)
         bound.moved += moved
         return [shared(inputs[root.number], None) if root.place == "input"
                 else BufferVersion(storages[root.number]) for root in step.loaded.plan.roots]
@@ -183,11 +194,11 @@ class Replay:
             return self._constants[source.number][0]
         return (bound.arguments if source.kind == "argument" else bound.states)[source.number]
 
-    def _scalar(self, scalar: Scalar) -> PythonScalar:
-        read = scalar.source
-        if read is None:
-            return scalar.python
-        return read.at(read.host.value + (read.seen - self._hosts[read.host][0]))
+    def _present(self, read: HostRead) -> PythonScalar:
+        """What a reading gives now."""
+        present = [host.value + (seen - self._hosts[host][0])
+                   for host, seen in zip(read.hosts, read.seen, strict=True)]
+        return read.at(*present)
 
     # ---- results -------------------------------------------------------------------------------------------
     def fresh(self, value: Value, bound: _Bound) -> Tensor:

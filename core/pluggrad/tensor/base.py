@@ -193,7 +193,7 @@ class TensorBase(Handle):
             return x, other.node
         if isinstance(other, (int, float, HostRead)):
             kind = x.type
-            value = other.at(other.seen) if isinstance(other, HostRead) else other
+            value = other.at(*other.seen) if isinstance(other, HostRead) else other
             dtype = dtypes.weak_result(kind.dtype, value, op)
             y = build.const(other, dtype, kind.device, kind.shape)
             return (x if dtype is kind.dtype else build.cast(x, dtype)), y

@@ -41,6 +41,24 @@ CASES = [
     Case("adamw", "AdamW", {"lr": 0.01}),
     Case("adamw-decay", "AdamW", {"lr": 0.05, "weight_decay": 0.3}),
     Case("adamw-no-decay", "AdamW", {"weight_decay": 0.0}),
+    Case("sgd-dampening", "SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    Case("sgd-maximize", "SGD", {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1, "maximize": True}),
+    Case("adam-amsgrad", "Adam", {"lr": 0.02, "betas": (0.7, 0.9), "amsgrad": True}),
+    Case("adamw-maximize", "AdamW", {"lr": 0.02, "amsgrad": True, "maximize": True}),
+    Case("rmsprop", "RMSprop", {"lr": 0.01}),
+    Case(
+        "rmsprop-options",
+        "RMSprop",
+        {"lr": 0.02, "alpha": 0.9, "momentum": 0.8, "centered": True, "weight_decay": 0.1, "eps": 1e-3},
+    ),
+    Case("adagrad", "Adagrad", {"lr": 0.1}),
+    Case(
+        "adagrad-options",
+        "Adagrad",
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5},
+    ),
+    Case("adadelta", "Adadelta"),
+    Case("adadelta-options", "Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
 ]
 
 

@@ -315,8 +315,10 @@ def test_a_learning_rate_compiles_nothing():
 def test_they_show_their_options():
     x = [Tensor([1.0])]
     assert repr(optim.SGD(x, lr=0.1)) == (
-        "SGD(1 tensors, lr=0.1, momentum=0.0, weight_decay=0.0, nesterov=False)"
+        "SGD(1 tensors, lr=0.1, momentum=0.0, weight_decay=0.0, dampening=0.0, nesterov=False, "
+        "classic=False, maximize=False)"
     )
     assert repr(optim.AdamW(x)) == (
-        "AdamW(1 tensors, lr=0.001, b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01)"
+        "AdamW(1 tensors, lr=0.001, b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01, amsgrad=False, "
+        "maximize=False)"
     )

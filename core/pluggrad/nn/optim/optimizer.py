@@ -1,0 +1,234 @@
+"""What optimizers share.
+
+Options that are numbers, and step counts, are values on the host that graphs read at run time: changing one
+compiles nothing and reaches captured functions. Updates are built as graph nodes, without Tensors between
+them, and realized in one call.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pluggrad import dtypes
+from pluggrad.errors import StateError, ValueRangeError
+from pluggrad.graph import build, ops
+from pluggrad.graph.scalar import HostValue
+from pluggrad.ir.node import Node
+from pluggrad.nn.optim.groups import ParamGroup, groups
+from pluggrad.tensor import Tensor
+
+
+class Optimizer(ABC):
+    """The tensors that an optimizer changes, in groups with options of their own, and the step.
+
+    `params` is a module, a tensor, or any nesting of them in lists and dictionaries; or a list of groups,
+    dictionaries like {"params": model.head, "lr": 0.01} whose other options are the optimizer's. All float
+    tensors in it are marked `requires_grad`: to leave some alone, pass the others. `param_groups` are the
+    groups, `params` all their tensors. maximize: climb instead of descending.
+    """
+
+    def __init__(self, params: object, **options: Any) -> None:
+        self.param_groups = groups(type(self).__name__, params, options)
+        self.params = [tensor for group in self.param_groups for tensor in group.params]
+        self._group_of = [group for group in self.param_groups for _ in group.params]
+        self._initial_lrs: dict[int, float] = {}
+        # what is kept beside each tensor from step to step
+        self.state = [self._initial(param, group)
+                      for param, group in zip(self.params, self._group_of, strict=True)]
+        # steps that each tensor took so far; tensors that never missed one share a count
+        self._counts = [HostValue(0, "step", counts=True)] * len(self.params)
+        # stored from the start: the first step then has the same graph, and the same kernels, as all others
+        Tensor.realize(*self.params)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate (of the first group); a new one holds for all groups from the next step on."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = lr
+
+    def initial_lr(self, group: ParamGroup) -> float:
+        """The learning rate that a group had before the first schedule changed it."""
+        return self._initial_lrs.setdefault(id(group), float(group["lr"]))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: `grad` is None until the next `backward`."""
+        for param in self.params:
+            param.grad = None
+
+    # ---- the step ------------------------------------------------------------------------------------------
+    def step(self) -> None:
+        """Change every tensor that has a gradient, and compute all that is pending with it in one go.
+
+        If that fails, or is interrupted, the tensors are as they were before.
+        """
+        tensors = [*self.params, *[tensor for kept in self.state for tensor in kept.values()]]
+        # versions, not nodes: who holds the node of a value keeps it from being overwritten in place
+        before = [(t, t.node.arg) for t in tensors if t.node.op is ops.BUFFER]
+        sharing, counts = list(self._counts), [(count, count.value) for count in self._counts]
+        try:
+            changed = self.schedule_step()
+            if changed:
+                Tensor.realize(*changed)
+        except BaseException:
+            if any(tensor.node.op is not ops.BUFFER for tensor, _ in before):  # else it was done
+                for tensor, version in before:
+                    tensor._take_back(version)
+                self._counts = sharing
+                for count, value in counts:
+                    count.value = value
+            raise
+
+    def schedule_step(self) -> list[Tensor]:
+        """As `step`, but computing nothing yet: the tensors to realize, together with others if you like."""
+        grads = ((index, param.grad) for index, param in enumerate(self.params))
+        found = {index: grad for index, grad in grads if grad is not None}
+        counts = self._counts_of(list(found))
+        changed: list[Tensor] = []
+        for index, grad in found.items():
+            changed += self._assign(index, grad)
+        for count in counts:  # after they were read: a replay reads them as they are before its step, too
+            count.read()
+            count.value += 1
+        return changed
+
+    def _counts_of(self, indices: list[int]) -> list[HostValue]:
+        """The counts of these tensors; where only some of those that share one take a step, they part."""
+        sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
+        parted = {count: count if stepping[count] == sharing[count]
+                  else HostValue(count.value, "step", counts=True) for count in stepping}
+        for index in indices:
+            self._counts[index] = parted[self._counts[index]]
+        return list(parted.values())
+
+    def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
+        param, kept, group = self.params[index], self.state[index], self._group_of[index]
+        before = param.node
+        for tensor in kept.values():
+            if tensor.node.device != before.device:  # the model was moved since
+                tensor.to_(before.device)
+        working = dtypes.accumulator_dtype(before.dtype)
+        slope = build.cast(grad.node, working)
+        value, states = self._update(group, self._counts[index], build.cast(before, working),
+                                     build.unary(ops.NEG, slope) if group["maximize"] else slope,
+                                     {name: tensor.node for name, tensor in kept.items()})
+        param._write(build.cast(value, before.dtype), as_leaf=True)
+        yield param
+        for name, state in states.items():
+            kept[name]._write(build.detach(state))
+            yield kept[name]
+        # stored too: its graph would keep the old values alive, and compute them again when read
+        grad.rebind(build.detach(grad.node))
+        yield grad
+
+    # ---- what each optimizer is ----------------------------------------------------------------------------
+    @abstractmethod
+    def _initial(self, param: Tensor, group: ParamGroup) -> dict[str, Tensor]:
+        """What is kept beside a tensor, as it is before the first step."""
+
+    @abstractmethod
+    def _update(self, group: ParamGroup, count: HostValue, param: Node, grad: Node,
+                kept: dict[str, Node]) -> tuple[Node, dict[str, Node]]:
+        """The new value of a tensor and of what is kept beside it; count: the steps before this one.
+
+        All nodes have the dtype in which sums of the tensor's elements are taken.
+        """
+
+    def __repr__(self) -> str:
+        options = dict(self.param_groups[0].options())
+        if len(self.param_groups) > 1:
+            rows = "".join(f"  {group!r}\n" for group in self.param_groups)
+            return f"{type(self).__name__}(\n{rows})"
+        shown = ", ".join(f"{name}={value}" for name, value in options.items())
+        return f"{type(self).__name__}({len(self.params)} tensors, {shown})"
+
+    # ---- saving --------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on: options, averages and step counts, but not the tensors changed.
+
+        {"optimizer": its name, "param_groups": [the options of each, with the positions of its tensors as
+        "params"], "state": {"0": {"step": 3, "m": tensor, ...}, ...}} by the position of a tensor in
+        `params`. The tensors are the optimizer's own.
+        """
+        position = {id(tensor): index for index, tensor in enumerate(self.params)}
+        rows = [{**group.options(), "params": [position[id(tensor)] for tensor in group.params]}
+                for group in self.param_groups]
+        kept = {str(index): {"step": int(self._counts[index].value), **tensors}
+                for index, tensors in enumerate(self.state)}
+        return {"optimizer": type(self).__name__, "param_groups": rows, "state": kept}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` of an optimizer of the same kind, over tensors like these, returned.
+
+        StateError lists every difference (kind, groups, shapes), and nothing is changed then.
+        """
+        problems = list(self._differences(state_dict))
+        if problems:
+            listed = "\n  ".join(["one that differs:", *problems])
+            raise StateError(op=f"{type(self).__name__}.load_state_dict", got=f"{listed}\nNothing was loaded",
+                             expected="the state of the same optimizer for tensors like these")
+        rows: Any = [state_dict["state"][str(index)] for index in range(len(self.params))]
+        targets = [(tensor, row[name]) for kept, row in zip(self.state, rows, strict=True)
+                   for name, tensor in kept.items()]
+        values = [value.detach().to(target.device).cast(target.dtype) for target, value in targets]
+        if values:  # computed before the first is assigned: what can fail, fails while the state is whole
+            Tensor.realize(*values)
+            for (target, _), value in zip(targets, values, strict=True):
+                target.assign(value)
+            Tensor.realize(*[target for target, _ in targets])
+        for group, options in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group.update({name: options[name] for name in group.options()})
+        steps = [int(row["step"]) for row in rows]
+        counts = {step: HostValue(step, "step", counts=True) for step in steps}
+        self._counts = [counts[step] for step in steps]
+
+    def _differences(self, given: Mapping[str, Any]) -> Iterator[str]:
+        name = type(self).__name__
+        missing = {"optimizer", "param_groups", "state"} - set(given)
+        if missing:
+            yield f"no {', '.join(sorted(missing))}: it is not the state of an optimizer"
+            return
+        if given["optimizer"] != name:
+            yield f"it is of {given['optimizer']}, not of {name}"
+            return
+        if len(given["param_groups"]) != len(self.param_groups):
+            yield f"{len(given['param_groups'])} groups, not {len(self.param_groups)}"
+            return
+        for number, (group, row) in enumerate(zip(self.param_groups, given["param_groups"], strict=True)):
+            if len(row["params"]) != len(group.params):
+                yield f"group {number}: {len(row['params'])} tensors, not {len(group.params)}"
+            for option in sorted(set(group.options()) - set(row)):
+                yield f"group {number}: no option {option}"
+        for index, kept in enumerate(self.state):
+            yield from _differing(str(index), kept, given["state"].get(str(index)))
+
+
+def _differing(index: str, kept: Mapping[str, Tensor], row: Mapping[str, Any] | None) -> Iterator[str]:
+    names = {"step", *kept}
+    if row is None or set(row) != names:
+        held = "nothing" if row is None else ", ".join(sorted(row))
+        yield f"tensor {index}: {held}, not {', '.join(sorted(names))}"
+        return
+    for name, tensor in kept.items():
+        if row[name].shape != tensor.shape:
+            yield f"tensor {index}: {name} of shape {row[name].shape}, not {tensor.shape}"
+
+
+def zeros_like(param: Tensor, fill: float = 0.0) -> Tensor:
+    """Stored zeros, or another number, beside a tensor, in the dtype that sums of its elements have."""
+    dtype = dtypes.accumulator_dtype(param.dtype)
+    return Tensor(np.full(param.shape, fill, dtype.numpy), device=param.device, requires_grad=False)
+
+
+def require_positive(op: str, **options: float) -> None:
+    """ValueRangeError for an option that is 0."""
+    for name, value in options.items():
+        if not value > 0:
+            raise ValueRangeError(op=op, expected=f"{name} above 0", got=str(value))
