@@ -84,6 +84,10 @@ class ValueRangeError(DoorError, ValueError):
     """A value outside what an operation takes."""
 
 
+class ExportError(UserError, BufferError):
+    """Memory that cannot be shared as asked: of a device that the other side cannot see, or only by a copy."""
+
+
 class GradientError(UserError, RuntimeError):
     """`backward` or `gradient` asked of something that cannot be differentiated."""
 

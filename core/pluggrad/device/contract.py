@@ -163,6 +163,13 @@ class Allocator(ABC):
         """
         raise NotImplementedError
 
+    def borrow(self, address: int, nbytes: int) -> Allocation | None:
+        """Memory of the host as an allocation, so that it need not be copied; None: it has to be copied.
+
+        The core keeps the memory alive and never passes the allocation to `free`; no kernel writes to it.
+        """
+        return None
+
 
 class Toolchain(ABC):
     """Renderer and compiler for one target: picklable, opens nothing, works without the device."""

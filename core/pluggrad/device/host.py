@@ -60,6 +60,14 @@ class HostAllocator(Allocator):
         """Part of an allocation; 0 bytes: all that follows `offset`."""
         return allocation[offset:offset + nbytes] if nbytes else allocation[offset:]
 
+    def borrow(self, address: int, nbytes: int) -> Bytes | None:
+        """The memory itself, where it is aligned."""
+        import numpy as np
+
+        if address % HOST_ALIGNMENT:
+            return None
+        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+
     def host_view(self, allocation: Bytes) -> memoryview:
         """The memory itself."""
         return allocation.data

@@ -4,6 +4,7 @@ from pluggrad.runtime.realization import (
     add_pending,
     capturing,
     fetch,
+    fetch_part,
     own,
     read,
     realize,
@@ -11,8 +12,10 @@ from pluggrad.runtime.realization import (
     upload,
 )
 from pluggrad.runtime.session import memory_stats
+from pluggrad.runtime.sharing import borrow, is_host_memory, share
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.runtime.supported import require_dtype
 
-__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "buffer", "capturing",
-           "fetch", "memory_stats", "own", "read", "realize", "realize_pending", "require_dtype", "upload"]
+__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "borrow", "buffer",
+           "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats", "own", "read", "realize",
+           "realize_pending", "require_dtype", "share", "upload"]

@@ -20,15 +20,16 @@ def upload(place: Session, target: Storage, data: memoryview) -> None:
                place.device.allocator.copyin, target.block.allocation, 0, data)
 
 
-def download(place: Session, data: memoryview, source: Storage) -> None:
-    """A storage's bytes to the host; KernelFault if what should have computed them failed."""
+def download(place: Session, data: memoryview, source: Storage, offset: int = 0) -> None:
+    """A storage's bytes, from `offset` on, to the host; KernelFault if what should have computed them failed.
+    """
     queue = place.queue
     with queue:
         if queue.deferred:
             queue.wait()
         source.require_usable()
         _timed(place.id, "download", data.nbytes,
-               place.device.allocator.copyout, data, source.block.allocation, 0)
+               place.device.allocator.copyout, data, source.block.allocation, offset)
 
 
 def duplicate(place: Session, target: Storage, source: Storage, nbytes: int) -> None:

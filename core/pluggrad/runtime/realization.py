@@ -442,11 +442,28 @@ def read(n: Node) -> Any:
 def fetch(handle: Handle) -> Any:
     """The value of a handle as `read` gives it; the handle is realized, so that asking again is cheap."""
     with lock:
+        return _downloaded(version_of(handle), handle.node.type)
+
+
+def fetch_part(handle: Handle, start: int, count: int) -> Any:
+    """`count` elements of what `fetch` would give, in row-major order from `start` on."""
+    with lock:
+        version, dtype = version_of(handle), handle.node.dtype
+        data = np.empty(count, dtype.numpy)
+        if count:
+            copies.download(session(version.storage.device), data.data.cast("B"), version.storage,
+                            start * dtype.itemsize)
+        return data
+
+
+def version_of(handle: Handle) -> BufferVersion:
+    """The version that holds the value of a handle, which is realized; JitError during a capture."""
+    with lock:
         if recorder is not None:
             raise JitError(op="jit", expected="no value to be read while a function is captured",
                            got=f"a read at {_caller()}", hint="Return the tensor and read it outside")
         realize([handle], keep_history=True)
-        return read(handle.node)
+        return _stored(handle.node)
 
 
 def _caller() -> str:
@@ -466,4 +483,5 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
 
 
 __all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
-           "read", "realize", "realize_pending", "run", "shared", "synchronize", "transfer", "upload"]
+           "read", "realize", "realize_pending", "run", "shared", "synchronize", "transfer", "upload",
+           "version_of"]

@@ -5,7 +5,7 @@ version, in place or in new memory; nodes that hold the old version keep reading
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 from weakref import ref
 
 from pluggrad.dtypes import DType
@@ -14,9 +14,19 @@ from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import tensor_type
 from pluggrad.ir.node import Node, node
-from pluggrad.runtime.memory import Block, Pool
+from pluggrad.runtime.memory import Block
 from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
+
+
+class Memory(Protocol):
+    """Where blocks come from: the pool of a device, or an array that somebody else made."""
+
+    def take(self, nbytes: int) -> Block:
+        """A block of at least `nbytes`."""
+
+    def give(self, block: Block) -> None:
+        """Return a block after its last use."""
 
 
 class Storage:
@@ -27,7 +37,7 @@ class Storage:
 
     __slots__ = ("device", "block", "version", "fault", "exported", "_pool", "__weakref__")
 
-    def __init__(self, device: DeviceId, pool: Pool, nbytes: int) -> None:
+    def __init__(self, device: DeviceId, pool: Memory, nbytes: int) -> None:
         self.device = device
         self.block: Block = pool.take(nbytes)
         self.version = 0

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, ShapeError
 from pluggrad.kernel import numpy_ops
+from pluggrad.tensor import dlpack
 
 Array = npt.NDArray[Any]
 
@@ -26,18 +28,69 @@ def to_array(data: Any, dtype: DType | None = None) -> tuple[Array, DType]:
     needs it) or the default float. With one, floats become integers as CAST has it; integers of NumPy's wrap
     and those of Python's have to fit. ShapeError for ragged lists; DTypeError for what holds no numbers.
     """
-    array = _read(data)
+    array, own = _read(data)
     python = type(data) in _PYTHON
-    found = dtypes.to_dtype(dtype) if dtype is not None else _natural(array, python)
+    found = dtypes.to_dtype(dtype) if dtype is not None else own or _natural(array, python)
     if python and found.is_int and array.dtype.kind in "iu" and array.size:
         for number in (int(array.min()), int(array.max())):
             dtypes.weak_result(found, number, "Tensor")  # an integer of Python's has to fit
     return storage_array(array, found), found
 
 
-def _read(data: Any) -> Array:
+def _read(data: Any) -> tuple[Array, DType | None]:
+    """The values, and their dtype where tensors or arrays of other libraries have one."""
+    if isinstance(data, (list, tuple)):
+        held: list[DType] = []
+        if any(map(_is_opaque, _types(data))):
+            data = _opened(data, held)
+        array = _as_array(data)
+        return array, _common(array, held)
+    if not _is_opaque(type(data)):
+        return _as_array(data), None
+    return _opaque(data)
+
+
+def _types(rows: Sequence[Any]) -> set[type]:
+    """The types of all elements of nested lists."""
+    found = set(map(type, rows))
+    if found & {list, tuple}:
+        found.update(*[_types(row) for row in rows if isinstance(row, (list, tuple))])
+    return found
+
+
+def _is_opaque(kind: type) -> bool:
+    """What NumPy does not read as we do: text of bytes, and the arrays of other libraries."""
+    return issubclass(kind, (bytes, bytearray)) or (
+        hasattr(kind, "__dlpack__") and not issubclass(kind, np.ndarray))
+
+
+def _opaque(data: Any) -> tuple[Array, DType | None]:
     if isinstance(data, (bytes, bytearray)):
-        return np.frombuffer(data, np.uint8)
+        return np.frombuffer(data, np.uint8), None
+    array, dtype = dlpack.imported(data)
+    return from_storage(array, dtype), dtype
+
+
+def _opened(data: Any, held: list[DType]) -> Any:
+    """Nested lists with arrays of NumPy's for those of others, whose dtypes are added to `held`."""
+    if isinstance(data, (list, tuple)):
+        return [_opened(row, held) for row in data]
+    if not _is_opaque(type(data)):
+        return data
+    array, dtype = _opaque(data)
+    held.extend([dtype] if dtype else [])
+    return array
+
+
+def _common(array: Array, held: list[DType]) -> DType | None:
+    """Where the dtypes that elements brought meet; numbers beside them are weak."""
+    if not held:
+        return None
+    found = reduce(dtypes.promote, held)
+    return dtypes.default_float if array.dtype.kind == "f" and not found.is_float else found
+
+
+def _as_array(data: Any) -> Array:
     try:
         array = np.asarray(data)
     except ValueError as error:

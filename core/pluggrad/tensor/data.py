@@ -27,10 +27,6 @@ class Data(Formulas):
         """The values as a new NumPy array, row-major; bfloat16, which NumPy lacks, as float32."""
         return from_storage(runtime.fetch(self), self.node.dtype)
 
-    def data(self) -> memoryview:
-        """The values as a read-only memoryview; bfloat16 as uint16."""
-        return memoryview(runtime.fetch(self)).toreadonly()
-
     def item(self) -> int | float | bool:
         """The one element as a Python number; ShapeError if there is not exactly one."""
         if self.numel() != 1:
@@ -41,10 +37,6 @@ class Data(Formulas):
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; a number for no axes."""
         return self.numpy().tolist()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        array = self.numpy()
-        return array if dtype is None else array.astype(dtype, copy=False)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -181,11 +173,6 @@ class Data(Formulas):
     def _flag(self) -> bool | None:
         """What `requires_grad` to make an equal tensor with: None is an unmarked leaf, False no leaf."""
         return False if self._frozen else (self._identity is not None and self._identity.marked) or None
-
-    @classmethod
-    def from_dlpack(cls, x: Any) -> Self:
-        """A tensor from an object with `__dlpack__` whose memory the host can read; the values are copied."""
-        return cls._from_data(np.from_dlpack(x), None, place(None))
 
 
 def _restored(

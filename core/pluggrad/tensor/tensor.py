@@ -9,11 +9,12 @@ from pluggrad.graph import build
 from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.casts import Casts
 from pluggrad.tensor.gradient import Differentiable
+from pluggrad.tensor.interchange import Interchange
 from pluggrad.tensor.precision import casts_operands
 
 
 @casts_operands
-class Tensor(Differentiable, Casts):
+class Tensor(Differentiable, Interchange, Casts):
     """An n-dimensional array of one dtype on one device, computed when its value is asked for.
 
     data: a number, nested lists, bytes (as uint8), a NumPy array, anything with `__array__` or the buffer

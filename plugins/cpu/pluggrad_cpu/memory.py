@@ -122,6 +122,10 @@ class CpuAllocator(Allocator):
         """Part of a block, 0 bytes: all that follows; it keeps no claim on the block's memory."""
         return Block(allocation.address + offset, nbytes or allocation.nbytes - offset, allocation)
 
+    def borrow(self, address: int, nbytes: int) -> Block:
+        """The memory itself: kernels assume no alignment beyond the element's."""
+        return Block(address, nbytes)
+
     def host_view(self, allocation: Block) -> memoryview:
         """The block's bytes in place, valid until it is freed."""
         return self._part(allocation, 0, allocation.nbytes)
