@@ -107,6 +107,10 @@ class MissingLibrary(UserError, ImportError):
     """An optional library that this needs cannot be imported; the hint installs it."""
 
 
+class WorkerDied(UserError, RuntimeError):
+    """A process of a DataLoader ended before it answered; the message has its exit code."""
+
+
 class JitError(UserError, RuntimeError):
     """A value was read, or something else happened, that a captured function cannot replay."""
 

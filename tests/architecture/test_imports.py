@@ -30,7 +30,7 @@ EVERYWHERE = {"numpy", "pluggy"}
 # Optional packages, by stage: they may be missing, so they are imported where they are used.
 OPTIONAL = {
     "cli": {"tqdm"},
-    "data": {"tqdm"},
+    "data": {"PIL", "tqdm"},
     "io": {"safetensors"},
     "testing": {"pytest", "hypothesis"},
 }

@@ -8,8 +8,8 @@ import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
+from pluggrad.data.progress import progress_bar
 from pluggrad.errors import FileFormatError
 from pluggrad.io.atomic import replacing
 
@@ -51,7 +51,7 @@ def _download(url: str, path: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, replacing(path) as file:
         size = int(response.headers.get("Content-Length") or 0)
-        with _progress(path.name, size) as bar:
+        with progress_bar(size or None, path.name, in_bytes=True) as bar:
             while chunk := response.read(_CHUNK):
                 digest.update(chunk)
                 file.write(chunk)
@@ -59,25 +59,3 @@ def _download(url: str, path: Path, sha256: str) -> None:
         if digest.hexdigest() != sha256:
             raise FileFormatError(op=f"download of {url} to {path}", expected=f"SHA-256 {sha256}",
                                   got=digest.hexdigest(), hint="It was changed on its way or at its source")
-
-
-class _Silent:
-    """Stands in for a progress bar where tqdm is not installed."""
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def update(self, count: int) -> None:
-        pass
-
-
-def _progress(name: str, size: int) -> Any:
-    """A bar in bytes; tqdm itself stays quiet where the output is not a terminal."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return _Silent()
-    return tqdm(total=size or None, desc=name, unit="B", unit_scale=True, disable=None)

@@ -29,6 +29,13 @@ def split_last(images: Array, labels: Array, test_share: float) -> Arrays:
     return images[:train], labels[:train], images[train:], labels[train:]
 
 
+def scaled(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Bytes as float32 from 0 to 1."""
+    floats = images.astype(np.float32)
+    floats /= 255  # in place: a second copy of a dataset would be felt
+    return floats
+
+
 def as_tensors(parts: Arrays, device: str | None) -> Split:
     """The four parts on `device`, each in memory of its own."""
     return Split(*(Tensor(np.ascontiguousarray(part), device=device) for part in parts))

@@ -1,4 +1,4 @@
 """The datasets of `pluggrad.data`, under the name where tinygrad users look for them."""
-from pluggrad.data import digits, mnist
+from pluggrad.data import cifar10, digits, fashion_mnist, mnist
 
-__all__ = ["digits", "mnist"]
+__all__ = ["cifar10", "digits", "fashion_mnist", "mnist"]

@@ -5,6 +5,8 @@ import os
 import threading
 from typing import Final
 
+import numpy as np
+
 from pluggrad import dtypes, runtime
 from pluggrad.errors import JitError
 from pluggrad.graph import build
@@ -35,6 +37,14 @@ def random_bits(shape: Shape, device: DeviceId) -> Node:
         readings = (*[key.read() for key in rng_key], rng_counter.read())
         rng_counter.value += 1
     return build.random_bits(shape, *[build.const(reading, dtypes.uint32, device) for reading in readings])
+
+
+def host_seed() -> int:
+    """The next draw of the stream, 64 bits, to seed what is random on the host: the order of a dataset."""
+    with _lock:
+        key = [*(word.value for word in rng_key), rng_counter.value]
+        rng_counter.value += 1
+    return int(np.random.SeedSequence([int(word) for word in key]).generate_state(1, np.uint64)[0])
 
 
 def _renew_lock() -> None:

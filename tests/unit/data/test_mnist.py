@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pluggrad import config
-from pluggrad.data import mnist, mnist_database
+from pluggrad.data import fashion_mnist, mnist, mnist_database
 from pluggrad.errors import FileFormatError
 
 
@@ -67,21 +67,35 @@ def test_labels_that_are_no_digits(tmp_path):
         mnist(tmp_path)
 
 
-def test_without_a_folder_the_files_are_downloaded(tmp_path, monkeypatch, fresh_cache):
-    source = tmp_path / "mirror"
+@pytest.mark.parametrize("load", [mnist, fashion_mnist], ids=lambda load: load.__name__)
+def test_without_a_folder_the_files_are_downloaded(tmp_path, monkeypatch, fresh_cache, load):
+    source, name = tmp_path / "mirror", load.__name__
     source.mkdir()
     write_pair(source, "train-", 5)
     write_pair(source, "t10k-", 3)
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in source.iterdir()}
-    assert sums.keys() == mnist_database._SHA256.keys()
-    monkeypatch.setattr(mnist_database, "_SHA256", sums)
-    monkeypatch.setattr(mnist_database, "_MIRRORS", (source.as_uri() + "/",))
+    assert sums.keys() == mnist_database._SHA256[name].keys()
+    monkeypatch.setitem(mnist_database._SHA256, name, sums)
+    monkeypatch.setitem(mnist_database._MIRRORS, name, (source.as_uri() + "/",))
     config.reload()
     try:
-        assert mnist().X_train.shape == (5, 1, 28, 28)
-        assert sorted(path.name for path in (fresh_cache / "datasets" / "mnist").iterdir()) == sorted(sums)
+        assert load().X_train.shape == (5, 1, 28, 28)
+        assert sorted(path.name for path in (fresh_cache / "datasets" / name).iterdir()) == sorted(sums)
     finally:
         config.reload()
+
+
+def test_each_dataset_has_checksums_of_its_own():
+    sums = [sum_ for files in mnist_database._SHA256.values() for sum_ in files.values()]
+    assert len(set(sums)) == 8
+    assert all(len(sum_) == 64 for sum_ in sums)
+
+
+def test_clothes_come_in_the_same_form(tmp_path):
+    images, labels = write_pair(tmp_path, "", 10)
+    split = fashion_mnist(tmp_path)
+    np.testing.assert_array_equal(split.X_train.numpy()[:, 0] * 255, images[:8])
+    np.testing.assert_array_equal(split.Y_test.numpy(), labels[8:])
 
 
 def test_the_real_files(mnist_10k):
