@@ -3,16 +3,15 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from pluggrad import dtypes, runtime
-from pluggrad.errors import DTypeError, ShapeError
+from pluggrad.errors import DTypeError, PluggradError, ShapeError
 from pluggrad.graph import build
 from pluggrad.target import DeviceId
 from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.convert import from_storage
-from pluggrad.tensor.display import tensor_text
+from pluggrad.tensor.display import edges, is_shortened, tensor_text, values_text
 from pluggrad.tensor.formulas import Formulas
 from pluggrad.tensor.unpickle import destination
 
@@ -56,12 +55,42 @@ class Data(Formulas):
         return complex(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec else repr(self)
+        if not spec:
+            return str(self)
+        if self.numel() != 1:
+            raise ShapeError(op=f"format {spec!r}", expected="one element", got=f"shape {self.shape}",
+                             hint="Print the whole tensor with NumPy's print options, or index it first")
+        return format(self.item(), spec)
+
+    def __str__(self) -> str:
+        return self._text(runtime.capturing())
 
     def __repr__(self) -> str:
+        # debuggers and notebooks show many values in a row: an error in one must not hide the others
+        try:
+            return self._text(runtime.capturing())
+        except PluggradError as error:
+            return self._text(True, f"{type(error).__name__}: {error}")
+
+    def _text(self, hidden: bool, reason: str = "") -> str:
+        """The values, which are computed for it, and facts. Of a large tensor the edges are read alone."""
         node = self.node
-        array = None if runtime.capturing() else self.numpy()
-        return tensor_text(array, node.shape, node.dtype, str(node.device))
+        shortened = is_shortened(node.shape)
+        if hidden:
+            values = f"<not computed{': ' if reason else ''}{reason}>"
+        elif shortened:
+            values = values_text(edges(node.shape, self._read_part), True)
+        else:
+            values = values_text(self.numpy(), False)
+        facts = [f"dtype={node.dtype.name}", f"device={node.device}"]
+        if hidden or shortened or (node.type.size == 0 and len(node.shape) > 1):
+            facts.insert(0, f"shape={node.shape}")
+        if self._identity is not None and self._identity.marked:
+            facts.append("requires_grad=True")
+        return tensor_text(values, facts)
+
+    def _read_part(self, start: int, count: int) -> npt.NDArray[Any]:
+        return from_storage(runtime.fetch_part(self, start, count), self.node.dtype)
 
     # ---- facts ---------------------------------------------------------------------------------------------
     def numel(self) -> int:

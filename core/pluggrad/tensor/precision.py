@@ -108,14 +108,14 @@ def casts_operands(cls: T) -> T:
 
 def _casting(function: Callable[P, R], cast: Callable[[Any, Casting], Any]) -> Callable[P, R]:
     @wraps(function)
-    def method(*args: P.args, **kwargs: P.kwargs) -> R:
+    def _method(*args: P.args, **kwargs: P.kwargs) -> R:
         casting = mode.casting
         if casting is None:
             return function(*args, **kwargs)
         return function(*[cast(arg, casting) for arg in args],
                         **{name: cast(arg, casting) for name, arg in kwargs.items()})
 
-    return method
+    return _method
 
 
 def _to_half(operand: Any, casting: Casting) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pluggrad
-from pluggrad import Tensor, dtypes, runtime
+from pluggrad import Tensor, dtypes
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -62,33 +62,6 @@ def test_facts(device):
     assert x.is_floating_point()
     assert not Tensor(1).is_floating_point()
     assert x.device == device
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        ([1.0, 2.5], "Tensor([1. , 2.5], dtype=float32, device="),
-        (3, "Tensor(3, dtype=int32, device="),
-        ([True, False], "Tensor([ True, False], dtype=bool, device="),
-        ([[1, 2], [3, 4]], "Tensor([[1, 2],\n        [3, 4]], dtype=int32, device="),
-        ([], "Tensor([], dtype=float32, device="),
-    ],
-    ids=repr,
-)
-def test_text(data, text, device):
-    assert repr(Tensor(data)) == str(Tensor(data)) == f"{Tensor(data)}" == f"{text}{device})"
-
-
-def test_long_values_are_shortened_as_numpy_does(device):
-    text = repr(Tensor.arange(5000))
-    assert "..." in text
-    assert len(text) < 100
-    assert repr(Tensor.zeros(0, 3)) == f"Tensor([] of shape (0, 3), dtype=float32, device={device})"
-
-
-def test_nothing_is_computed_for_text_while_a_capture_records(monkeypatch, device):
-    monkeypatch.setattr(runtime, "capturing", lambda: True)
-    assert repr(Tensor.ones(2)) == f"Tensor(<not computed>, shape=(2,), dtype=float32, device={device})"
 
 
 def test_realize_takes_several_and_returns_the_first():
