@@ -174,7 +174,10 @@ class Data(Formulas):
         return self
 
     def replace(self, x: Self) -> Self:
-        """Become `x`, which may differ in shape, dtype and device. A leaf stays a leaf. Returns itself."""
+        """Become `x`, of the same shape; its dtype and device may differ. A leaf stays a leaf. Returns itself.
+        """
+        if x.shape != self.shape:
+            raise ShapeError(op="replace", expected=f"a tensor of shape {self.shape}", got=str(x.shape))
         node = x.node
         self._base = None
         if self._identity is None:

@@ -7,10 +7,11 @@ from typing import Any, Final, Self
 
 from pluggrad import autograd, runtime
 from pluggrad.autograd import Trace
-from pluggrad.errors import GradientError, PluggradWarning, ShapeError
+from pluggrad.errors import DTypeError, GradientError, PluggradWarning, ShapeError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.ir.node import Node
+from pluggrad.tensor.base import TensorBase
 from pluggrad.tensor.data import Data
 from pluggrad.tensor.grad_mode import no_grad
 
@@ -44,6 +45,8 @@ class Differentiable(Data):
 
     @grad.setter
     def grad(self, value: Self | None) -> None:
+        if value is not None and not isinstance(value, TensorBase):
+            raise DTypeError(op="grad", expected="a tensor or None", got=type(value).__name__)
         if value is not None and value.shape != self.shape:
             raise ShapeError(op="grad", expected=f"a gradient of shape {self.shape}", got=str(value.shape))
         if value is not None:
