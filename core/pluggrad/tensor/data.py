@@ -174,10 +174,9 @@ class Data(Formulas):
         return self
 
     def replace(self, x: Self) -> Self:
-        """Become `x`, of the same shape; its dtype and device may differ. A leaf stays a leaf. Returns itself.
-        """
-        if x.shape != self.shape:
-            raise ShapeError(op="replace", expected=f"a tensor of shape {self.shape}", got=str(x.shape))
+        """Become `x`, which may differ in shape, dtype and device. A leaf stays a leaf. Returns itself."""
+        if not isinstance(x, TensorBase):
+            raise DTypeError(op="replace", expected="a tensor", got=type(x).__name__)
         node = x.node
         self._base = None
         if self._identity is None:
