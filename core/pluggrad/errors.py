@@ -88,6 +88,10 @@ class ExportError(UserError, BufferError):
     """Memory that cannot be shared as asked: of a device that the other side cannot see, or only by a copy."""
 
 
+class LinearAlgebraError(UserError, ValueError):
+    """A matrix that an operation cannot take: singular, not positive definite, not a number."""
+
+
 class GradientError(UserError, RuntimeError):
     """`backward` or `gradient` asked of something that cannot be differentiated."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pluggrad.autograd.rules import RULES, add
+from pluggrad.autograd.linear_algebra import HOST_RULES
+from pluggrad.autograd.rules import RULES, Rule, add
 from pluggrad.graph import ops
 from pluggrad.graph.custom import input_gradients
 from pluggrad.graph.leaf import Identity
@@ -36,7 +37,12 @@ def sources(n: Node) -> tuple[Node, ...]:
         return n.src[1:]
     if n.op is ops.VJP_CALL:
         return n.src[:n.arg.inputs]
-    return n.src if n.op in RULES else ()
+    return n.src if n.op in RULES or n.op is ops.EXTERN else ()
+
+
+def _rules(n: Node) -> tuple[Rule | None, ...]:
+    """The rule for each source; none where the node is piecewise constant."""
+    return HOST_RULES[n.arg.function, n.arg.result] if n.op is ops.EXTERN else RULES.get(n.op, ())
 
 
 def trace(root: Node) -> Trace:
@@ -80,7 +86,7 @@ def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[
         if n.op is ops.BUFFER:
             _contribute(gradients, sources(n), g, leading)
             continue
-        for source, rule in zip(n.src, RULES.get(n.op, ()), strict=False):
+        for source, rule in zip(n.src, _rules(n), strict=False):
             if rule is not None and source in leading:
                 found = gradients.get(source)
                 gradients[source] = rule(g, n) if found is None else add(found, rule(g, n))

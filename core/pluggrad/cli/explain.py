@@ -110,8 +110,8 @@ def _explain(values: list[Node], grad: bool, full: bool, trace: Trace) -> Subjec
     if len(devices) > 1:
         raise MixedDevices(op="explain", expected="one device", got=" and ".join(sorted(map(str, devices))))
     normalized = normalize(roots)
-    while normalized.copies:
-        read(normalized.copies[0])  # makes the transfer: a plan is for one device
+    while normalized.apart:
+        read(normalized.apart[0])  # computed apart: a plan holds kernels of one device
         normalized = normalize(roots)
     place = session(roots[0].device)
     stages = run_stages(normalized, (None,) * len(roots), place.target, trace, place.claim)

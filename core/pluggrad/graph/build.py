@@ -13,6 +13,7 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, MixedDevices, ShapeError, TensorIndexError
 from pluggrad.graph import ops
+from pluggrad.graph.host_functions import HOST_FUNCTIONS
 from pluggrad.graph.scalar import HostRead, scalar
 from pluggrad.graph.types import tensor_type
 from pluggrad.ir.node import Node, Op, node
@@ -65,6 +66,21 @@ def copy(x: Node, device: DeviceId) -> Node:
     if x.op is ops.CONST:
         return node(ops.CONST, (), x.arg, tensor_type(x.shape, x.dtype, device))
     return x if x.device == device else node(ops.COPY, (x,), None, tensor_type(x.shape, x.dtype, device))
+
+
+def extern(function: str, *sources: Node, **attributes: Any) -> tuple[Node, ...]:
+    """The results of a host function of stacks of matrices: of one float dtype, with equal leading axes."""
+    call = ops.HostCall(function, tuple(attributes.items()), 0)
+    device, kind = same_device(function, *sources), sources[0].type
+    outer = kind.shape[:-2]
+    found = HOST_FUNCTIONS[function].results(*[x.shape[-2:] for x in sources], **attributes)
+    return tuple([node(ops.EXTERN, sources, call._replace(result=i),
+                       tensor_type((*outer, *shape), kind.dtype, device)) for i, shape in enumerate(found)])
+
+
+def results_of(n: Node) -> tuple[Node, ...]:
+    """All results of the call that the EXTERN `n` is one of."""
+    return extern(n.arg.function, *n.src, **dict(n.arg.attributes))
 
 
 def cast(x: Node, dtype: DType) -> Node:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.graph import ops
+from pluggrad.graph.host_functions import HOST_FUNCTIONS
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.opset import Grammar, Rule, anything, first_complaint
 from pluggrad.shape.index import result_shape, view_shape
@@ -122,6 +123,16 @@ def _custom_vjp(node: Node) -> str:
     return "" if fits else "an output of a call, unchanged"
 
 
+def _extern(node: Node) -> str:
+    call, outer = node.arg, node.src[0].shape[:-2]
+    stacks = [s.dtype is node.dtype and len(s.shape) >= 2 and s.shape[:-2] == outer for s in node.src]
+    if not all(stacks) or not node.dtype.is_float:
+        return "stacks of matrices of one float dtype, with equal leading axes"
+    matrices = [s.shape[-2:] for s in node.src]
+    found = HOST_FUNCTIONS[call.function].results(*matrices, **dict(call.attributes))[call.result]
+    return "" if node.shape == (*outer, *found) else f"a result of shape {(*outer, *found)}"
+
+
 def _indexes(node: Node, target: tuple[int, ...]) -> str:
     """Whether src[1] selects along the axis of something of shape `target`."""
     index, axis = node.src[1], node.arg.axis
@@ -167,6 +178,7 @@ GRAMMAR: Final = Grammar("graph", {
     ops.CUSTOM_VJP: _custom_vjp,
     ops.VJP_CALL: anything,
     ops.COPY: first_complaint(_same_shape, _same_dtype),
+    ops.EXTERN: first_complaint(_extern, _same_device),
     **dict.fromkeys((ops.CONST, ops.EMPTY, ops.BUFFER, ops.INPUT), anything),
     ops.IOTA: _iota,
     ops.RANDOM_BITS: first_complaint(_random_bits, _same_device),

@@ -77,6 +77,8 @@ CUSTOM_VJP = _row("CUSTOM_VJP", "identity", 2, "src (x, call): x, an output of a
 VJP_CALL = _row("VJP_CALL", "call", -1, "no value: where the gradients of a call's outputs meet; src "
                 "(*inputs, *saved), arg: VjpCall (graph/custom.py)")
 COPY = _row("COPY", "copy", 1, "the same value on the device of the node's type")
+EXTERN = _row("EXTERN", "extern", -1, "one result of a function that the host computes, of stacks of matrices "
+              "(graph/host_functions.py); arg: HostCall")
 # reductions over `arg` = a sorted tuple of axes, which disappear
 SUM = _row("SUM", "reduce", 1, "sum; 0 of nothing; half and bfloat16 add up in float32; one order per target")
 PROD = _row("PROD", "reduce", 1, "product; 1 of nothing")
@@ -133,6 +135,15 @@ class Gather(NamedTuple):
     check: Check | None
 
 
+class HostCall(NamedTuple):
+    """attributes: (name, value) of what is no tensor. result: which of the results; a call computes them all.
+    """
+
+    function: str
+    attributes: tuple[tuple[str, Any], ...]
+    result: int
+
+
 Mode = Literal["SET", "ADD", "MUL", "MAX", "MIN"]
 
 
@@ -156,6 +167,7 @@ class Scatter(NamedTuple):
     check: Check | None
 
 
+APART: Final = frozenset({COPY, EXTERN})  # what no kernel computes
 WRITES: Final = frozenset({UPDATE, SCATTER})  # a new version of src[0], over the shape of src[1]
 _ELEMENTWISE_KINDS: Final = ("unary", "binary", "compare", "ternary", "cast")
 ELEMENTWISE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind in _ELEMENTWISE_KINDS)

@@ -51,12 +51,18 @@ def _scan(arg: ops.Scan) -> str:
     return f"{arg.name} axis {arg.axis}"
 
 
+def _host_call(arg: ops.HostCall) -> str:
+    attributes = ", ".join([f"{name}={value!r}" for name, value in arg.attributes])
+    return f"{arg.function}({attributes}) result {arg.result}"
+
+
 def _checked(check: ops.Check | None) -> str:
     return ", in range" if check is None else f", checked as {check.op}"
 
 
 _WRITERS: Final[dict[Op, Callable[[Any], str]]] = {
     ops.CONST: _const,
+    ops.EXTERN: _host_call,
     ops.VJP_CALL: lambda call: f"{call.inputs} inputs, {len(call.outputs)} outputs",
     ops.LEAF: lambda identity: "marked" if identity.marked else "",
     ops.UPDATE: _update,

@@ -11,8 +11,9 @@ from pluggrad.errors import JitError
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.scalar import HostRead, HostValue
 from pluggrad.graph.types import TensorType
-from pluggrad.jit.replay import Gradient, Replay, Source, State, Step, Transfer, Value, Written
+from pluggrad.jit.replay import ApartStep, Gradient, Replay, Source, State, Step, Value, Written
 from pluggrad.runtime import BufferVersion, buffer
+from pluggrad.runtime.apart import Apart
 from pluggrad.runtime.realization import Run, shared
 from pluggrad.tensor import Tensor
 
@@ -44,7 +45,7 @@ class Capture:
         self._results: dict[BufferVersion, Source] = {}
         self._states: dict[Any, State] = {}
         self._constants: list[tuple[BufferVersion, TensorType]] = []
-        self._steps: list[Step | Transfer] = []
+        self._steps: list[Step | ApartStep] = []
         self._reads: set[HostRead] = set()
         self._hosts: dict[HostValue, PythonScalar] = {}
         self._gradients: dict[int, _Held] = {}
@@ -79,10 +80,12 @@ class Capture:
         for root, (version, kind) in enumerate(zip(run.results, run.kinds, strict=True)):
             self._note_result(version, root, kind)
 
-    def transfer(self, source: BufferVersion, result: BufferVersion, kind: TensorType) -> None:
-        """Note a copy between devices."""
-        self._steps.append(Transfer(self._source(source, kind), kind, result.storage.device))
-        self._note_result(result, 0, kind)
+    def apart(self, work: Apart, sources: list[BufferVersion], results: list[BufferVersion]) -> None:
+        """Note a copy between devices, or a host function."""
+        inputs = tuple([self._source(v, t) for v, t in zip(sources, work.sources, strict=True)])
+        self._steps.append(ApartStep(work, inputs))
+        for number, (version, kind) in enumerate(zip(results, work.results, strict=True)):
+            self._note_result(version, number, kind)
 
     def alias(self, version: BufferVersion, made: BufferVersion, kind: TensorType) -> None:
         """Note that a handle took another one's value as it is."""

@@ -13,11 +13,11 @@ from pluggrad.dtypes import Scalar as PythonScalar
 from pluggrad.graph.scalar import HostRead, HostValue, Scalar
 from pluggrad.graph.types import TensorType
 from pluggrad.runtime import BufferVersion, Handle, buffer
+from pluggrad.runtime.apart import Apart
 from pluggrad.runtime.interrupts import held
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.realization import duplicate, execute, raise_reported, shared, transfer
+from pluggrad.runtime.realization import duplicate, execute, raise_reported, shared
 from pluggrad.runtime.session import Session
-from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 
 
@@ -80,12 +80,11 @@ class Step:
 
 
 @dataclass(slots=True)
-class Transfer:
-    """A copy to another device."""
+class ApartStep:
+    """What no command list does, and where its inputs come from."""
 
-    source: Source
-    kind: TensorType
-    device: DeviceId
+    work: Apart
+    inputs: tuple[Source, ...]
 
 
 @dataclass(slots=True)
@@ -103,7 +102,7 @@ class _Bound:
 class Replay:
     """Repeats one call. Handles that the function read or assigned are kept alive."""
 
-    def __init__(self, steps: list[Step | Transfer], states: list[State],
+    def __init__(self, steps: list[Step | ApartStep], states: list[State],
                  constants: list[tuple[BufferVersion, TensorType]],
                  hosts: dict[HostValue, tuple[PythonScalar, PythonScalar]], written: list[Written],
                  overwritten: dict[int, Value], gradients: list[Gradient], outputs: list[Value]) -> None:
@@ -168,10 +167,10 @@ class Replay:
         self._leave(arguments, bound)
         return results
 
-    def _run_step(self, step: Step | Transfer, bound: _Bound, handles: list[Handle]) -> list[BufferVersion]:
-        if isinstance(step, Transfer):
-            return [transfer(self._version(step.source, bound), step.kind, step.device)]
+    def _run_step(self, step: Step | ApartStep, bound: _Bound, handles: list[Handle]) -> list[BufferVersion]:
         inputs = [self._version(source, bound) for source in step.inputs]
+        if isinstance(step, ApartStep):
+            return step.work.do(inputs)
         moved = []
         for slot, root in step.overwrites:
             source, version = step.inputs[slot], inputs[slot]
@@ -294,9 +293,9 @@ def _sole_holder(handle: Handle, version: BufferVersion) -> bool:
     return alone
 
 
-def _work(step: Step | Transfer) -> tuple[Any, ...]:
-    if isinstance(step, Transfer):
-        return step.source, step.kind, step.device
+def _work(step: Step | ApartStep) -> tuple[Any, ...]:
+    if isinstance(step, ApartStep):
+        return step.work, step.inputs
     return step.graph, step.inputs, [s.python for s in step.scalars if s.source is None]
 
 

@@ -32,6 +32,20 @@ def download(place: Session, data: memoryview, source: Storage, offset: int = 0)
                place.device.allocator.copyout, data, source.block.allocation, offset)
 
 
+def on_host(place: Session, source: Storage, nbytes: int) -> memoryview:
+    """A storage's bytes where the host reads them: in place if it sees the memory, else a copy."""
+    if nbytes == 0 or "zero_copy" not in place.target.capabilities.features:
+        data = memoryview(bytearray(nbytes))
+        if nbytes:
+            download(place, data, source)
+        return data
+    with place.queue:
+        if place.queue.deferred:
+            place.queue.wait()
+        source.require_usable()
+    return _host_view(place, source.block.allocation, nbytes).toreadonly()
+
+
 def duplicate(place: Session, target: Storage, source: Storage, nbytes: int) -> None:
     """Copy within a device, behind what was submitted to it."""
     queue = place.queue

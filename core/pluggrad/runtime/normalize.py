@@ -28,8 +28,7 @@ Row = tuple[Any, ...]  # (op, arg, type, source rows)
 @dataclass(slots=True)
 class Normalized:
     """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots.
-    `copies` are transfers between devices that must be made first, after which the graph is normalized
-    again."""
+    `apart` is what no kernel computes: it is done first, after which the graph is normalized again."""
 
     rows: tuple[Row, ...]
     roots: tuple[int, ...]
@@ -37,7 +36,7 @@ class Normalized:
     input_types: list[TensorType]
     scalars: list[Scalar]
     scalar_dtypes: tuple[DType, ...]
-    copies: list[Node]
+    apart: list[Node]
 
     def key(self) -> tuple[Any, ...]:
         """Equal for graphs that one plan serves (within this process)."""
@@ -69,7 +68,7 @@ def normalize(roots: Sequence[Node]) -> Normalized:
     scalars: list[Scalar] = []
     scalar_dtypes: list[DType] = []
     slots: dict[BufferVersion, int] = {}
-    copies: list[Node] = []
+    apart: list[Node] = []
     resolved = [resolve(root) for root in roots]
     stack = resolved[::-1]
     # on the path of every eager step: one visit a node, and `resolve` only where it has work to do
@@ -101,13 +100,13 @@ def normalize(roots: Sequence[Node]) -> Normalized:
                     sources.append(found)
             if stack[-1] is not n:
                 continue
-            if op is ops.COPY:
-                copies.append(n)
+            if op in ops.APART:
+                apart.append(n)
         number[n] = len(rows)
         rows.append((op, arg, n.type, tuple(sources)))
         stack.pop()
     return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars,
-                      tuple(scalar_dtypes), copies)
+                      tuple(scalar_dtypes), apart)
 
 
 def rebuild(normalized: Normalized) -> list[Node]:

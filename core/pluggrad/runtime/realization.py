@@ -26,6 +26,7 @@ from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
 from pluggrad.runtime import copies
+from pluggrad.runtime.apart import Apart, apart_of
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
@@ -60,8 +61,8 @@ class _Pending(threading.local):
 
 
 _pending = _Pending()
-# keeps a transferred value while its COPY node lives
-_copied: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
+# keeps what was computed apart from command lists, all results of a call, while a node of it lives
+_apart: WeakKeyDictionary[Node, list[Node]] = WeakKeyDictionary()
 
 
 @dataclass(slots=True)
@@ -81,8 +82,8 @@ class Recorder(Protocol):
     def record(self, run: Run) -> None:
         """A command list ran."""
 
-    def transfer(self, source: BufferVersion, result: BufferVersion, kind: TensorType) -> None:
-        """`source`, of type `kind`, was copied to another device."""
+    def apart(self, work: Apart, sources: list[BufferVersion], results: list[BufferVersion]) -> None:
+        """Something was done that no command list does."""
 
     def alias(self, version: BufferVersion, made: BufferVersion, kind: TensorType) -> None:
         """A handle has `made` now, the same memory as `version`."""
@@ -181,6 +182,8 @@ def _settled(handle: Handle) -> bool:
         return False
     if n.op is not ops.DETACH:
         inner = stored.arg
+        if inner.owner is None:  # computed on the way to something else: it has no history
+            return False
         if (n.op is ops.LEAF and inner.identity is not n.arg) or _has_own_gradient(n):
             return False
         handle.rebind(stored)
@@ -198,19 +201,41 @@ def _has_own_gradient(n: Node) -> bool:
 
 
 def _on_one_device(nodes: list[Node]) -> Normalized:
-    """The normalized graph, once every transfer in it is made: sources are computed where they are."""
+    """The normalized graph, once everything in it that no kernel computes is done."""
     normalized = normalize(nodes)
-    while normalized.copies:
-        n = normalized.copies[0]
-        source = _stored(n.src[0])
-        result = transfer(source, n.src[0].type, n.device)
-        if recorder is not None:
-            recorder.transfer(source, result, n.src[0].type)
-        leaf = buffer(result, n.shape, n.dtype)
-        n.realized = ref(leaf)
-        _copied[n] = leaf
+    while normalized.apart:
+        _do_apart(normalized.apart[0])
         normalized = normalize(nodes)
     return normalized
+
+
+def _do_apart(n: Node) -> None:
+    """Store the value of a copy, or all results of a host function; sources are computed where they are."""
+    work, nodes = apart_of(n)
+    leaves = next((known for known in map(_apart.get, nodes) if known and _usable(known)), None)
+    if leaves is None:
+        sources = [_kept(source) for source in n.src]
+        results = work.do(sources)
+        if recorder is not None:
+            recorder.apart(work, sources, results)
+        leaves = [buffer(result, made.shape, made.dtype) for result, made in zip(results, nodes, strict=True)]
+    for made, leaf in zip(nodes, leaves, strict=True):
+        made.realized, _apart[made] = ref(leaf), leaves
+
+
+def _usable(leaves: list[Node]) -> bool:
+    return all(leaf.arg.storage.fault is None for leaf in leaves)
+
+
+def _kept(n: Node) -> BufferVersion:
+    """The version that holds the value. What is computed for it is kept while the node lives: others in the
+    graph may read it too."""
+    stored = resolve(n)
+    version = _stored(stored)
+    if stored.op.kind != "leaf":
+        leaf = buffer(version, n.shape, n.dtype)
+        stored.realized, _apart[stored] = ref(leaf), [leaf]
+    return version
 
 
 def _job(handle: Handle, keep_history: bool) -> _Job:
@@ -398,18 +423,6 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
     return buffer(BufferVersion(storage, identity), np.shape(array), dtype)
 
 
-def transfer(version: BufferVersion, kind: TensorType, device: DeviceId) -> BufferVersion:
-    """A copy on another device."""
-    place = session(device)
-    place.require(kind.dtype)
-    nbytes = kind.size * kind.dtype.itemsize
-    storage = Storage(place.id, place.pool, nbytes)
-    if nbytes:
-        copies.transfer(place, storage, session(version.storage.device), version.storage, nbytes)
-    GlobalCounters.uploads += 1
-    return BufferVersion(storage)
-
-
 def synchronize(device: DeviceId) -> None:
     """Wait for everything submitted to a device; KernelFault names the first list that failed."""
     with lock:
@@ -483,5 +496,5 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
 
 
 __all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
-           "read", "realize", "realize_pending", "run", "shared", "synchronize", "transfer", "upload",
+           "read", "realize", "realize_pending", "run", "shared", "synchronize", "upload",
            "version_of"]

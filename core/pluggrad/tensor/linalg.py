@@ -5,53 +5,10 @@ import math
 from typing import Any, Self
 
 from pluggrad import dtypes
-from pluggrad.dtypes import DType
 from pluggrad.errors import ShapeError
 from pluggrad.graph import build, ops
-from pluggrad.ir.node import Node
-from pluggrad.shape.broadcast import broadcast_shapes
-from pluggrad.shape.dims import Shape
+from pluggrad.graph.products import matmul
 from pluggrad.tensor.scans import Scans
-
-
-def matmul_node(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
-    """(..., m, k) @ (..., k, n) as a broadcast product and a sum.
-
-    A single axis counts as a row of `a`, a column of `b`, and disappears.
-    """
-    build.same_device(op, a, b)
-    if not a.shape or not b.shape or a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
-        raise _mismatch(op, a.shape, b.shape)
-    promoted = dtypes.promote(a.dtype, b.dtype)
-    working = dtypes.accumulator_dtype(promoted) if promoted.is_float else dtypes.sum_dtype(promoted)
-    outer_a, outer_b = a.shape[:-2], b.shape[:-2]
-    try:
-        outer = broadcast_shapes(op, outer_a, outer_b) if outer_a or outer_b else ()
-    except ShapeError as error:
-        raise ShapeError(op=op, expected="leading axes that broadcast (equal dims, or 1)",
-                         got=f"{a.shape} and {b.shape}", hint=error.hint) from None
-    rows = a.shape[-2:-1]
-    inner, columns = a.shape[-1], b.shape[-1:] if len(b.shape) > 1 else ()
-    left = build.reshape(build.cast(a, working), (*outer_a, *rows, *(1,) * len(columns), inner))
-    right = build.cast(b, working)
-    if columns:
-        right = build.permute(right, (*range(len(outer_b)), len(outer_b) + 1, len(outer_b)))
-    right = build.reshape(right, (*outer_b, *(1,) * len(rows), *columns, inner))
-    shape = (*outer, *rows, *columns, inner)
-    product = build.binary(ops.MUL, build.broadcast_to(left, shape, op), build.broadcast_to(right, shape, op))
-    return build.cast(build.reduce(ops.SUM, product, len(shape) - 1), dtype or promoted)
-
-
-def _mismatch(op: str, a: Shape, b: Shape) -> ShapeError:
-    """The error for inner sizes that differ: both shapes, and the transpose that would fit."""
-    hint = "The last axis of the first has to be as long as the second to last (or only) one of the second"
-    if not a or not b:
-        hint = "Use * for a tensor without axes"
-    elif len(b) > 1 and a[-1] == b[-1]:
-        hint = "Transpose the second: y.mT"
-    elif len(a) > 1 and a[-2] == b[-2 if len(b) > 1 else 0]:
-        hint = "Transpose the first: x.mT"
-    return ShapeError(op=op, expected="shapes (..., m, k) and (..., k, n)", got=f"{a} and {b}", hint=hint)
 
 
 class LinearAlgebra(Scans):
@@ -83,7 +40,7 @@ class LinearAlgebra(Scans):
         a, b = self._pair(x, op)
         if reverse:
             a, b = b, a
-        return self._new(matmul_node(a, b, None if dtype is None else dtypes.to_dtype(dtype), op))
+        return self._new(matmul(a, b, None if dtype is None else dtypes.to_dtype(dtype), op))
 
     def __matmul__(self, x: Any) -> Self:
         return self.matmul(x)
@@ -108,7 +65,7 @@ class LinearAlgebra(Scans):
             raise ShapeError(
                 op=op, expected=f"two tensors of {rank} dimensions", got=f"{a.shape} and {b.shape}"
             )
-        return self._new(matmul_node(a, b, None, op))
+        return self._new(matmul(a, b, None, op))
 
     def outer(self, x: Any) -> Self:
         """Every product of an element of this vector and one of `x`: shapes (m,) and (n,) give (m, n)."""
@@ -149,4 +106,4 @@ class LinearAlgebra(Scans):
         inner, rows, columns = math.prod(summed), [a.shape[i] for i in free_a], [b.shape[i] for i in free_b]
         first = build.reshape(build.permute(a, [*free_a, *left]), (math.prod(rows), inner))
         second = build.reshape(build.permute(b, [*right, *free_b]), (inner, math.prod(columns)))
-        return self._new(build.reshape(matmul_node(first, second, None, "tensordot"), (*rows, *columns)))
+        return self._new(build.reshape(matmul(first, second, None, "tensordot"), (*rows, *columns)))
