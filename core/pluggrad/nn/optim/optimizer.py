@@ -41,6 +41,7 @@ class Optimizer(ABC):
                       for param, group in zip(self.params, self._group_of, strict=True)]
         # steps that each tensor took so far; tensors that never missed one share a count
         self._counts = [HostValue(0, "step", counts=True)] * len(self.params)
+        self._unless: Tensor | None = None  # a bool: where it holds, a step changes nothing (see GradScaler)
         # stored from the start: the first step then has the same graph, and the same kernels, as all others
         Tensor.realize(*self.params)
 
@@ -119,7 +120,12 @@ class Optimizer(ABC):
         value, states = self._update(group, self._counts[index], build.cast(before, working),
                                      build.unary(ops.NEG, slope) if group["maximize"] else slope,
                                      {name: tensor.node for name, tensor in kept.items()})
-        param._write(build.cast(value, before.dtype), as_leaf=True)
+        value = build.cast(value, before.dtype)
+        if self._unless is not None:
+            unless = build.copy(self._unless.node, before.device)
+            value = build.where(unless, before, value)
+            states = {name: build.where(unless, kept[name].node, state) for name, state in states.items()}
+        param._write(value, as_leaf=True)
         yield param
         for name, state in states.items():
             kept[name]._write(build.detach(state))
