@@ -9,6 +9,8 @@ from pluggrad.nn.activation import (
     Softmax,
     Tanh,
 )
+from pluggrad.nn.attention import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer
+from pluggrad.nn.clipping import clip_grad_norm_, clip_grad_value_
 from pluggrad.nn.convolution import (
     Conv1d,
     Conv2d,
@@ -114,6 +116,7 @@ from pluggrad.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from pluggrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
     "Module", "Linear", "Embedding", "Dropout", "Flatten", "Sequential",
@@ -123,6 +126,8 @@ __all__ = [
     "MaxPool2d", "MaxPool3d",
     "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm",
     "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm",
+    "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell",
+    "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder",
     "GELU", "LeakyReLU", "ReLU", "Sigmoid", "SiLU", "Softmax", "Tanh",
     "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "quick_gelu", "silu", "swish", "mish",
     "sigmoid", "logsigmoid", "softplus", "softsign", "tanh", "hardsigmoid", "hardswish", "hardtanh",
@@ -137,5 +142,6 @@ __all__ = [
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_crossentropy",
     "binary_crossentropy_logits", "nll_loss", "cross_entropy", "sparse_categorical_crossentropy",
     "kl_div", "cosine_embedding_loss",
+    "clip_grad_norm_", "clip_grad_value_",
     "datasets", "functional", "optim", "state",
 ]

@@ -120,15 +120,18 @@ InstanceNorm1d = InstanceNorm2d = InstanceNorm3d = InstanceNorm
 class LayerNorm(Module):
     """Mean 0 and variance 1 (biased) over the last axes, then scaled and shifted: (..., *normalized_shape).
 
-    weight, bias: ones and zeros of `normalized_shape`, or None without `elementwise_affine`.
+    weight, bias: ones and zeros of `normalized_shape`, or None without `elementwise_affine`; `bias=False`
+    leaves out the bias alone.
     J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", 2016, https://arxiv.org/abs/1607.06450.
     """
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5,
-                 elementwise_affine: bool = True) -> None:
+                 elementwise_affine: bool = True, *, bias: bool = True) -> None:
         self.normalized_shape = _as_shape(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight, self.bias = _affine(self.normalized_shape, elementwise_affine)
+        if not bias:
+            self.bias = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.layer_norm(self.normalized_shape, self.weight, self.bias, self.eps)
