@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -92,7 +92,7 @@ def _fan_out(order: list[Node]) -> dict[Node, int]:
 def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]:
     """The cost of one element of each node where it is used; expressions that grow too large are cut."""
     cost: dict[Node, float] = {}
-    size: dict[Node, int] = {}
+    size: dict[Node, int] = {}  # of all but movement
     for n in order:
         if n.op in _LEAVES:
             cost[n] = size[n] = 0
@@ -101,10 +101,24 @@ def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]
         cost[n] = (0 if n.op in _FREE else _COST.get(n.op, 1)) + sum([cost[s] for s in inlined])
         if n.op is ops.EXPAND and n.type.size:
             cost[n] *= n.src[0].type.size / n.type.size  # computed once, outside the loops that repeat it
-        size[n] = (0 if n.op in _FREE else 1) + sum([size[s] for s in inlined])
-        if size[n] > _LARGEST_EXPRESSION and n not in stored:
-            stored.add(n)
+        if n not in stored and n.op not in ops.MOVEMENT:
+            size[n] = _cut(n, stored, size)
     return cost
+
+
+def _cut(n: Node, stored: set[Node], size: Mapping[Node, int]) -> int:
+    """The size of the expression of `n`; while it is too large, a part of it is stored, or `n` itself.
+
+    A value that is repeated, as for a matmul, is stored as it is before that: the products are many more.
+    """
+    parts = [_unmoved(s, stored) for s in n.src]
+    while True:
+        inlined = {s: size[s] for s in parts if s not in stored}
+        found = (0 if n.op in _FREE else 1) + sum([inlined.get(s, 0) for s in parts])
+        if found <= _LARGEST_EXPRESSION or n in stored:
+            return found
+        longest = max(inlined, key=inlined.__getitem__)
+        stored.add(longest if longest.type.size < n.type.size else n)
 
 
 def _limit_inputs(order: list[Node], stored: set[Node], most: int) -> None:

@@ -134,6 +134,19 @@ def test_a_long_chain_is_cut_into_equal_pieces():
     assert len(set(sizes[:-1])) == 1
 
 
+@pytest.mark.parametrize("length", [100, 150, 250, 300])
+def test_a_long_chain_is_cut_before_a_matmul_repeats_it(length):
+    x, y = given_input(0, 16, 16), given_input(1, 16, 16)
+    for _ in range(length):
+        x, y = build.unary(ops.SIN, x), build.unary(ops.SIN, y)
+    left, right = build.reshape(x, (16, 1, 16)), build.reshape(y, (1, 16, 16))
+    spread = [build.expand(part, (16, 16, 16)) for part in (left, right)]
+    root = build.reduce(ops.SUM, build.binary(ops.MUL, *spread), 2)
+    regions = schedule([root])
+    check(regions, [root])
+    assert {member.root.type.size for region in regions for member in region.members} == {16 * 16}
+
+
 def test_work_grows_with_the_number_of_regions_and_not_of_pairs():
     def calls(number: int) -> int:
         roots = [build.reduce(ops.SUM, given_input(slot, 4, 5), 1) for slot in range(number)]
