@@ -51,7 +51,7 @@ def stacked(items: list[Any]) -> Any:
     if isinstance(first, Tensor):
         _same([item.shape for item in items], "shapes")
         return Tensor.stack(*items)
-    if isinstance(first, bool | int | float):
+    if type(first) in (bool, int, float):  # NumPy's float64 is a float, but brings its own dtype
         return to_array(items)[0]
     arrays = [np.asarray(item) for item in items]
     if arrays[0].dtype.kind not in "biuf":
