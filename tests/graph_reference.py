@@ -229,6 +229,15 @@ def _scan(n, s):
     return _COMBINE[n.arg.name].accumulate(s[0], axis=n.arg.axis, dtype=s[0].dtype)
 
 
+def _tally(n, s):
+    earlier, counts = np.zeros(s[0].shape, np.int32), np.zeros((*s[0].shape[:-1], n.arg), np.int32)
+    for place in np.ndindex(s[0].shape):
+        count = (*place[:-1], s[0][place])
+        earlier[place] = counts[count]
+        counts[count] += 1
+    return np.concatenate([earlier, counts], -1)
+
+
 def _scatter(n, s):
     result = s[0].copy().reshape(-1)
     view = moved(np.arange(result.size).reshape(n.shape), n.arg.view)
@@ -283,6 +292,7 @@ OTHER = {
     ops.RMIN: lambda n, s: _reduced(np.min, n, s),
     **{op: (lambda n, s: moved(s[0], [(n.op.name.lower(), n.arg)])) for op in ops.MOVEMENT},
     ops.SCAN: _scan,
+    ops.TALLY: _tally,
     ops.FOLD: _fold,
     ops.UPDATE: _update,
     ops.GATHER: _gather,

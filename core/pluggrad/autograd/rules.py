@@ -216,10 +216,11 @@ def _every_second(x: Node, start: int, size: int) -> Node:
 
 def _apart(x: Node, start: int, size: int) -> Node:
     """The elements at every second place of `size` from `start` on, zeros between them."""
-    apart = build.pad(build.reshape(x, (*x.shape, 1)), (*[(0, 0)] * len(x.shape), (start, 1 - start)))
+    none = ((0, 0),) * (len(x.shape) - 1)
+    apart = build.pad(build.reshape(x, (*x.shape, 1)), (*none, (0, 0), (start, 1 - start)))
     flat = build.reshape(apart, (*x.shape[:-1], 2 * x.shape[-1]))
-    short = size - flat.shape[-1]
-    return _part(flat, 0, size) if short < 0 else build.pad(flat, (*[(0, 0)] * (len(x.shape) - 1), (0, short)))
+    missing = size - flat.shape[-1]
+    return _part(flat, 0, size) if missing < 0 else build.pad(flat, (*none, (0, missing)))
 
 
 def _scan_extreme(g: Node, n: Node, axis: int) -> Node:
@@ -267,6 +268,8 @@ def _update_base(g: Node, n: Node) -> Node:
 # ---- selecting ---------------------------------------------------------------------------------------------
 def _gather(g: Node, n: Node) -> Node:
     x, index = n.src
+    if n.arg.unique:
+        return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "SET", (), n.arg.check, unique=True)
     if index.shape[n.arg.axis] > 1:
         return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.check)
     # one along the axis: choosing it is elementwise, and joins what is computed from it
@@ -298,12 +301,13 @@ def _in_range(index: Node, n: Node) -> Node:
 
 def _scattered(base: Node, value: Node, n: Node, mode: ops.Mode) -> Node:
     """What the SCATTER `n` does, with another base, other values and another mode."""
-    return build.scatter(base, n.src[1], value, n.arg.axis, mode, n.arg.view, n.arg.check)
+    return build.scatter(base, n.src[1], value, n.arg.axis, mode, n.arg.view, n.arg.check,
+                         unique=n.arg.unique)
 
 
 def _selected(x: Node, n: Node) -> Node:
     """The elements of `x`, shaped like the base of the SCATTER `n`, that each of its values goes to."""
-    return build.gather(build.move(x, n.arg.view), n.src[1], n.arg.axis, n.arg.check)
+    return build.gather(build.move(x, n.arg.view), n.src[1], n.arg.axis, n.arg.check, unique=n.arg.unique)
 
 
 def _stays(n: Node) -> Node:
@@ -348,7 +352,8 @@ def _scatter_base(g: Node, n: Node) -> Node:
 
 def _scatter_value(g: Node, n: Node) -> Node:
     _, index, value = n.src
-    if n.arg.mode == "ADD" or (n.arg.mode == "SET" and index.shape[n.arg.axis] == 1):
+    alone = n.arg.unique or index.shape[n.arg.axis] == 1
+    if n.arg.mode == "ADD" or (n.arg.mode == "SET" and alone):
         return _selected(g, n)
     if n.arg.mode == "SET":
         return _zero_unless(_stays(n), _selected(g, n))
@@ -393,6 +398,7 @@ RULES: Final[dict[Op, tuple[Rule | None, ...]]] = {
     ops.CAST: (lambda g, n: build.cast(g, n.src[0].dtype),),
     ops.LEAF: (_same,),
     ops.CONTIGUOUS: (_same,),
+    ops.BARRIER: (_same, None),
     ops.COPY: (lambda g, n: build.copy(g, n.src[0].device),),
     ops.SUM: (_restored,),
     ops.PROD: (_product,),

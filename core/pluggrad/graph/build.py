@@ -352,14 +352,17 @@ def update(base: Node, value: Node, view: tuple[Step, ...], op: str = "setitem")
     return node(ops.UPDATE, (base, value), view, base.type)
 
 
-def gather(x: Node, index: Node, axis: int, check: ops.Check | str | None = "gather") -> Node:
+def gather(x: Node, index: Node, axis: int, check: ops.Check | str | None = "gather", *,
+           unique: bool = False) -> Node:
     """`x` at the positions `index` along `axis`; ranks and the sizes of other axes are equal.
 
     check: what errors call it, and perhaps the axis; None where every index is known to be in range.
+    unique: no index occurs twice along the axis.
     """
     check = ops.Check(check, axis) if isinstance(check, str) else check
     _check_index(check.op if check else "gather", x, index, axis)
-    return node(ops.GATHER, (x, index), ops.Gather(axis, check), tensor_type(index.shape, x.dtype, x.device))
+    arg = ops.Gather(axis, check, unique)
+    return node(ops.GATHER, (x, index), arg, tensor_type(index.shape, x.dtype, x.device))
 
 
 def _check_index(op: str, x: Node, index: Node, axis: int) -> None:
@@ -376,19 +379,30 @@ def _check_index(op: str, x: Node, index: Node, axis: int) -> None:
 
 
 def scatter(base: Node, index: Node, value: Node, axis: int, mode: ops.Mode = "SET",
-            view: tuple[Step, ...] = (), check: ops.Check | str | None = "scatter") -> Node:
+            view: tuple[Step, ...] = (), check: ops.Check | str | None = "scatter", *,
+            unique: bool = False) -> Node:
     """`base` with `value` (cast and broadcast) written, or combined by `mode`, at `index` along `axis` of its
-    basic view `view`. Halves are combined in float32 and rounded once. check: as in `gather`."""
+    basic view `view`. Halves are combined in float32 and rounded once. check, unique: as in `gather`."""
     check = ops.Check(check, axis) if isinstance(check, str) else check
     op, target = check.op if check else "scatter", move(base, view)
     _check_index(op, target, index, axis)
     same_device(op, base, value)
     value = broadcast_to(cast(value, base.dtype), index.shape, op)
     wide = base.dtype if mode == "SET" else dtypes.accumulator_dtype(base.dtype)
-    arg = ops.Scatter(axis, mode, view, check)
+    arg = ops.Scatter(axis, mode, view, check, unique)
     made = node(ops.SCATTER, (cast(base, wide), index, cast(value, wide)), arg,
                 tensor_type(base.shape, wide, base.device))
     return cast(made, base.dtype)
+
+
+def tally(index: Node, size: int) -> Node:
+    """Of integers in 0..size-1 (nothing checks that), row by row along the last axis: see the op."""
+    *rows, length = index.shape
+    if length == 1:
+        alone = cast(binary(ops.EQ, index, iota(size, index.dtype, index.device)), dtypes.int32)
+        return pad(alone, (*[(0, 0) for _ in rows], (1, 0)))
+    shape = (*rows, length + size)
+    return node(ops.TALLY, (index,), size, tensor_type(shape, dtypes.int32, index.device))
 
 
 def random_bits(shape: Shape, key0: Node, key1: Node, counter: Node) -> Node:

@@ -117,6 +117,10 @@ def _update(node: Node) -> str:
     return "" if fits else "the base's shape and the value's dtype"
 
 
+def _barrier(node: Node) -> str:
+    return "" if node.type is node.src[0].type else "its first source, unchanged"
+
+
 def _custom_vjp(node: Node) -> str:
     value, call = node.src
     fits = call.op is ops.VJP_CALL and node.type is value.type is call.arg.outputs[node.arg]
@@ -154,6 +158,14 @@ def _scan(node: Node) -> str:
     return "" if wide else "halves combined in float32"
 
 
+def _tally(node: Node) -> str:
+    index = node.src[0]
+    if not index.dtype.is_int or not index.shape or node.dtype is not dtypes.int32:
+        return "rows of integers, and an int32 result"
+    shape = (*index.shape[:-1], index.shape[-1] + node.arg)
+    return "" if node.shape == shape else f"shape {shape}"
+
+
 def _scatter(node: Node) -> str:
     base, index, value = node.src
     target = view_shape(node.arg.view, base.shape)
@@ -176,11 +188,14 @@ GRAMMAR: Final = Grammar("graph", {
     ops.SLICE: first_complaint(_slice_inside, _derived),
     **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS), _unchanged),
     ops.CUSTOM_VJP: _custom_vjp,
+    ops.BARRIER: _barrier,
+    ops.STAND_IN: anything,
     ops.VJP_CALL: anything,
     ops.COPY: first_complaint(_same_shape, _same_dtype),
     ops.EXTERN: first_complaint(_extern, _same_device),
     **dict.fromkeys((ops.CONST, ops.EMPTY, ops.BUFFER, ops.INPUT), anything),
     ops.IOTA: _iota,
+    ops.TALLY: first_complaint(_tally, _same_device),
     ops.RANDOM_BITS: first_complaint(_random_bits, _same_device),
     ops.UPDATE: first_complaint(_update, _same_dtype, _same_device),
     ops.GATHER: first_complaint(_gather, _same_dtype, _same_device),

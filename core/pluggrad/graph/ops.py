@@ -67,6 +67,8 @@ EMPTY = _row("EMPTY", "leaf", 0, "memory with anything in it, the base of writes
              "number that tells it from others")
 IOTA = _row("IOTA", "leaf", 0, "0, 1, 2, ... along its single axis (integers)")
 BUFFER = _row("BUFFER", "leaf", 0, "stored data; arg: a version of a storage (runtime)")
+STAND_IN = _row("STAND_IN", "leaf", 0, "an element of a batch, or what a call is traced with, while a function "
+                "is transformed: it has no value; arg: its identity")
 INPUT = _row("INPUT", "leaf", 0, "slot `arg` of a normalized graph, bound to storage at each run")
 # identity and barriers: shape and dtype of the source
 LEAF = _row("LEAF", "identity", 1, "a tensor that the user made; arg: its identity, which collects gradients")
@@ -74,6 +76,8 @@ DETACH = _row("DETACH", "identity", 1, "the same value; gradients stop here")
 CONTIGUOUS = _row("CONTIGUOUS", "identity", 1, "the same value in memory of its own, in row-major order")
 CUSTOM_VJP = _row("CUSTOM_VJP", "identity", 2, "src (x, call): x, an output of a call whose gradient has a "
                   "rule of its own and goes to the call; arg: which output")
+BARRIER = _row("BARRIER", "identity", 2, "src (x, after): x, a node of its own: what is computed from it is not "
+               "merged with what is computed from x, and begins once `after` is computed")
 VJP_CALL = _row("VJP_CALL", "call", -1, "no value: where the gradients of a call's outputs meet; src "
                 "(*inputs, *saved), arg: VjpCall (graph/custom.py)")
 COPY = _row("COPY", "copy", 1, "the same value on the device of the node's type")
@@ -108,6 +112,9 @@ GATHER = _row("GATHER", "gather", 2, "src (x, index) of one rank, arg: Gather. E
 # sliding windows back
 FOLD = _row("FOLD", "fold", 1, "the adjoint of WINDOW: every element is the sum over the windows that it "
             "lies in; arg: (rows of the WINDOW, shape that it was taken from)")
+# counting
+TALLY = _row("TALLY", "tally", 1, "int32, arg: size. Of each row (the last axis) of integers in 0..size-1: "
+             "how many earlier ones in it are equal to each, then how many there are of 0, 1, ... size-1")
 # random: two uint32 key sources and a uint32 pair counter, all 0-d
 RANDOM_BITS = _row("RANDOM_BITS", "random", 3, "uint32 bits by threefry2x32 with key (src0, src1): element i "
                    "(row-major) is the xor of both words of the block cipher at the 64-bit counter "
@@ -129,10 +136,11 @@ class Check(NamedTuple):
 
 
 class Gather(NamedTuple):
-    """check: None where every index is known to be in range."""
+    """check: None where every index is known to be in range. unique: none occurs twice along the axis."""
 
     axis: int
     check: Check | None
+    unique: bool = False
 
 
 class HostCall(NamedTuple):
@@ -159,12 +167,13 @@ class Scan(NamedTuple):
 
 class Scatter(NamedTuple):
     """view: movement steps from the base to what is indexed. mode: SET replaces; a name of a binary row
-    combines. check as of `Gather`."""
+    combines. check and unique as of `Gather`."""
 
     axis: int
     mode: Mode
     view: tuple[tuple[str, Any], ...]
     check: Check | None
+    unique: bool = False
 
 
 APART: Final = frozenset({COPY, EXTERN})  # what no kernel computes
@@ -172,5 +181,6 @@ WRITES: Final = frozenset({UPDATE, SCATTER})  # a new version of src[0], over th
 _ELEMENTWISE_KINDS: Final = ("unary", "binary", "compare", "ternary", "cast")
 ELEMENTWISE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind in _ELEMENTWISE_KINDS)
 REDUCE: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "reduce")
+RUNNING: Final = frozenset({SCAN, TALLY})  # along an axis, one element after another
 PADDING: Final = frozenset({PAD, SKEW})  # movement that puts zeros around
 MOVEMENT: Final = frozenset(op for op in GRAPH_OPS.values() if op.kind == "movement")

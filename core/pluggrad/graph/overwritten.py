@@ -18,11 +18,11 @@ _Part = tuple[tuple[int, int, int], ...]  # (start, size, step) along each axis
 def drop_bases(roots: Sequence[Node]) -> list[Node]:
     """The same values, with EMPTY in place of what writes cover."""
     order = toposort(roots)
-    if all(n.op is not ops.UPDATE for n in order):
+    if ops.WRITES.isdisjoint([n.op for n in order]):
         return list(roots)
     uses = Counter([s for n in order for s in n.src] + list(roots))
     covered = {first: number for number, n in enumerate(order)
-               if n.op is ops.UPDATE and (first := _first_of_all(n, uses)) is not None}
+               if n.op in ops.WRITES and (first := _first_of_all(n, uses)) is not None}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         if n in covered:
@@ -34,6 +34,8 @@ def drop_bases(roots: Sequence[Node]) -> list[Node]:
 
 def _first_of_all(last: Node, uses: Counter[Node]) -> Node | None:
     """The first of the writes in a row that end in `last`, if these write every element."""
+    if last.op is ops.SCATTER:
+        return last if _rearranges(last) else None
     parts: list[_Part] = []
     n, left = last, last.type.size
     while n.op is ops.UPDATE and len(parts) < _MOST_WRITES and (n is last or uses[n] == 1):
@@ -46,6 +48,12 @@ def _first_of_all(last: Node, uses: Counter[Node]) -> Node | None:
             return n if apart and n.src[0].op is not ops.INPUT else None
         n = n.src[0]
     return None
+
+
+def _rearranges(n: Node) -> bool:
+    """Whether a SCATTER brings a value to every element."""
+    everywhere = n.arg.unique and not n.arg.view and n.src[1].shape == n.shape
+    return bool(everywhere and n.arg.mode == "SET" and n.src[0].op is not ops.INPUT)
 
 
 def _apart(x: _Part, y: _Part) -> bool:

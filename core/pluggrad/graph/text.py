@@ -39,12 +39,12 @@ def _update(steps: tuple[tuple[str, Any], ...]) -> str:
 
 
 def _gather(arg: ops.Gather) -> str:
-    return f"axis {arg.axis}{_checked(arg.check)}"
+    return f"axis {arg.axis}{_checked(arg)}"
 
 
 def _scatter(arg: ops.Scatter) -> str:
     view = f" of {_update(arg.view)}" if arg.view else ""
-    return f"{arg.mode} axis {arg.axis}{view}{_checked(arg.check)}"
+    return f"{arg.mode} axis {arg.axis}{view}{_checked(arg)}"
 
 
 def _scan(arg: ops.Scan) -> str:
@@ -56,13 +56,15 @@ def _host_call(arg: ops.HostCall) -> str:
     return f"{arg.function}({attributes}) result {arg.result}"
 
 
-def _checked(check: ops.Check | None) -> str:
-    return ", in range" if check is None else f", checked as {check.op}"
+def _checked(arg: ops.Gather | ops.Scatter) -> str:
+    known = ", in range" if arg.check is None else f", checked as {arg.check.op}"
+    return f"{known}, each once" if arg.unique else known
 
 
 _WRITERS: Final[dict[Op, Callable[[Any], str]]] = {
     ops.CONST: _const,
     ops.EXTERN: _host_call,
+    ops.STAND_IN: lambda identity: identity.op,
     ops.VJP_CALL: lambda call: f"{call.inputs} inputs, {len(call.outputs)} outputs",
     ops.LEAF: lambda identity: "marked" if identity.marked else "",
     ops.UPDATE: _update,

@@ -19,10 +19,10 @@ from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, IndexCheck, Kern
 from pluggrad.kernel.parts import divided, index_of
 from pluggrad.kernel.reductions import COMBINE
 from pluggrad.kernel.threefry import threefry
-from pluggrad.schedule.places import Gate, Place, lookup, sources_at, written_at
+from pluggrad.schedule.places import Gate, Place, counted_at, lookup, sources_at, written_at
 from pluggrad.schedule.region import Member, Region, at_domain, domain, evaluated
 from pluggrad.shape.dims import Shape
-from pluggrad.shape.index import ZERO, Affine, AxisAtom, Index, Lookup, axis_index, flatten
+from pluggrad.shape.index import ZERO, Affine, AxisAtom, Index, Lookup, add, axis_index, flatten
 
 _OF_BOOL = {"ADD": "MAX", "MUL": "MIN"}  # or, and: a sum of bytes would wrap
 
@@ -80,10 +80,10 @@ class _Builder:
 
     def run(self) -> Built:
         stored = [m for m in self.region.members if m.stored]
-        roles: list[Role] = ["inout" if m.root.op in g.WRITES else "out" for m in stored]
+        roles: list[Role] = ["inout" if m.root.op in g.WRITES | {g.TALLY} else "out" for m in stored]
         for m in stored:
             self.params[m.root] = len(self.params)
-        stores = [self._store(m) for m in stored]
+        stores = [store for m in stored for store in self._stores(m)]
         roles += ["in"] * (len(self.params) - len(stored))
         buffers = [BufferParam(n.dtype, n.type.size, role)
                    for n, role in zip(self.params, roles, strict=True)]
@@ -100,14 +100,30 @@ class _Builder:
         words = [m.root.op.name.lower() for m in self.region.members][:4]
         return "_".join([*words, *map(str, self.region.outer[:4])])
 
-    def _store(self, member: Member) -> Node:
+    def _stores(self, member: Member) -> list[Node]:
         index, axes = self._domain_index(member)
         root = member.root
         if root.op in g.WRITES:
-            return self._write(root, index, axes)
+            return [self._write(root, index, axes)]
+        if root.op is g.TALLY:
+            return self._count(root, index, axes)
         position = self._position(flatten(index, domain(root)))
         stored = self._value((evaluated(root), at_domain(root, index), ()))
-        return node(ops.STORE, (position, stored), (self.params[root], axes), root.dtype)
+        return [node(ops.STORE, (position, stored), (self.params[root], axes), root.dtype)]
+
+    def _count(self, root: Node, index: Index, axes: tuple[int, ...]) -> list[Node]:
+        """The stores of a TALLY: no counts, then of each element one more, and how many there were before."""
+        buffer, size = self.params[root], root.src[0].shape[-1]
+        zeros = self._new_axes(("counts",), (root.arg,), "LOOP")
+        first = flatten((*index[:-1], add(axis_index(zeros[0], root.arg), Affine((), size))), root.shape)
+        empty = node(ops.STORE, (self._position(first), const(0, root.dtype)),
+                     (buffer, (*self.outer_axes, *zeros)), root.dtype)
+        self._value((root.src[0], index, ()))
+        count = self._position(flatten(counted_at(root, index), root.shape))
+        more = node(ops.STORE, (count, const(1, root.dtype)), (buffer, axes, "ADD"), root.dtype)
+        before = node(ops.TALLY, (count,), (buffer, _axis_of(index[-1])), root.dtype)
+        position = self._position(flatten(index, root.shape))
+        return [empty, more, node(ops.STORE, (position, before), (buffer, axes), root.dtype)]
 
     def _write(self, root: Node, index: Index, axes: tuple[int, ...]) -> Node:
         """The store of an UPDATE or SCATTER, which leaves the rest of its buffer as it is."""
@@ -238,9 +254,7 @@ class _Builder:
         return node(ops.VALUE, (), self.slots[n.arg.slot], n.dtype)
 
     def _running(self, n: Node, position: Affine, source: Node) -> Node:
-        (atom, _), = position.terms  # the loop that `schedule` gives the axis of a SCAN
-        assert isinstance(atom, AxisAtom)
-        return node(ops.SCAN, (source,), (n.arg.name, atom.id), n.dtype)
+        return node(ops.SCAN, (source,), (n.arg.name, _axis_of(position)), n.dtype)
 
     def _reduction(self, n: Node, source: Node) -> Node:
         axes = self._reduce_axes(n)
@@ -254,6 +268,13 @@ class _Builder:
             name = _OF_BOOL.get(name, name)
         reduced = node(ops.REDUCE, (cast(source, inside),), (name, axes), inside)
         return cast(reduced, n.dtype)
+
+
+def _axis_of(position: Affine) -> int:
+    """The loop of its own that `schedule` gives an axis along which elements are ordered."""
+    (atom, _), = position.terms
+    assert isinstance(atom, AxisAtom)
+    return atom.id
 
 
 def _padded(value: Node, gate: Node | None, dtype: dtypes.DType) -> Node:

@@ -15,7 +15,7 @@ def free_axes(order: Iterable[Node]) -> dict[Node, frozenset[int]]:
             free[node] = frozenset([node.arg])
         else:
             axes = frozenset[int]().union(*[free[s] for s in node.src])
-            if node.op is ops.SCAN:
+            if node.op in (ops.SCAN, ops.TALLY):
                 axes |= {node.arg[1]}  # also where every element is the same
             free[node] = axes.difference(node.arg[1]) if node.op is ops.REDUCE else axes
     return free

@@ -59,6 +59,11 @@ def _scan(node: Node) -> str:
     return "" if fits else f"one of {', '.join(COMBINE.values())} of {node.type.name}"
 
 
+def _tally(node: Node) -> str:
+    fits = node.type.is_int and node.src[0].type is dtypes.int64
+    return "" if fits else "an int64 index, and an integer"
+
+
 def _integers(node: Node) -> str:
     fits = node.type.is_int and all(s.type is node.type for s in node.src)
     return "" if fits else "integers of one dtype"
@@ -73,6 +78,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.STORE: lambda node: _index_and_gate(node, 2) or _combine(node),
     ops.REDUCE: _reduce,
     ops.SCAN: _scan,
+    ops.TALLY: _tally,
     ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
     ops.CDIV: _integers,
     ops.CMOD: _integers,
@@ -104,6 +110,9 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
         if not items.isdisjoint(node.arg[1]) and free[node] & items:
             return "a value of the whole group, as its items are combined"
         return "" if axes.issuperset(node.arg[1]) else f"axes among {sorted(axes)}"
+    if node.op is ops.TALLY:
+        loop = any(axis.id == node.arg[1] and axis.kind == "LOOP" for axis in kernel.axes)
+        return _buffer_complaint(kernel, node.arg[0], node.type, "inout") if loop else "a LOOP axis"
     if node.op is ops.SCAN:
         return _scan_complaint(kernel, node.arg[1], free[node.src[0]])
     if node.op is ops.LOAD:

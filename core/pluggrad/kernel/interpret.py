@@ -184,7 +184,7 @@ def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozense
 def _block_cuts(layout: _Layout) -> list[tuple[int, int]]:
     """(dimension, block size) of the axes that have to be cut to keep every array within BLOCK_ELEMENTS."""
     bound = {axis for node in layout.order if node.op is ops.REDUCE for axis in node.arg[1]}
-    bound |= {node.arg[1] for node in layout.order if node.op is ops.SCAN}
+    bound |= {node.arg[1] for node in layout.order if node.op in (ops.SCAN, ops.TALLY)}
     common = set(layout.ids).intersection(*(store.arg[1] for store in layout.kernel.stores)) - bound
     sizes = dict(zip(layout.ids, layout.extents))
     cuts: list[tuple[int, int]] = []
@@ -285,6 +285,24 @@ def _scan(layout: _Layout, node: Node) -> _Step:
 
     def step(frame: _Frame, sources: Sequence[Array]) -> Array:
         return combine(np.broadcast_to(sources[0], layout.shape(axes, frame.ranges)), dimension)
+
+    return step
+
+
+def _tally(layout: _Layout, node: Node) -> _Step:
+    dimension, dtype = layout.dimension[node.arg[1]], numpy_ops.value_dtype(node.type)
+    axes = layout.free[node]
+
+    def step(frame: _Frame, sources: Sequence[Array]) -> Array:
+        index = np.moveaxis(np.broadcast_to(sources[0], layout.shape(axes, frame.ranges)), dimension, -1)
+        order = np.argsort(index, axis=-1, kind="stable")
+        ordered = np.take_along_axis(index, order, -1)
+        place = np.broadcast_to(np.arange(index.shape[-1]), index.shape)
+        new = np.diff(ordered, axis=-1, prepend=ordered[..., :1] - 1) != 0
+        since = place - np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+        counts = np.empty(index.shape, dtype)
+        np.put_along_axis(counts, order, since.astype(dtype), -1)
+        return np.moveaxis(counts, -1, dimension)
 
     return step
 
@@ -397,6 +415,6 @@ def _inside(index: Array, buffer: Array, node: Node) -> Array:
 
 _STEPS: Final[dict[Op, Callable[[_Layout, Node], _Step]]] = {
     ops.AXIS: _axis, ops.TAIL: _tail, ops.CONST: _const, ops.VALUE: _value, ops.LOAD: _load,
-    ops.REDUCE: _reduce, ops.SCAN: _scan,
+    ops.REDUCE: _reduce, ops.SCAN: _scan, ops.TALLY: _tally,
     ops.KERNEL_OPS["CAST"]: _conversion, ops.KERNEL_OPS["BITCAST"]: _conversion,
 }

@@ -82,7 +82,7 @@ class _Linearizer:
             self.tails.setdefault(n.arg[0], []).append(n)
         elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:
             registers |= {id for id, _ in n.arg[1]}
-        elif n.op is ops.SCAN:
+        elif n.op in (ops.SCAN, ops.TALLY):
             loops = loops | {n.arg[1]}
         elif n.op is ops.REDUCE:
             loops, registers = loops - set(n.arg[1]), registers - set(n.arg[1])
@@ -277,6 +277,8 @@ class _Linearizer:
             return self._append(level, _Item("LANE", INDEX, arg=n.arg, axes=registers))
         if n.op is ops.CONST:
             return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
+        if n.op is ops.TALLY:
+            return self._append(level, _Item("LOAD", n.type, src, (n.arg[0], ()), registers))
         if n.op is ops.TAIL:
             if n in self.full:
                 return self._append(level, _Item("CONST", dtypes.bool_, arg=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluggrad.dtypes import DType
+from pluggrad.errors import TransformError
 from pluggrad.graph import ops
 from pluggrad.graph.overwritten import drop_bases
 from pluggrad.graph.repeated import sum_of_repeated
@@ -102,6 +103,10 @@ def normalize(roots: Sequence[Node]) -> Normalized:
                 continue
             if op in ops.APART:
                 apart.append(n)
+            elif op is ops.STAND_IN:
+                raise TransformError(op=arg.op, expected="no value to be read inside a function it transforms",
+                                     got="one that depends on the function's arguments",
+                                     hint="Return the tensor and read it outside; decide with where()")
         number[n] = len(rows)
         rows.append((op, arg, n.type, tuple(sources)))
         stack.pop()
@@ -125,7 +130,7 @@ def _simplified(op: Any, arg: Any, kind: TensorType, sources: tuple[Node, ...]) 
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
     if op in ops.REDUCE and sources[0].type.size == 0:
         return node(ops.CONST, (), scalar(identity(COMBINE[op], kind.dtype), kind.dtype), kind)
-    if op in (ops.FOLD, *ops.PADDING) and sources[0].type.size == 0:
+    if op in (ops.FOLD, ops.TALLY, *ops.PADDING) and sources[0].type.size == 0:
         return node(ops.CONST, (), scalar(0, kind.dtype), kind)
     if op is ops.FOLD:
         return folded(sources[0], *arg)

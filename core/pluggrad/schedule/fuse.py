@@ -19,7 +19,7 @@ from pluggrad.shape.index import AxisAtom, Index, source_index
 
 _LARGEST_REGION = 12  # members
 _ENOUGH_ROWS = 32  # tasks for most machines; a fixed number, so that sums do not depend on cores
-_ALONE = ops.WRITES | {ops.SCAN}  # roots that share no kernel
+_ALONE = ops.WRITES | ops.RUNNING  # roots that share no kernel
 _SMALL = 1 << 16  # elements below which a region may give up parallelism for fewer kernels
 OuterAxes = tuple[int | None, ...]  # of each dim of a domain: the region's outer axis, or None
 
@@ -79,15 +79,23 @@ def _join(expressions: list[Expression], most_buffers: int) -> tuple[list[_Draft
 
 def _new_draft(expression: Expression, drafts: list[_Draft]) -> _Draft:
     root, shape = expression.root, domain(expression.root)
-    # a SCAN goes along its axis, and what a SCATTER writes along its own may meet in one element: those come
-    # in order, the others in any
-    ordered = root.arg.axis if root.op in (ops.SCAN, ops.SCATTER) else None
+    ordered = _ordered_axis(root)
     outer = [axis for axis, d in enumerate(shape) if d > 1 and axis != ordered]
     draft = _Draft(len(drafts), tuple([shape[axis] for axis in outer]), contraction=expression.contraction)
     draft.placed[root] = tuple([outer.index(axis) if axis in outer else None for axis in range(len(shape))])
     draft.expressions.append(expression)
     drafts.append(draft)
     return draft
+
+
+def _ordered_axis(root: Node) -> int | None:
+    """The axis of a domain that goes element after element; the others go in any order."""
+    if root.op is ops.SCAN:
+        return root.arg.axis  # type: ignore[no-any-return]
+    if root.op is ops.TALLY:
+        return len(root.shape) - 1
+    # what a SCATTER writes along its axis may meet in one element
+    return root.arg.axis if root.op is ops.SCATTER and not root.arg.unique else None
 
 
 def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],

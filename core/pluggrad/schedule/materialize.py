@@ -36,7 +36,8 @@ _FEWEST_BUFFERS = 5  # that a device takes: WHERE has three inputs
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
 _IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
 _FREE = ops.MOVEMENT | _IDENTITY
-_FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE | {ops.SCAN}
+_FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE | ops.RUNNING
+_OVER_OTHERS = ops.WRITES | {ops.TALLY}  # range over the shape of a source
 _LEAVES = frozenset({ops.INPUT, ops.BUFFER, ops.CONST, ops.EMPTY, ops.IOTA})
 
 
@@ -212,6 +213,8 @@ def body(root: Node) -> tuple[tuple[Node, ...], Index]:
                        for i, dim in enumerate(source.shape)])
         return (source,), index
     index = tuple([axis_index(i, dim) for i, dim in enumerate(domain(root))])
+    if root.op is ops.TALLY:
+        return root.src, index
     return (root.src[1:], index) if root.op in ops.WRITES else ((evaluated(root),), at_domain(root, index))
 
 
@@ -239,7 +242,7 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
         if (n, at) in seen:
             continue
         seen.add((n, at))
-        is_body = n is root or (n in starts and root.op not in ops.WRITES)
+        is_body = n is root or (n in starts and root.op not in _OVER_OTHERS)
         if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body:
             again = first.setdefault(n, at) != at and any(map(looks_up, at))  # p[p]: twice for each such step
             if again or _too_redundant(n, at, expression, extents, cost[n]):

@@ -34,6 +34,13 @@ def lookup(place: Place) -> Lookup:
     return Lookup(n.src[1], at, gate, target[n.arg.axis], n.arg.check)
 
 
+def counted_at(root: Node, at: Index) -> Index:
+    """The element of a TALLY that counts what it finds at `at` of its domain."""
+    source = root.src[0]
+    found = Lookup(source, at, (), root.arg, None)
+    return (*at[:-1], Affine(((found, 1),), source.shape[-1]))
+
+
 def _selected(at: Index, axis: int, found: Lookup) -> Index:
     return (*at[:axis], Affine(((found, 1),), 0), *at[axis + 1:])
 

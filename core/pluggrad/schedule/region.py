@@ -36,6 +36,8 @@ def domain(root: Node) -> Shape:
 def _find_domain(root: Node) -> Shape:
     if root.op in ops.WRITES:
         return root.src[1].shape
+    if root.op is ops.TALLY:
+        return root.src[0].shape
     root = evaluated(root)
     shape = root.shape
     for source in _repeated_shapes(root):

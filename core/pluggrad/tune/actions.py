@@ -145,7 +145,7 @@ def _mergeable(kernel: Kernel, a: Axis, b: Axis) -> bool:
     if a.kind != b.kind or a.kind not in ("PARALLEL", "LOOP", "REDUCE"):
         return False
     for n in toposort(kernel.stores):
-        if n.op is ops.SCAN and n.arg[1] in (a.id, b.id):
+        if n.op in (ops.SCAN, ops.TALLY) and n.arg[1] in (a.id, b.id):
             return False
         if n.op in (ops.REDUCE, ops.STORE) and (a.id in n.arg[1]) != (b.id in n.arg[1]):
             return False
@@ -260,6 +260,8 @@ def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         if n.op is ops.LOAD:
             return node(n.op, src, number[n.arg], n.type)
+        if n.op is ops.TALLY:
+            return node(n.op, src, (number[n.arg[0]], n.arg[1]), n.type)
         return node(n.op, src, (number[n.arg[0]], *n.arg[1:]) if n.op is ops.STORE else n.arg, n.type)
 
     if kept == tuple(range(len(kernel.buffers))):

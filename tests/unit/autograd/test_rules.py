@@ -127,6 +127,8 @@ CASES = {
     "cummax": (lambda x: x.cummax(1)[0] ** 2, [X], {ops.SCAN}),
     "cummin": (lambda x: x.cummin(0)[0] ** 2, [X], {ops.SCAN}),
     "logcumsumexp": (lambda x: x.logcumsumexp(1), [X], set()),
+    "sort": (lambda x: x.sort(0, descending=True)[0] ** 2 * Tensor(Y), [X], {ops.GATHER}),
+    "topk": (lambda x: x.topk(2, largest=False)[0] ** 2, [X], {ops.GATHER}),
     "reshape": (lambda x: x.reshape(2, 6) ** 2, [X], {ops.RESHAPE}),
     "permute": (lambda x: x.permute(2, 0, 1) ** 2, [sample(2, 3, 4)], {ops.PERMUTE}),
     "expand": (lambda x: x.expand(3, 4) ** 2, [sample(3, 1)], {ops.EXPAND}),

@@ -57,6 +57,8 @@ BAD: dict[str, tuple[Node, str]] = {
     "reduce dtype": (made(ops.SUM, slot(), arg=(1,), shape=(2,), dtype=dtypes.float64), "result of float32"),
     "scan axis": (made(ops.SCAN, slot(), arg=ops.Scan("ADD", 2)), "one of their axes"),
     "scan halves": (made(ops.SCAN, slot(dtype=HALF), arg=ops.Scan("MUL", 0), dtype=HALF), "in float32"),
+    "tally": (made(ops.TALLY, slot(dtype=INT), arg=4, shape=(2, 5), dtype=INT), r"shape \(2, 7\)"),
+    "tally of floats": (made(ops.TALLY, slot(), arg=4, shape=(2, 7), dtype=INT), "rows of integers"),
     "identity": (made(ops.DETACH, slot((3, 2))), "sources of shape"),
     "copy": (made(ops.COPY, slot(), dtype=dtypes.float64, device=THERE), "result of float32"),
     "iota": (made(ops.IOTA), "integer dtype"),
