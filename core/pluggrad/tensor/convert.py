@@ -148,13 +148,12 @@ def storage_array(array: Array, dtype: DType) -> Array:
     """`array` converted to `dtype` as its storage holds it: bfloat16 as uint16, rounded to nearest even."""
     if dtype.is_int and array.dtype.kind == "f":  # the array may be of a float that we lack
         return numpy_ops.cast(dtypes.float64, dtype)(np.asarray(array, np.float64))
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array).reshape(array.shape)
+        values = values.astype(numpy_ops.value_dtype(dtype), copy=False)
     if dtype is not dtypes.bfloat16:
-        with np.errstate(over="ignore"):
-            return np.ascontiguousarray(array).reshape(array.shape).astype(dtype.numpy, copy=False)
-    bits = np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    return np.where(is_nan, (bits >> 16) | 0x40, rounded).astype(np.uint16)
+        return values
+    return numpy_ops.encode(numpy_ops.round_bfloat16(values), dtype)
 
 
 def from_storage(array: Array, dtype: DType) -> Array:

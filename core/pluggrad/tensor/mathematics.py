@@ -12,6 +12,7 @@ from pluggrad import dtypes
 from pluggrad.errors import ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
+from pluggrad.tensor.bits import bitcast_node
 from pluggrad.tensor.elementwise import Elementwise
 
 
@@ -307,8 +308,12 @@ class Mathematics(Elementwise):
         return self._new(build.cast(self.node, dtypes.to_dtype(dtype)))
 
     def bitcast(self, dtype: Any) -> Self:
-        """The same bits as another dtype of equal size; DTypeError if sizes differ or one is bool."""
-        return self._new(build.bitcast(self.node, dtypes.to_dtype(dtype)))
+        """The same bytes read as another dtype, without a gradient; NumPy's and PyTorch's `view(dtype)`.
+
+        Where the sizes differ, the last axis grows or shrinks: (2, 3) of float32 gives (2, 12) of uint8 and
+        back, the lowest byte first. ShapeError if it does not divide. A byte read as bool is True unless 0.
+        """
+        return self._new(bitcast_node(self.node, dtypes.to_dtype(dtype)))
 
 
 def widened(x: Node) -> Node:
