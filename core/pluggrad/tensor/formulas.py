@@ -14,8 +14,8 @@ from pluggrad.errors import DTypeError, ShapeError
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
-from pluggrad.tensor.attention import Attention
 from pluggrad.tensor.base import place
+from pluggrad.tensor.matrices import Matrices
 
 _ELLIPSIS: Final = "..."
 T = TypeVar("T", bound="Formulas")
@@ -41,7 +41,7 @@ def _fault(op: str, formula: str, token: Token, expected: str, got: str) -> Shap
     return ShapeError(op=op, expected=expected, got=got, hint=f"Here:\n    {formula}\n    {carets}")
 
 
-class Formulas(Attention):
+class Formulas(Matrices):
     """Methods whose axes have names."""
 
     __slots__ = ()

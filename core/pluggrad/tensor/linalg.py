@@ -101,9 +101,10 @@ class LinearAlgebra(Sorting):
         """Sums of products along `dim`; all axes broadcast. Adds up as `dot` does."""
         a, b = self.node, self._operand(x2, "vecdot")
         promoted = dtypes.promote(a.dtype, b.dtype)
-        product = self._new(build.cast(a, promoted)) * self._new(build.cast(b, promoted))
-        check_axis("vecdot", dim, min(len(a.shape), len(b.shape)) if dim < 0 else product.ndim)
-        return product.sum(dim).cast(promoted)
+        working = dtypes.accumulator_dtype(promoted) if promoted.is_float else dtypes.sum_dtype(promoted)
+        product = build.binary(ops.MUL, build.cast(a, working), build.cast(b, working))
+        axis = check_axis("vecdot", dim, len(product.shape))
+        return self._new(build.cast(build.reduce(ops.SUM, product, axis), promoted))
 
     def cross(self, other: Any, dim: int = -1) -> Self:
         """Vectors orthogonal to both: the cross product along `dim`, of size 3; other axes broadcast."""
@@ -140,7 +141,10 @@ class LinearAlgebra(Sorting):
         return self.diagonal().sum(-1)
 
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Self:
-        """Matrices along two new axes with the last axis as a diagonal; `offset` > 0 is above the main one."""
+        """Matrices along two new axes with the last axis as a diagonal; `offset` > 0 is above the main.
+
+        The other elements are 0. ShapeError of a tensor without axes.
+        """
         if self.ndim == 0:
             raise ShapeError(op="diag_embed", expected="at least 1 dimension", got="()")
         size = self.shape[-1] + abs(offset)

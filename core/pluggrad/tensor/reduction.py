@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from pluggrad import dtypes
-from pluggrad.errors import ShapeError
+from pluggrad.errors import ShapeError, ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.shape.broadcast import check_axes, check_axis
@@ -148,18 +148,25 @@ class Reduction(Movement):
             result = result.reshape([dim for i, dim in enumerate(result.shape) if i not in axes])
         return result._narrow(self)
 
-    def norm(self, p: float = 2.0, axis: Axis = None, keepdim: bool = False) -> Self:
-        """Vector norm of order `p` (inf and -inf too) over the axes, a float."""
-        size = self._as_float().abs()
-        if p == math.inf:
-            return size.max(axis, keepdim)
-        if p == -math.inf:
-            return size.min(axis, keepdim)
-        if p == 0:
-            return size.ne(0).sum(axis, keepdim).cast(size.dtype)
-        if p == 2:
-            return size.square().sum(axis, keepdim).sqrt()
-        return size.pow(p).sum(axis, keepdim).pow(1 / p)
+    def norm(self, p: float | str = 2.0, axis: Axis = None, keepdim: bool = False) -> Self:
+        """Vector norm of order `p` over the axes, a float, computed in float32 at least; gradient 0 at 0.
+
+        p: a number, inf, -inf, 0 (how many are not 0) or "fro", which is 2. Norms of matrices: `matrix_norm`.
+        """
+        if isinstance(p, str) and p != "fro":
+            raise ValueRangeError(op="norm", expected="p: a number or 'fro'", got=repr(p),
+                                  hint="Use matrix_norm" if p == "nuc" else "")
+        order, size = 2.0 if p == "fro" else float(p), self._wide().abs()
+        if order in (math.inf, -math.inf):
+            return (size.max(axis, keepdim) if order > 0 else size.min(axis, keepdim))._narrow(self)
+        if order == 0:
+            return size.ne(0).sum(axis, keepdim).cast(size.dtype)._narrow(self)
+        if order == 1:
+            return size.sum(axis, keepdim)._narrow(self)
+        total = (size.square() if order == 2 else size.pow(order)).sum(axis, keepdim)
+        zero = total.eq(0)  # where the root has no slope
+        root = zero.where(1.0, total).sqrt() if order == 2 else zero.where(1.0, total).pow(1 / order)
+        return zero.where(0.0, root)._narrow(self)
 
     def normalize(self, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Self:
         """Divided by its norm along an axis, which counts as at least `eps`."""
