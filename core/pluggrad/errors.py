@@ -96,6 +96,10 @@ class GradientError(UserError, RuntimeError):
     """`backward` or `gradient` asked of something that cannot be differentiated."""
 
 
+class TransformError(UserError, RuntimeError):
+    """A value was read, or something else happened, that `vmap`, `grad` or `function` cannot transform."""
+
+
 class StateError(UserError, KeyError):
     """A state dict or checkpoint that does not match; every difference is listed at once."""
 
