@@ -23,8 +23,17 @@ if TYPE_CHECKING:
         devices,
         set_default_device,
     )
-    from pluggrad.transform import custom_vjp
     from pluggrad.tensor import Tensor, autocast, manual_seed, no_grad
+    from pluggrad.transform import (
+        custom_vjp,
+        grad,
+        hessian,
+        jacobian,
+        jvp,
+        value_and_grad,
+        vjp,
+        vmap,
+    )
     from pluggrad.version import __version__
 
 # name -> the module that holds it; a name that is a module itself stands for it
@@ -40,7 +49,13 @@ _HOMES: Final[dict[str, str]] = {
     "set_default_device": "pluggrad.runtime.devices",
     "jit": "pluggrad.jit",
     "TinyJit": "pluggrad.jit",
-    "GlobalCounters": "pluggrad.runtime",
+    "grad": "pluggrad.transform",
+    "value_and_grad": "pluggrad.transform",
+    "vjp": "pluggrad.transform",
+    "jvp": "pluggrad.transform",
+    "jacobian": "pluggrad.transform",
+    "hessian": "pluggrad.transform",
+    "vmap": "pluggrad.transform",
     "custom_vjp": "pluggrad.transform",
     "memory_stats": "pluggrad.runtime",
     "profile": "pluggrad.profiling",
@@ -63,9 +78,16 @@ __all__ = [
     "io",
     "jit",
     "TinyJit",
+    "grad",
+    "value_and_grad",
+    "vjp",
+    "jvp",
+    "jacobian",
+    "hessian",
+    "vmap",
+    "custom_vjp",
     "no_grad",
     "autocast",
-    "custom_vjp",
     "manual_seed",
     "Context",
     "show_config",

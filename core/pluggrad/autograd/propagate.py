@@ -1,7 +1,7 @@
 """Reverse-mode differentiation, graph to graph: what a node depends on, and gradients along the way back."""
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pluggrad.autograd.linear_algebra import HOST_RULES
@@ -15,7 +15,7 @@ from pluggrad.ir.walk import toposort
 
 @dataclass(slots=True)
 class Trace:
-    """What a root depends on differentiably.
+    """What roots depend on differentiably.
 
     order: the nodes, sources before users. leaves: the nodes that stand for a user's tensor. detached: some
     path ended at a DETACH. cut: some stored value had its history dropped for its depth.
@@ -45,9 +45,9 @@ def _rules(n: Node) -> tuple[Rule | None, ...]:
     return HOST_RULES[n.arg.function, n.arg.result] if n.op is ops.EXTERN else RULES.get(n.op, ())
 
 
-def trace(root: Node) -> Trace:
-    """Walk back from `root`; iterative, each node once."""
-    found = Trace(toposort([root], sources), {}, False, False)
+def trace(*roots: Node) -> Trace:
+    """Walk back from `roots`; iterative, each node once."""
+    found = Trace(toposort(roots, sources), {}, False, False)
     for n in found.order:
         if n.op is ops.DETACH:
             found.detached = True
@@ -60,8 +60,9 @@ def trace(root: Node) -> Trace:
     return found
 
 
-def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[Node, Node]:
-    """The gradient at each of `targets` that has one, given `seed` at the last node of `order`.
+def propagate(order: list[Node], seeds: Mapping[Node, Node],
+              targets: Collection[Node]) -> dict[Node, Node]:
+    """The gradient at each of `targets` that has one, given those at some nodes of `order`.
 
     Only nodes on a path to a target are visited, so that nothing is built in vain.
     """
@@ -69,7 +70,7 @@ def propagate(order: list[Node], seed: Node, targets: Collection[Node]) -> dict[
     for n in order:
         if not leading.isdisjoint(sources(n)):
             leading.add(n)
-    gradients: dict[Node, Node] = {order[-1]: seed}
+    gradients = dict(seeds)
     calls: dict[Node, dict[int, Node]] = {}  # of each call the gradients of its outputs
     for n in reversed(order):
         if n in calls:
@@ -99,11 +100,11 @@ def _contribute(gradients: dict[Node, Node], to: tuple[Node, ...], g: Node, lead
             gradients[source] = add(gradients[source], g) if source in gradients else g
 
 
-def gradients(found: Trace, seed: Node, wanted: Collection[Identity]) -> dict[Identity, Node]:
+def gradients(found: Trace, seeds: Mapping[Node, Node], wanted: Collection[Identity]) -> dict[Identity, Node]:
     """The gradient of each wanted leaf, summed over the nodes that stand for it."""
     targets = [n for n, identity in found.leaves.items() if identity in wanted]
     collected: dict[Identity, Node] = {}
-    for n, g in propagate(found.order, seed, targets).items():
+    for n, g in propagate(found.order, seeds, targets).items():
         identity = found.leaves[n]
         collected[identity] = add(collected[identity], g) if identity in collected else g
     return collected

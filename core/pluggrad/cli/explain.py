@@ -128,8 +128,8 @@ def _differentiate(values: list[Node]) -> list[Node]:
     found = autograd.trace(loss)
     if not found.leaves:
         raise GradientError(op="explain --grad", expected="an expression of float tensors", got="none in it")
-    seed = build.const(1.0, loss.dtype, loss.device)
-    return [loss, *autograd.gradients(found, seed, list(dict.fromkeys(found.leaves.values()))).values()]
+    seeds = {loss: build.const(1.0, loss.dtype, loss.device)}
+    return [loss, *autograd.gradients(found, seeds, list(dict.fromkeys(found.leaves.values()))).values()]
 
 
 # ---- sections ----------------------------------------------------------------------------------------------

@@ -56,6 +56,11 @@ def detach(x: Node) -> Node:
     return x if x.op is ops.DETACH else node(ops.DETACH, (x,), None, x.type)
 
 
+def barrier(x: Node, after: Node) -> Node:
+    """`x` as a node of its own, from which nothing is computed before `after` is."""
+    return node(ops.BARRIER, (x, after), None, x.type)
+
+
 def contiguous(x: Node) -> Node:
     """`x` in memory of its own."""
     return x if x.op in (ops.CONTIGUOUS, ops.BUFFER) else node(ops.CONTIGUOUS, (x,), None, x.type)

@@ -1,8 +1,8 @@
 """Calls whose gradient has a rule of its own: outputs are wrapped, and meet in one node on the way back."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from pluggrad import dtypes
 from pluggrad.errors import GradientError
@@ -10,8 +10,14 @@ from pluggrad.graph import build, ops
 from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.ir.node import Node, node
 
-# (what was saved, the gradient of each output or, where it is not float, None) -> that of each input, or None
-Rule = Callable[[tuple[Node, ...], tuple[Node | None, ...]], Sequence[Node | None]]
+
+class Rule(Protocol):
+    """How gradients pass through a call."""
+
+    def __call__(self, saved: tuple[Node, ...],
+                 gradients: tuple[Node | None, ...], /) -> Sequence[Node | None]:
+        """The gradient of each input or None, from what was saved and the gradients of the outputs, which are
+        None where these are not float."""
 
 
 class VjpCall(NamedTuple):

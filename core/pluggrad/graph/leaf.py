@@ -1,8 +1,12 @@
-"""Identity of tensors that the user made: where gradients are collected."""
+"""Leaves without data: the identity of tensors that the user made, and stand-ins."""
 from __future__ import annotations
 
 from typing import Any
 from weakref import ref
+
+from pluggrad.graph import ops
+from pluggrad.graph.types import TensorType
+from pluggrad.ir.node import Node, node
 
 
 class Identity:
@@ -20,3 +24,17 @@ class Identity:
     def live(self) -> Any:
         """The Tensor whose gradient this leaf collects, or None."""
         return None if self.handle is None else self.handle()
+
+
+class StandIn:
+    """What a stand-in is for: the name of the transformation."""
+
+    __slots__ = ("op",)
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+
+
+def stand_in(kind: TensorType, op: str) -> Node:
+    """A node like no other, without a value, that the transformation `op` puts something in the place of."""
+    return node(ops.STAND_IN, (), StandIn(op), kind)

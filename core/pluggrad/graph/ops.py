@@ -67,8 +67,8 @@ EMPTY = _row("EMPTY", "leaf", 0, "memory with anything in it, the base of writes
              "number that tells it from others")
 IOTA = _row("IOTA", "leaf", 0, "0, 1, 2, ... along its single axis (integers)")
 BUFFER = _row("BUFFER", "leaf", 0, "stored data; arg: a version of a storage (runtime)")
-STAND_IN = _row("STAND_IN", "leaf", 0, "an element of a batch, or what a call is traced with, while a function "
-                "is transformed: it has no value; arg: its identity")
+STAND_IN = _row("STAND_IN", "leaf", 0, "an element of a batch, or what a call is traced with, while a "
+                "function is transformed: it has no value; arg: its identity")
 INPUT = _row("INPUT", "leaf", 0, "slot `arg` of a normalized graph, bound to storage at each run")
 # identity and barriers: shape and dtype of the source
 LEAF = _row("LEAF", "identity", 1, "a tensor that the user made; arg: its identity, which collects gradients")
@@ -76,8 +76,8 @@ DETACH = _row("DETACH", "identity", 1, "the same value; gradients stop here")
 CONTIGUOUS = _row("CONTIGUOUS", "identity", 1, "the same value in memory of its own, in row-major order")
 CUSTOM_VJP = _row("CUSTOM_VJP", "identity", 2, "src (x, call): x, an output of a call whose gradient has a "
                   "rule of its own and goes to the call; arg: which output")
-BARRIER = _row("BARRIER", "identity", 2, "src (x, after): x, a node of its own: what is computed from it is not "
-               "merged with what is computed from x, and begins once `after` is computed")
+BARRIER = _row("BARRIER", "identity", 2, "src (x, after): x, a node of its own: what is computed from it is "
+               "not merged with what is computed from x, and begins once `after` is computed")
 VJP_CALL = _row("VJP_CALL", "call", -1, "no value: where the gradients of a call's outputs meet; src "
                 "(*inputs, *saved), arg: VjpCall (graph/custom.py)")
 COPY = _row("COPY", "copy", 1, "the same value on the device of the node's type")

@@ -27,6 +27,7 @@ from pluggrad.tensor import gradient as gradients
 from pluggrad.tensor.base import place
 from pluggrad.tensor.grad_mode import mode
 from pluggrad.tensor.precision import mode as autocasting
+from pluggrad.tensor.tracing import active
 from pluggrad.transform.containers import flatten, rebuild
 
 P = ParamSpec("P")
@@ -63,7 +64,8 @@ class CapturedFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         with realizing.lock:
-            if realizing.recorder is not None:  # inside another capture: part of it
+            # inside another capture, or a function that is transformed: part of it
+            if realizing.recorder is not None or active.traces:
                 return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
             description = flatten((args, kwargs), tensors, frozen("argument"))

@@ -25,6 +25,7 @@ from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
 from pluggrad.tensor.convert import to_array
 from pluggrad.tensor.grad_mode import mode
+from pluggrad.tensor.tracing import active
 
 _create = object.__new__
 _DETACH = ("detach", None)
@@ -235,6 +236,8 @@ class TensorBase(Handle):
         must stay one: a marked one, one written under `no_grad`, or `as_leaf`. Then it becomes a leaf anew.
         """
         base: TensorBase = self if self._base is None else self._base
+        for trace in active.traces:
+            trace.writing(base)
         if runtime.capturing():  # a replay repeats what ran, so this has to run
             runtime.add_pending(base)
         path = (*self._path(), *steps)

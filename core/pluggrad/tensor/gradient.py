@@ -7,13 +7,14 @@ from typing import Any, Final, Self
 
 from pluggrad import autograd, runtime
 from pluggrad.autograd import Trace
-from pluggrad.errors import DTypeError, GradientError, PluggradWarning, ShapeError
+from pluggrad.errors import DTypeError, GradientError, PluggradWarning, ShapeError, TransformError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
 from pluggrad.ir.node import Node
 from pluggrad.tensor.base import TensorBase
 from pluggrad.tensor.data import Data
 from pluggrad.tensor.grad_mode import no_grad
+from pluggrad.tensor.tracing import active
 
 _LEFT_OUT: Final = object()  # stands in `_grad` of a leaf that backward passed by because others were marked
 
@@ -100,6 +101,10 @@ class Differentiable(Data):
         the user made. gradient: the gradient at this tensor, needed unless it is one element. GradientError
         with the reason if nothing gets a gradient.
         """
+        if active.traces:
+            raise TransformError(op="backward", expected="a call outside of transformed functions",
+                                 got=f"one in a function that {active.traces[-1].op} calls",
+                                 hint="Use gradient() or grad(), which return gradients")
         root = self.node
         seed = self._seed("backward", gradient)
         found = autograd.trace(root)
@@ -109,7 +114,7 @@ class Differentiable(Data):
         wanted = {identity for identity, tensor in receivers.items() if tensor is not None}
         if not wanted:
             raise _nothing_to_differentiate("backward", root, found)
-        for identity, node in autograd.gradients(found, seed, wanted).items():
+        for identity, node in autograd.gradients(found, {root: seed}, wanted).items():
             tensor = receivers[identity]
             if watching is not None:
                 watching(tensor, True)
@@ -132,7 +137,8 @@ class Differentiable(Data):
         seed = self._seed("gradient", gradient)
         found = autograd.trace(root)
         places = [_places(found, target) for target in targets]
-        filled = autograd.propagate(found.order, seed, [node for nodes in places for node in nodes])
+        everywhere = [node for nodes in places for node in nodes]
+        filled = autograd.propagate(found.order, {root: seed}, everywhere)
         result = []
         for position, nodes in enumerate(places):
             parts = [filled[node] for node in nodes if node in filled]

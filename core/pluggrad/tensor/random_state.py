@@ -1,6 +1,7 @@
 """The random stream: a key from the seed and a counter of draws, read by value and read anew by replays."""
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import Final
@@ -14,6 +15,7 @@ from pluggrad.graph.scalar import HostValue
 from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
+from pluggrad.tensor.tracing import active
 
 _seed = int.from_bytes(os.urandom(8), "little")
 rng_key: Final = (HostValue(_seed & 0xFFFFFFFF, "rng key 0"), HostValue(_seed >> 32, "rng key 1"))
@@ -35,8 +37,11 @@ def random_bits(shape: Shape, device: DeviceId) -> Node:
     """uint32 random bits: the next draw of the stream."""
     with _lock:
         readings = (*[key.read() for key in rng_key], rng_counter.read())
-        rng_counter.value += 1
-    return build.random_bits(shape, *[build.const(reading, dtypes.uint32, device) for reading in readings])
+        rng_counter.value += max(-(-math.prod(shape) >> 32), 1)  # a draw counts 2**32 elements
+    bits = build.random_bits(shape, *[build.const(reading, dtypes.uint32, device) for reading in readings])
+    for trace in active.traces:
+        trace.drawn(bits)
+    return bits
 
 
 def host_seed() -> int:

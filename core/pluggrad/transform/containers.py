@@ -72,3 +72,14 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return () if isinstance(value, _PLAIN) else getattr(value, "__dict__", {}).values()
+
+
+def leaves(value: Any) -> list[Any]:
+    """Tensors, and what else is no container, in the order in which `flatten` finds them."""
+    if isinstance(value, (list, tuple)):
+        return [leaf for part in value for leaf in leaves(part)]
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in leaves(part)]
+    if not isinstance(value, Tensor) and holds_tensors(value):
+        return [leaf for part in vars(value).values() if holds_tensors(part) for leaf in leaves(part)]
+    return [value]

@@ -11,7 +11,7 @@ from pluggrad.graph import custom
 from pluggrad.ir.node import Node
 from pluggrad.tensor import Tensor
 from pluggrad.tensor.grad_mode import enable_grad, mode
-from pluggrad.transform.containers import flatten, rebuild
+from pluggrad.transform.containers import flatten, leaves, rebuild
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,17 +113,9 @@ def _matched(form: Any, gradient: Any, number: int) -> list[Node | None]:
     rebuild(form, places.append)
     if gradient is None or not places:
         return [None] * len(places)
-    parts = _leaves(gradient)
+    parts = leaves(gradient)
     if len(parts) != len(places) or any(not (part is None or isinstance(part, Tensor)) for part in parts):
         raise GradientError(op="custom_vjp", got=f"{len(parts)} values in a {type(gradient).__name__}",
                             expected=f"a gradient with {len(places)} tensors, as argument {number} has")
     return [None if part is None else part.node for part in parts]
 
-
-def _leaves(value: Any) -> list[Any]:
-    """Tensors and other values of nested containers, in order."""
-    if isinstance(value, (list, tuple)):
-        return [leaf for part in value for leaf in _leaves(part)]
-    if isinstance(value, dict):
-        return [leaf for part in value.values() for leaf in _leaves(part)]
-    return [value]

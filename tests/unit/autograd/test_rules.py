@@ -112,6 +112,7 @@ CASES = {
     "min": (lambda x, y: x.minimum(y), [X, Y], {ops.MIN}),
     "where": (lambda x, y: (x > y).where(x * y, y), [X, Y], {ops.WHERE}),
     "cast": (lambda x: x.cast("float64") * 2, [X], set()),
+    "barrier": (lambda x, y: x._new(build.barrier(x.node, y.node)) * y, [X, Y], {ops.BARRIER}),
     "broadcast": (lambda x, y: x * y, [sample(3, 1, 2), sample(4, 1)], {ops.EXPAND, ops.RESHAPE}),
     "sum": (lambda x: x.sum(0) * x.sum((0, 1)), [X], {ops.SUM}),
     "prod": (lambda x: x.prod(1), [X], {ops.PROD}),
