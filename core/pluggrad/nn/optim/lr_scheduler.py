@@ -243,8 +243,8 @@ class OneCycleLR(LRScheduler):
         self.base_lrs = first
 
     def _set(self) -> None:
-        if self.last_epoch >= self.total_steps:
-            raise ValueRangeError(op="OneCycleLR", expected=f"at most {self.total_steps - 1} calls of step",
+        if self.last_epoch > self.total_steps:  # a call after the last step, too, as loops have it
+            raise ValueRangeError(op="OneCycleLR", expected=f"at most {self.total_steps} calls of step",
                                   got=str(self.last_epoch))
         for name, group, low, high, last in self._cycles:
             group[name] = self._between(low, high, last)
@@ -254,7 +254,7 @@ class OneCycleLR(LRScheduler):
         begin = 0.0
         for phase, end in enumerate(self._ends):
             if self.last_epoch <= end or end == self._ends[-1]:
-                done = (self.last_epoch - begin) / (end - begin)
+                done = min((self.last_epoch - begin) / (end - begin), 1)
                 return self._anneal(values[phase], values[phase + 1], done)
             begin = end
         raise AssertionError("a cycle has an end")
