@@ -11,13 +11,14 @@ from typing import Any
 
 from pluggrad.errors import StateError
 from pluggrad.io.safetensors import safe_load, safe_load_metadata, safe_save
+from pluggrad.io.torch_file import torch_load
 from pluggrad.jit import CapturedFunction, CapturedMethod
 from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 
 __all__ = [
     "get_parameters", "get_state_dict", "load_state_dict", "to_device",
-    "safe_load", "safe_load_metadata", "safe_save",
+    "safe_load", "safe_load_metadata", "safe_save", "torch_load",
 ]
 
 # values with attributes of their own that are no part of a model
