@@ -57,6 +57,7 @@ _HOMES: Final[dict[str, str]] = {
     "hessian": "pluggrad.transform",
     "vmap": "pluggrad.transform",
     "custom_vjp": "pluggrad.transform",
+    "GlobalCounters": "pluggrad.runtime",
     "memory_stats": "pluggrad.runtime",
     "profile": "pluggrad.profiling",
     "Context": "pluggrad.config",
