@@ -12,11 +12,11 @@ from pluggrad.target import DeviceId
 from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.convert import from_storage
 from pluggrad.tensor.display import edges, is_shortened, tensor_text, values_text
-from pluggrad.tensor.formulas import Formulas
+from pluggrad.tensor.interpolation import Interpolation
 from pluggrad.tensor.unpickle import destination
 
 
-class Data(Formulas):
+class Data(Interpolation):
     """Reading, copying, storing."""
 
     __slots__ = ()
