@@ -15,6 +15,7 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import INDEX, index_node, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
 from pluggrad.kernel.reductions import identity
@@ -222,25 +223,24 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
     whole, outer, _ = split(kernel, id, chunk, "PARALLEL", "REDUCE")
     reductions = [n for n in toposort(whole.stores) if n.op is ops.REDUCE]
     rows = [a for a in whole.axes if a.kind == "PARALLEL" and a.id != outer]
-    size = math.prod([a.extent for a in rows]) * parts
-    position = _row_major([axis_of(whole, outer), *rows])
-    temporaries = tuple([BufferParam(n.type, size, "out") for n in reductions])
-    first_number = len(kernel.buffers)
-    partial_stores, final = [], {}
-    second = Axis(_fresh(whole), parts, "REDUCE")
-    for number, n in enumerate(reductions):
+    free = free_axes(toposort(whole.stores))
+    temporaries, partial_stores, final = list[BufferParam](), [], {}
+    part, second = axis_of(whole, outer), Axis(_fresh(whole), parts, "REDUCE")
+    for number, n in enumerate(reductions, start=len(kernel.buffers)):
         name, axes = n.arg
+        own = [a for a in rows if a.id in free[n]]  # none for an index that all rows look up
+        temporaries.append(BufferParam(n.type, math.prod([a.extent for a in own]) * parts, "out"))
         partial = node(ops.REDUCE, n.src, (name, tuple([a for a in axes if a != outer])), n.type)
-        ids = (*[a.id for a in rows], outer)
-        partial_stores.append(node(ops.STORE, (position, partial), (first_number + number, ids), n.type))
-        loaded = node(ops.LOAD, (_row_major([second, *rows]),), first_number + number, n.type)
+        ids = (*[a.id for a in own], outer)
+        partial_stores.append(node(ops.STORE, (_row_major([part, *own]), partial), (number, ids), n.type))
+        loaded = node(ops.LOAD, (_row_major([second, *own]),), number, n.type)
         final[n] = node(ops.REDUCE, (loaded,), (name, (second.id,)), n.type)
     stores = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
     buffers_in = tuple([replace(b, role="in") for b in temporaries])
     kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
     reduced = [a for a in whole.axes if a.kind == "REDUCE"]
-    partial_kernel = Kernel(f"{kernel.name}_partial", kernel.buffers + temporaries, kernel.values,
-                            (axis_of(whole, outer), *rows, *reduced), tuple(partial_stores))
+    partial_kernel = Kernel(f"{kernel.name}_partial", (*kernel.buffers, *temporaries), kernel.values,
+                            (part, *rows, *reduced), tuple(partial_stores))
     final_kernel = Kernel(kernel.name, kernel.buffers + buffers_in, kernel.values, (*kept, second), stores)
     return partial_kernel, final_kernel
 

@@ -1,6 +1,8 @@
 """Every schedule action leaves what a kernel computes as it was."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from pluggrad import dtypes
 from pluggrad.errors import InternalError
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.tune.actions import (
@@ -153,6 +156,19 @@ def test_reducing_in_two_phases(chunk):
     first, second = split_reduce(kernel, 1, chunk)
     temporaries = first.buffers[len(kernel.buffers):]
     assert [t.size for t in temporaries] == [3 * -(-1000 // chunk)] * 2
+    same(kernel, first, second, temporaries=temporaries)
+
+
+def test_what_all_rows_share_is_reduced_in_two_phases_for_all():
+    """As the indices that are out of range, beside sums of what was found there."""
+    kernel = sums()
+    shared = store(3, (), const(0), reduce("MAX", load(1, strided(a1=1)), 1))
+    kernel = replace(kernel, buffers=(*kernel.buffers, write(1)), stores=(*kernel.stores, shared))
+    first, second = split_reduce(kernel, 1, 100)
+    temporaries = first.buffers[len(kernel.buffers):]
+    assert [t.size for t in temporaries] == [3 * 10, 3 * 10, 10]
+    verify_kernel(first, "split_reduce")
+    verify_kernel(second, "split_reduce")
     same(kernel, first, second, temporaries=temporaries)
 
 
