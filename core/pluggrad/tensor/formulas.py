@@ -56,8 +56,8 @@ class Formulas(Matrices):
         are multiplied, the cheapest first. Halves add up in float32; the result has the promoted dtype, or
         `dtype`. ShapeError marks what is wrong in the formula.
         """
-        tensors = _tensors(cls, operands)
         terms, wanted = _terms(formula)
+        tensors = _tensors(cls, operands)
         if len(terms) != len(tensors):
             raise ShapeError(op="einsum", expected=f"{len(terms)} operands for {formula!r}",
                              got=str(len(tensors)))
@@ -271,11 +271,12 @@ def _groups(formula: str, start: int, end: int) -> list[Group]:
     """One side of the formula."""
     groups: list[Group] = []
     inside: list[Token] | None = None
+    opened = Token("(", start)
     seen: set[str] = set()
     for found in re.compile(r"\.\.\.|[A-Za-z_]\w*|\S").finditer(formula, start, end):
         token = Token(found.group(), found.start())
         if token.name == "(" and inside is None:
-            inside = []
+            inside, opened = [], token
         elif token.name == ")" and inside is not None:
             groups.append(Group(tuple(inside), False))
             inside = None
@@ -291,7 +292,7 @@ def _groups(formula: str, start: int, end: int) -> list[Group]:
             else:
                 inside.append(token)
     if inside is not None:
-        raise _fault("rearrange", formula, Token("", end), "a closing parenthesis", "none")
+        raise _fault("rearrange", formula, opened, "a closing parenthesis", "none")
     return groups
 
 

@@ -101,6 +101,60 @@ def test_other_products():
     np.testing.assert_allclose(Tensor(a[0]).trace().item(), a[0].trace(), rtol=1e-5)
 
 
+def close(ours, expected):
+    assert ours.shape == np.shape(expected)
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_products_of_vectors_and_sums_with_products():
+    a, b, x = normal((3, 4)), normal((5, 4)), normal(4)
+    close(Tensor(a).mv(x), a @ x)
+    close(Tensor(a).inner(b), np.inner(a, b))
+    close(Tensor(a).inner(Tensor(2.0)), a * 2)
+    close(Tensor(a).vecdot(x), a @ x)
+    close(Tensor(a).vecdot(a[0], 1), a @ a[0])
+    close(Tensor(a).vecdot(a, dim=0), (a * a).sum(0))
+    close(Tensor(normal(5) * 0 + 1).addmm(Tensor(a), b.T, beta=3, alpha=2), 3 + 2 * a @ b.T)
+    c, d = normal((2, 3, 4)), normal((2, 4, 2))
+    close(Tensor(np.ones((3, 2), np.float32)).baddbmm(Tensor(c), d), 1 + c @ d)
+    close(Tensor(a).kron(Tensor(x)), np.kron(a, x))
+    close(Tensor(a).tensordot(Tensor(b), ([-1], [1])), a @ b.T)
+    close(Tensor(a).tensordot(Tensor(x), 0), np.tensordot(a, x, 0))
+
+
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_cross(dim):
+    a, b = normal((3, 3)), normal((3, 3))
+    close(Tensor(a).cross(Tensor(b), dim), np.cross(a, b, axis=dim))
+    close(Tensor(a).cross(b[0]), np.cross(a, b[0]))
+
+
+@pytest.mark.parametrize("offset", [0, 1, -2])
+def test_diag_embed(offset):
+    a = normal((2, 3))
+    expected = np.stack([np.diag(row, offset) for row in a])
+    close(Tensor(a).diag_embed(offset), expected)
+    close(Tensor(a).diag_embed(offset, 0, 2), np.moveaxis(expected, (1, 2), (0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda x: x.mv(x), "mv.*vector"),
+        (lambda x: x.cross(x), "cross.*3 elements"),
+        (lambda x: x.tensordot(x, 3), "tensordot.*0 to 2"),
+        (lambda x: x.tensordot(x, ([2], [0])), "tensordot.*axis"),
+        (lambda x: x.addmm(x, x), "mm"),
+        (lambda x: x.diag_embed(0, 1, 1), "diag_embed.*different"),
+        (lambda x: x[0, 0].diag_embed(), "diag_embed.*dimension"),
+        (lambda x: x.vecdot(x, 2), "vecdot.*axis"),
+    ],
+)
+def test_products_name_themselves(call, text):
+    with pytest.raises(ValueError, match=text):
+        call(Tensor.ones(2, 4))
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [((2, 3), (4, 5)), ((3,), (4,)), ((2, 3, 4), (3, 4, 5)), ((), (3,)), ((3, 4), (3,))],

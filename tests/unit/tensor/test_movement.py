@@ -108,6 +108,15 @@ def test_splitting():
             np.testing.assert_array_equal(part.numpy(), want)
 
 
+@pytest.mark.parametrize("indexing", ["ij", "xy"])
+def test_meshgrid(indexing):
+    vectors = [1, 2, 3], [4, 5], [6]
+    found = Tensor(vectors[0]).meshgrid(Tensor(vectors[1]), Tensor(6), indexing=indexing)
+    for ours, expected in zip(found, np.meshgrid(*vectors, indexing=indexing), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), expected)
+    assert [x.shape for x in Tensor(vectors[0]).meshgrid(indexing=indexing)] == [(3,)]
+
+
 def test_joining_promotes():
     assert Tensor([1, 2]).cat(Tensor([0.5])).tolist() == [1, 2, 0.5]
 
@@ -134,6 +143,8 @@ def test_joining_promotes():
         (lambda t: t.pad((4, 0), "reflect"), ValueError, r"pad \(reflect\)"),
         (lambda t: t.diagonal(0, 1, 1), ValueError, "diagonal"),
         (lambda t: t.rearrange("a b -> b a"), ValueError, "rearrange"),
+        (lambda t: t[0, 0].meshgrid(t[0, 0], indexing="ji"), ValueError, "meshgrid"),
+        (lambda t: t.meshgrid(t), ValueError, "meshgrid"),
         (lambda t: t.repeat(2), ValueError, "repeat"),
         (lambda t: t.cat([1, 2]), TypeError, "cat: expected tensors, got list"),
     ],
