@@ -8,10 +8,11 @@ from pluggrad import dtypes
 from pluggrad.errors import ShapeError, ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.shape.broadcast import check_axis
-from pluggrad.tensor.random import Random, uniform_node
+from pluggrad.tensor.distributions import uniform_node
+from pluggrad.tensor.sampling import Sampling
 
 
-class Functional(Random):
+class Functional(Sampling):
     """Functional forms of layers."""
 
     __slots__ = ()

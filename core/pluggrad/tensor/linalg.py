@@ -9,10 +9,10 @@ from pluggrad.errors import ShapeError
 from pluggrad.graph import build, ops
 from pluggrad.graph.products import matmul
 from pluggrad.shape.broadcast import broadcast_shapes, check_axis
-from pluggrad.tensor.sorting import Sorting
+from pluggrad.tensor.sets import Sets
 
 
-class LinearAlgebra(Sorting):
+class LinearAlgebra(Sets):
     """Products."""
 
     __slots__ = ()

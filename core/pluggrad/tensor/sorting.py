@@ -4,7 +4,9 @@ Values carry gradients back to where they came from. Indices are int32, as tinyg
 """
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
 
 from pluggrad import dtypes
 from pluggrad.errors import ValueRangeError
@@ -56,12 +58,12 @@ class Sorting(Scans):
         if not x.shape or count == 0:
             shape = tuple([0 if i == axis else dim for i, dim in enumerate(x.shape or (1,))])
             return build.const(0, dtypes.int32, x.device, shape if count == 0 else ())
-        moved = build.permute(x, _last(axis, self.ndim))
+        moved = build.permute(x, last(axis, self.ndim))
         if count is None:
             order = sorting_order(moved, descending)
         else:
             order = leading_order(moved, count, descending)
-        return build.permute(order, _back(axis, self.ndim))
+        return build.permute(order, back(axis, self.ndim))
 
     def _in_order(self, order: Node, dim: int) -> Self:
         """The elements at places along an axis none of which occurs twice."""
@@ -71,12 +73,21 @@ class Sorting(Scans):
         axis = check_axis("sort", dim, self.ndim)
         return self._new(build.gather(x, order, axis, None, unique=True))
 
+    def _sorted_data(self, op: str, data: Any) -> Self:
+        """A tensor of boundaries that are known here, and so are seen to be in order."""
+        known = np.asarray(data)
+        if known.ndim == 1 and (known[1:] < known[:-1]).any():
+            place = int((known[1:] < known[:-1]).argmax())
+            raise ValueRangeError(op=op, expected="boundaries in ascending order",
+                                  got=f"{known[place]} before {known[place + 1]}", hint="Sort them first")
+        return self._from_data(data, None, self.node.device, False)
 
-def _last(axis: int, rank: int) -> list[int]:
+
+def last(axis: int, rank: int) -> list[int]:
     """The order of axes with one of them moved to the end."""
     return [*[i for i in range(rank) if i != axis], axis]
 
 
-def _back(axis: int, rank: int) -> list[int]:
+def back(axis: int, rank: int) -> list[int]:
     """What undoes it."""
     return [*range(axis), rank - 1, *range(axis, rank - 1)]
