@@ -14,7 +14,7 @@ from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_checks import IndexChecks
-from pluggrad.kernel.index_nodes import gate_node, index_node
+from pluggrad.kernel.index_nodes import INDEX, gate_node, index_node
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, IndexCheck, Kernel, Role, cast, const
 from pluggrad.kernel.parts import divided, index_of
 from pluggrad.kernel.reductions import COMBINE
@@ -241,9 +241,15 @@ class _Builder:
         if n.op in g.MOVEMENT or n.op.kind == "identity":
             return sources[0]
         if n.op is g.RANDOM_BITS:
-            low = cast(self._position(flatten(index, n.shape)), dtypes.uint32)
-            return threefry(sources[0], sources[1], sources[2], low)
+            return self._random_bits(n, sources, self._position(flatten(index, n.shape)))
         return node(n.op, tuple(sources), None, n.dtype)
+
+    def _random_bits(self, n: Node, sources: list[Node], position: Node) -> Node:
+        key0, key1, high = sources
+        if n.type.size > 1 << 32:  # else the upper half of every position is 0
+            upper = node(g.SHR, (position, const(32)), None, INDEX)
+            high = node(g.ADD, (high, cast(upper, dtypes.uint32)), None, dtypes.uint32)
+        return threefry(key0, key1, high, cast(position, dtypes.uint32))
 
     def _constant(self, n: Node) -> Node:
         if not isinstance(n.arg, ValueSlot):

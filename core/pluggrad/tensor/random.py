@@ -8,60 +8,12 @@ from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, ValueRangeError
 from pluggrad.graph import build, ops
-from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import check_shape
-from pluggrad.shape.dims import Shape
-from pluggrad.target import DeviceId
 from pluggrad.tensor.base import place
 from pluggrad.tensor.convert import flatten_shape
 from pluggrad.tensor.creation import Creation
-from pluggrad.tensor.random_state import manual_seed, random_bits
-
-# random bits per uniform: as many as the dtype's fraction holds
-_FRACTION_BITS = {dtypes.float16: 11, dtypes.bfloat16: 8, dtypes.float32: 24}
-
-
-def uniform_node(shape: Shape, dtype: DType, device: DeviceId) -> Node:
-    """Uniform in [0, 1): multiples of 2**-bits, all equally likely."""
-    if dtype is dtypes.float64:
-        return _uniform_double(shape, device)
-    count = _FRACTION_BITS[dtype]
-    bits = random_bits(shape, device)
-    top = build.binary(ops.SHR, bits, build.const(32 - count, dtypes.uint32, device, shape, fixed=True))
-    scale = build.const(2.0**-count, dtypes.float32, device, shape)
-    return build.cast(build.binary(ops.MUL, build.cast(top, dtypes.float32), scale), dtype)
-
-
-def _uniform_double(shape: Shape, device: DeviceId) -> Node:
-    bits = random_bits((2, *shape), device)
-    halves = []
-    for row, dropped in ((0, 5), (1, 6)):
-        part = build.slice(bits, ((row, 1, 1), *[(0, dim, 1) for dim in shape]))
-        part = build.reshape(part, shape)
-        part = build.binary(ops.SHR, part, build.const(dropped, dtypes.uint32, device, shape, fixed=True))
-        halves.append(build.cast(part, dtypes.float64))
-    high = build.binary(ops.MUL, halves[0], build.const(2.0**26, dtypes.float64, device, shape))
-    whole = build.binary(ops.ADD, high, halves[1])
-    return build.binary(ops.MUL, whole, build.const(2.0**-53, dtypes.float64, device, shape))
-
-
-def normal_node(shape: Shape, dtype: DType, device: DeviceId) -> Node:
-    """Standard normal, by Box and Muller's transform of two uniforms."""
-    working = dtypes.accumulator_dtype(dtype)
-    both = uniform_node((2, *shape), working, device)
-    u, v = (
-        build.reshape(build.slice(both, ((row, 1, 1), *[(0, dim, 1) for dim in shape])), shape)
-        for row in (0, 1)
-    )
-
-    def constant(value: float) -> Node:
-        return build.const(value, working, device, shape)
-
-    # 1 - u lies in (0, 1], whose logarithm is finite
-    log = build.unary(ops.LOG, build.binary(ops.SUB, constant(1.0), u))
-    radius = build.unary(ops.SQRT, build.binary(ops.MUL, log, constant(-2.0)))
-    angle = build.unary(ops.COS, build.binary(ops.MUL, v, constant(2 * math.pi)))
-    return build.cast(build.binary(ops.MUL, radius, angle), dtype)
+from pluggrad.tensor.distributions import exponential_node, integers_node, normal_node, uniform_node
+from pluggrad.tensor.random_state import manual_seed
 
 
 def _float_dtype(op: str, dtype: Any) -> DType:
@@ -93,13 +45,14 @@ class Random(Creation):
     @classmethod
     def uniform(cls, *shape: Any, low: float = 0.0, high: float = 1.0, dtype: Any = None, device: Any = None,
                 requires_grad: bool | None = None) -> Self:
-        """Uniform in [low, high), of a float dtype."""
+        """Uniform in [low, high), of a float dtype; `high` itself never comes.
+
+        ValueRangeError if `low` is above `high` or one is infinite.
+        """
+        if not (low <= high and math.isfinite(high - low)):
+            raise ValueRangeError(op="uniform", expected="finite low <= high", got=f"{low} and {high}")
         sizes, where = check_shape("uniform", flatten_shape("uniform", shape)), place(device)
-        node = uniform_node(sizes, _float_dtype("uniform", dtype), where)
-        if high - low != 1.0:
-            node = build.binary(ops.MUL, node, build.const(high - low, node.dtype, where, sizes))
-        if low != 0.0:
-            node = build.binary(ops.ADD, node, build.const(low, node.dtype, where, sizes))
+        node = uniform_node(sizes, _float_dtype("uniform", dtype), where, low, high)
         return cls._made(node, requires_grad)
 
     @classmethod
@@ -112,37 +65,45 @@ class Random(Creation):
     @classmethod
     def normal(cls, *shape: Any, mean: float = 0.0, std: float = 1.0, dtype: Any = None, device: Any = None,
                requires_grad: bool | None = None) -> Self:
-        """Normal with the given mean and standard deviation, of a float dtype."""
+        """Normal with the given mean and standard deviation, of a float dtype; finite.
+
+        ValueRangeError for a negative `std`.
+        """
+        if not std >= 0:
+            raise ValueRangeError(op="normal", expected="a standard deviation of at least 0", got=str(std))
         sizes, where = check_shape("normal", flatten_shape("normal", shape)), place(device)
-        node = normal_node(sizes, _float_dtype("normal", dtype), where)
-        if std != 1.0:
-            node = build.binary(ops.MUL, node, build.const(std, node.dtype, where, sizes))
-        if mean != 0.0:
-            node = build.binary(ops.ADD, node, build.const(mean, node.dtype, where, sizes))
+        node = normal_node(sizes, _float_dtype("normal", dtype), where, mean, std)
+        return cls._made(node, requires_grad)
+
+    @classmethod
+    def exponential(cls, *shape: Any, rate: float = 1.0, dtype: Any = None, device: Any = None,
+                    requires_grad: bool | None = None) -> Self:
+        """Exponential with mean 1 / rate, of a float dtype. ValueRangeError unless `rate` is above 0."""
+        if not rate > 0:
+            raise ValueRangeError(op="exponential", expected="a rate above 0", got=str(rate))
+        sizes, where = check_shape("exponential", flatten_shape("exponential", shape)), place(device)
+        node = exponential_node(sizes, _float_dtype("exponential", dtype), where, rate)
         return cls._made(node, requires_grad)
 
     @classmethod
     def randint(
         cls, *shape: Any, low: int = 0, high: int = 10, dtype: Any = None, device: Any = None
     ) -> Self:
-        """Integers in [low, high), int32 unless `dtype` says otherwise; at most 2**32 different ones."""
+        """Integers in [low, high), int32 unless `dtype` says otherwise, all equally likely.
+
+        DTypeError for a float dtype, ValueRangeError for a range that is empty or not within the dtype.
+        """
         found = dtypes.int32 if dtype is None else dtypes.to_dtype(dtype)
         if not found.is_int:
             raise DTypeError(op="randint", expected="an integer dtype", got=found.name)
-        if not 0 < high - low <= 1 << 32 or low < found.min or high - 1 > found.max:
-            raise ValueRangeError(
-                op="randint",
-                expected=f"low < high within {found.name}, at most 2**32 apart",
-                got=f"{low} and {high}",
-            )
+        if not low < high or low < found.min or high - 1 > found.max:
+            expected = f"low < high within {found.name} ({found.min} to {found.max})"
+            raise ValueRangeError(op="randint", expected=expected, got=f"{low} and {high}")
         sizes, where = check_shape("randint", flatten_shape("randint", shape)), place(device)
-        # the high word of bits * count: no division, a bias of at most count / 2**32
-        bits = build.cast(random_bits(sizes, where), dtypes.uint64)
-        scaled = build.binary(ops.MUL, bits, build.const(high - low, dtypes.uint64, where, sizes))
-        scaled = build.binary(ops.SHR, scaled, build.const(32, dtypes.uint64, where, sizes))
-        node = build.binary(
-            ops.ADD, build.cast(scaled, dtypes.int64), build.const(low, dtypes.int64, where, sizes)
-        )
+        node = integers_node(sizes, high - low, where)
+        if low != 0:  # a negative one wraps, and back as the result is cast
+            offset = build.const(low % (1 << 64), dtypes.uint64, where, sizes)
+            node = build.binary(ops.ADD, node, offset)
         return cls._made(build.cast(node, found))
 
     @classmethod
@@ -184,6 +145,10 @@ class Random(Creation):
     def rand_like(self, **kwargs: Any) -> Self:
         """`rand` of this tensor's shape, and its dtype and device unless given."""
         return self.rand(*self.shape, **self._like(kwargs))
+
+    def randint_like(self, low: int = 0, high: int = 10, dtype: Any = None, **kwargs: Any) -> Self:
+        """`randint` of this tensor's shape, and its dtype and device unless given."""
+        return self.randint(*self.shape, low=low, high=high, **self._like({**kwargs, "dtype": dtype}))
 
     def randn_like(self, dtype: Any = None, **kwargs: Any) -> Self:
         """`randn` of this tensor's shape, and its dtype and device unless given."""
