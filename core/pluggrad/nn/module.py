@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from pluggrad.nn.state import get_parameters, get_state_dict, load_state_dict, parts, to_device
+from pluggrad.nn.state.tensors import get_parameters, get_state_dict, load_state_dict, parts, to_device
 from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 

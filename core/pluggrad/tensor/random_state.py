@@ -33,6 +33,20 @@ def manual_seed(seed: int = 0) -> None:
         rng_counter.value = 0
 
 
+def get_rng_state() -> tuple[int, int]:
+    """The seed of the random stream and its position: what `set_rng_state` goes on from."""
+    with _lock:
+        return int(rng_key[0].value) | int(rng_key[1].value) << 32, int(rng_counter.value)
+
+
+def set_rng_state(state: tuple[int, int]) -> None:
+    """Go on with the random stream from where `get_rng_state` found it."""
+    seed, position = state
+    manual_seed(seed)
+    with _lock:
+        rng_counter.value = position
+
+
 def random_bits(shape: Shape, device: DeviceId) -> Node:
     """uint32 random bits: the next draw of the stream."""
     with _lock:

@@ -1,4 +1,4 @@
-"""The tensors inside a model: by name, as a list, saved and loaded.
+"""The tensors inside a model: by name, as a list, moved, loaded.
 
 A model is any object: tensors are found in its attributes and in lists, tuples and dictionaries there, at any
 depth. Names are paths joined by dots, as in "layers.0.weight".
@@ -10,16 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pluggrad.errors import StateError
-from pluggrad.io.safetensors import safe_load, safe_load_metadata, safe_save
-from pluggrad.io.torch_file import torch_load
 from pluggrad.jit import CapturedFunction, CapturedMethod
 from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
-
-__all__ = [
-    "get_parameters", "get_state_dict", "load_state_dict", "to_device",
-    "safe_load", "safe_load_metadata", "safe_save", "torch_load",
-]
 
 # values with attributes of their own that are no part of a model
 _OPAQUE = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType,
