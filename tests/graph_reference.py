@@ -285,7 +285,9 @@ OTHER = {
     ops.WHERE: lambda n, s: np.where(*s),
     ops.CAST: _cast,
     ops.BITCAST: _bitcast,
-    **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS, ops.COPY), lambda n, s: s[0]),
+    **dict.fromkeys((ops.LEAF, ops.DETACH, ops.CONTIGUOUS, ops.BARRIER, ops.COPY), lambda n, s: s[0]),
+    ops.CUSTOM_VJP: lambda n, s: s[0],
+    ops.VJP_CALL: lambda n, s: np.zeros(n.shape),  # no value
     ops.SUM: lambda n, s: _reduced(np.sum, n, s),
     ops.PROD: lambda n, s: _reduced(np.prod, n, s),
     ops.RMAX: lambda n, s: _reduced(np.max, n, s),

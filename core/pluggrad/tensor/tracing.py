@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from weakref import ref
@@ -36,15 +36,14 @@ class Trace:
         if known is None or known[0]() is not tensor:
             self._written[id(tensor)] = ref(tensor), tensor._node, tensor._identity
 
-    def refuse_written(self, returned: Iterable[Any], concerned: Callable[[Node], bool]) -> None:
+    def refuse_written(self, concerned: Callable[[Node], bool]) -> None:
         """TransformError if a tensor that outlives the call was written to and now holds what is `concerned`.
 
         All of them hold again what they held before.
         """
-        known = set(map(id, returned))
         for attempt in (1, 2):
             left = [(tensor, node, identity) for weak, node, identity in self._written.values()
-                    if (tensor := weak()) is not None and id(tensor) not in known and concerned(tensor.node)]
+                    if (tensor := weak()) is not None and concerned(tensor.node)]
             if not left:
                 return
             if attempt == 1:

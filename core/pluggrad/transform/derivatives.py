@@ -27,17 +27,13 @@ class _Argument:
 
     __slots__ = ("op", "form", "tensors", "inside", "identities")
 
-    def __init__(self, op: str, value: Any, number: int) -> None:
+    def __init__(self, op: str, value: Any) -> None:
         self.op = op
         self.tensors: list[Tensor] = []
         self.form = flatten(value, self.tensors)
         self.identities = [Identity(None, True) if t.dtype.is_float else None for t in self.tensors]
         self.inside = [t if identity is None else _leaf(t, identity)
                        for t, identity in zip(self.tensors, self.identities, strict=True)]
-        if not any(self.identities):
-            got = self.tensors[0].dtype.name if self.tensors else type(value).__name__
-            raise GradientError(op=op, expected=f"float tensors in argument {number}", got=got,
-                                hint="Choose others by argnums, or make it a float tensor")
 
     def filled(self, value: Callable[[Tensor, Identity], Any]) -> Any:
         """The form of the argument with a value for each float tensor; None stands for the others."""
@@ -69,7 +65,7 @@ class _Call:
     def __init__(self, op: str, fn: Function, args: Sequence[Any], kwargs: dict[str, Any],
                  argnums: Sequence[int], has_aux: bool = False) -> None:
         self.op = op
-        self.arguments = [_Argument(op, _numbered(op, args, number), number) for number in argnums]
+        self.arguments = [_Argument(op, args[number]) for number in argnums]
         given = list(args)
         for number, argument in zip(argnums, self.arguments, strict=True):
             given[number] = rebuild(argument.form, argument.inside.__getitem__)
@@ -120,11 +116,19 @@ class _Call:
         return [i for i, t in enumerate(self.outputs) if t.dtype.is_float]
 
 
-def _numbered(op: str, args: Sequence[Any], number: int) -> Any:
-    if not -len(args) <= number < len(args):
-        raise ValueRangeError(op=op, expected=f"argnums that number {len(args)} arguments", got=str(number),
-                              hint="Arguments by which is differentiated are given by position")
-    return args[number]
+def _check_arguments(op: str, args: Sequence[Any], argnums: Sequence[int]) -> None:
+    """ValueRangeError or GradientError unless the arguments numbered are there and hold floats."""
+    for number in argnums:
+        if not -len(args) <= number < len(args):
+            raise ValueRangeError(op=op, expected=f"argnums that number {len(args)} arguments",
+                                  got=str(number),
+                                  hint="Arguments by which is differentiated are given by position")
+        tensors: list[Tensor] = []
+        flatten(args[number], tensors)
+        if not any(t.dtype.is_float for t in tensors):
+            got = tensors[0].dtype.name if tensors else type(args[number]).__name__
+            raise GradientError(op=op, expected=f"float tensors in argument {number}", got=got,
+                                hint="Choose others by argnums, or make it a float tensor")
 
 
 def _zeros(kind: TensorType) -> Node:
@@ -167,6 +171,7 @@ def value_and_grad(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool
 
     @functools.wraps(fn)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        _check_arguments("grad", args, numbers)
         call = _Call("grad", fn, args, kwargs, numbers, has_aux)
         value = call.result
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.dtype.is_float:
@@ -281,6 +286,7 @@ def jacobian(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
 
     @functools.wraps(fn)
     def derivatives(*args: Any, **kwargs: Any) -> Any:
+        _check_arguments("jacobian", args, numbers)
         call = _Call("jacobian", fn, args, kwargs, numbers, has_aux)
         results = call.float_outputs()
         if len(results) < len(call.outputs) or not results:

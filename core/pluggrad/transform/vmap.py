@@ -52,14 +52,15 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0,
         with traced(Trace("vmap", randomness != "error")) as trace:
             result = fn(*inner_args, **inner_kwargs)
         outputs: list[Tensor] = []
-        result_form = flatten(result, outputs)
-        _refuse_writes(trace, inside, outputs, given)
+        result_form, positions = flatten(result, outputs), _spread(out_axes, result, "out_axes")
+        roots = [t.node for t in outputs]
+        del result, outputs  # what is left now of what was written to is not the function's own
+        trace.refuse_written(lambda node: _depends(node, given))
         if randomness == "different":
             batch = batch._replace(different=frozenset([bits.src[2] for bits in trace.draws]))
-        sources = batched([t.node for t in outputs], given, batch)
         placed = [_placed(source, axis, batch)
-                  for source, axis in zip(sources, _spread(out_axes, result, "out_axes"), strict=True)]
-        return rebuild(result_form, lambda i: outputs[i]._new(placed[i]))
+                  for source, axis in zip(batched(roots, given, batch), positions, strict=True)]
+        return rebuild(result_form, lambda i: Tensor._of(placed[i]))
 
     return whole
 
@@ -129,13 +130,6 @@ def _placed(source: Source, axis: int | None, batch: Batch) -> Node:
     return build.permute(whole, order)
 
 
-# ---- what the function may not do --------------------------------------------------------------------------
-def _refuse_writes(trace: Trace, inside: list[Tensor], outputs: list[Tensor],
-                   given: dict[Node, Node]) -> None:
-    """TransformError for a tensor from outside that now holds something of one element."""
-
-    def depends(node: Node) -> bool:
-        return not given.keys().isdisjoint(toposort([node], lambda n: () if n.realized else n.src))
-
-    untouched = [t for t in inside if t.node in given]
-    trace.refuse_written([*untouched, *outputs], depends)
+def _depends(node: Node, given: dict[Node, Node]) -> bool:
+    """Whether a value is that of one element."""
+    return not given.keys().isdisjoint(toposort([node], lambda n: () if n.realized else n.src))
