@@ -335,7 +335,14 @@ def _floor_divided(a: Node, b: Node) -> Node:
     a, b = _int_if_bool(a), _int_if_bool(b)
     if dtypes.promote(a.dtype, b.dtype).is_int:
         return build.binary(ops.IDIV, a, b)
-    return build.unary(ops.FLOOR, build.binary(ops.DIV, *_float_pair(a, b)))
+    a, b = _float_pair(a, b)
+    quotient = build.binary(ops.DIV, a, b)
+    # by an infinity, or too small for the dtype, what lies just below zero is a zero
+    zero, minus_one = (build.const(value, a.dtype, a.device) for value in (0, -1))
+    differ = build.binary(ops.NE, build.binary(ops.LT, a, zero), build.binary(ops.LT, b, zero))
+    below = build.binary(ops.AND, differ, build.binary(ops.NE, a, zero))
+    vanished = build.binary(ops.AND, below, build.binary(ops.EQ, quotient, zero))
+    return build.where(vanished, minus_one, build.unary(ops.FLOOR, quotient))
 
 
 def _truncated_division(a: Node, b: Node) -> Node:

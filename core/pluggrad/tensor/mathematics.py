@@ -132,13 +132,19 @@ class Mathematics(Elementwise):
         return rough + (step - cube * (1 / 3) + cube * step * step * (1 / 5))
 
     def atan2(self, other: Any) -> Self:
-        """The angle of the point (other, self), in radians, in (-pi, pi]."""
+        """The angle of the point (other, self), in radians, in [-pi, pi]: the sign of a zero counts."""
         y = self._as_float()
         x = y._new(y._operand(other, "atan2"))
-        half = (y / x).atan()
-        turned = half + (x < 0).where((y < 0).where(-math.pi, math.pi), 0.0)
-        upright = (y > 0).where(math.pi / 2, (y < 0).where(-math.pi / 2, 0.0))
-        return x.eq(0).where(upright, turned)
+        dtype = dtypes.promote(x.dtype, y.dtype)
+        y, x = y.cast(dtype), x.cast(dtype)
+        below, left = y._has_sign(), x._has_sign()
+        steep = y.abs() > x.abs()
+        top, bottom = steep.where(x, y), steep.where(y, x)
+        corner = x.abs().eq(math.inf) & y.abs().eq(math.inf)
+        along = below.eq(left).where(y._const(1.0), -1.0)
+        angle = corner.where(along, top / bottom.eq(0).where(1.0, bottom)).atan()
+        turn = steep.where(y._const(math.pi / 2), left.where(y._const(math.pi), 0.0))
+        return below.where(-turn, turn) + steep.where(-angle, angle)
 
     def asin(self) -> Self:
         """Arc sine, in radians; NaN outside [-1, 1]."""
@@ -191,8 +197,9 @@ class Mathematics(Elementwise):
         x = self._as_float()
         y = x._new(x._operand(other, "hypot"))
         scale = x.abs().maximum(y.abs())._detached()
-        safe = scale.eq(0).where(1.0, scale)
-        return ((x / safe).square() + (y / safe).square()).sqrt() * safe
+        safe = (scale.eq(0) | scale.eq(math.inf)).where(1.0, scale)
+        size = ((x / safe).square() + (y / safe).square()).sqrt() * safe
+        return (x.isinf() | y.isinf()).where(math.inf, size)  # beside NaN, too
 
     # ---- rounding and signs; integers and bool stay as they are --------------------------------------------
     def abs(self) -> Self:
@@ -243,8 +250,11 @@ class Mathematics(Elementwise):
         """The size of `self` with the sign of `other`, also that of -0.0."""
         x = self._as_float()
         y = x._new(build.cast(x._operand(other, "copysign"), x.dtype))
-        negative = (y < 0) | (y.eq(0) & (y.reciprocal() < 0))
-        return negative.where(-x.abs(), x.abs())
+        return y._has_sign().where(-x.abs(), x.abs())
+
+    def _has_sign(self) -> Self:
+        """bool: true below zero and for -0.0."""
+        return (self < 0) | (self.eq(0) & (self.reciprocal() < 0))
 
     # ---- classification: bool ------------------------------------------------------------------------------
     def isnan(self) -> Self:

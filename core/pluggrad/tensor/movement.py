@@ -426,11 +426,11 @@ class Movement(Activation):
 
     def tril(self, diagonal: int = 0) -> Self:
         """Zeros above a diagonal of the last two axes."""
-        return self._band("tril", diagonal).where(self, 0)
+        return self._band("tril", diagonal).where(self, False)
 
     def triu(self, diagonal: int = 0) -> Self:
         """Zeros below a diagonal of the last two axes."""
-        return self._band("triu", diagonal - 1).where(0, self)
+        return self._band("triu", diagonal - 1).where(False, self)
 
     def diag(self) -> Self:
         """A square matrix with this vector as its diagonal."""

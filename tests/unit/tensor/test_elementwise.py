@@ -330,3 +330,19 @@ def test_operands_of_other_types():
     assert (x == None) is False  # noqa: E711 - what the comparison gives is the test
     with pytest.raises(TypeError, match="add"):
         x + "two"
+
+
+def test_angles_of_points_on_the_axes_and_at_infinity():
+    edges = np.array([0.0, -0.0, 1.0, -2.0, np.inf, -np.inf, np.nan])
+    y, x = np.meshgrid(edges, edges)
+    np.testing.assert_allclose(Tensor(y).atan2(Tensor(x)).numpy(), np.arctan2(y, x), rtol=1e-14)
+    x, y = Tensor([0.0, -1.0, 2.0]), Tensor([2.0, 0.0, 2.0])
+    y.atan2(x).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), [-0.5, 0, -0.25], rtol=1e-6)
+    np.testing.assert_allclose(y.grad.numpy(), [0, -1, 0.25], rtol=1e-6)
+
+
+def test_lengths_beside_infinity_and_quotients_that_vanish():
+    assert Tensor([np.inf, 3.0, np.inf]).hypot(Tensor([1.0, 4.0, np.nan])).tolist() == [np.inf, 5, np.inf]
+    quotients = Tensor([-3.0, 3.0, 3.0, -1e-30, 0.0]) // Tensor([np.inf, np.inf, -np.inf, 1e30, -np.inf])
+    assert quotients.tolist() == [-1, 0, -1, -1, 0]
