@@ -11,11 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from pluggrad import data, dtypes, errors, io, nn
+    from pluggrad import array_api, data, dtypes, errors, io, nn
     from pluggrad.config import Context, show_config
     from pluggrad.jit import TinyJit, jit
     from pluggrad.profiling import profile
-    from pluggrad.runtime import GlobalCounters, memory_stats
+    from pluggrad.runtime import GlobalCounters, memory_stats, reset_peak_memory_stats
     from pluggrad.runtime.devices import (
         Device,
         default_device,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from pluggrad.tensor import Tensor, autocast, manual_seed, no_grad
     from pluggrad.transform import (
+        checkpoint,
         custom_vjp,
         grad,
         hessian,
@@ -56,15 +57,17 @@ _HOMES: Final[dict[str, str]] = {
     "jacobian": "pluggrad.transform",
     "hessian": "pluggrad.transform",
     "vmap": "pluggrad.transform",
+    "checkpoint": "pluggrad.transform",
     "custom_vjp": "pluggrad.transform",
     "GlobalCounters": "pluggrad.runtime",
     "memory_stats": "pluggrad.runtime",
+    "reset_peak_memory_stats": "pluggrad.runtime",
     "profile": "pluggrad.profiling",
     "Context": "pluggrad.config",
     "show_config": "pluggrad.config",
     "__version__": "pluggrad.version",
 }
-_MODULES: Final = frozenset({"data", "dtypes", "errors", "io", "nn"})
+_MODULES: Final = frozenset({"array_api", "data", "dtypes", "errors", "io", "nn"})
 
 __all__ = [
     "Tensor",
@@ -76,6 +79,7 @@ __all__ = [
     "set_default_device",
     "nn",
     "data",
+    "array_api",
     "io",
     "jit",
     "TinyJit",
@@ -86,6 +90,7 @@ __all__ = [
     "jacobian",
     "hessian",
     "vmap",
+    "checkpoint",
     "custom_vjp",
     "no_grad",
     "autocast",
@@ -93,6 +98,7 @@ __all__ = [
     "Context",
     "show_config",
     "memory_stats",
+    "reset_peak_memory_stats",
     "profile",
     "GlobalCounters",
     "errors",

@@ -7,6 +7,7 @@ write. The exception is memory that came in through `from_dlpack`: whoever made 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from pluggrad.tensor.data import Data
 
 Array = npt.NDArray[Any]
 
+_API_VERSIONS: Final = ("2021.12", "2022.12", "2023.12", "2024.12")
 _WRITABLE: Final = 1  # PyBUF_WRITABLE
 _EXTENSION: Final = 12  # kDLExtDev: memory that only its own device sees
 
@@ -91,6 +93,22 @@ class Interchange(Data):
                               got=f"{self.dtype.name} on {self.device}", hint="x.numpy() is a copy")
         return memoryview(shared)  # type: ignore[arg-type]
 
+    # ---- the array API standard ----------------------------------------------------------------------------
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        """The module `pluggrad.array_api`; ValueRangeError for a version that it does not have."""
+        from pluggrad import array_api
+
+        if api_version not in (None, *_API_VERSIONS):
+            raise ValueRangeError(op="__array_namespace__", expected=f"one of {', '.join(_API_VERSIONS)}",
+                                  got=repr(api_version))
+        return array_api
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Self:
+        """`to` by the name of the array API standard; ValueRangeError for a stream."""
+        if stream is not None:
+            raise ValueRangeError(op="to_device", expected="stream=None", got=repr(stream))
+        return self.to(device)
+
     # ---- DLPack --------------------------------------------------------------------------------------------
     def __dlpack_device__(self) -> tuple[int, int]:
         """Kind and number of the device by DLPack's enumeration: kDLCPU (1) where the host sees the memory,
@@ -113,7 +131,7 @@ class Interchange(Data):
         on_host = self.__dlpack_device__() == dlpack.CPU
         if not on_host and dl_device != dlpack.CPU:
             raise ExportError(op="__dlpack__", expected="a consumer that asks for memory of the host",
-                              got=f"values on {self.device}", hint="Move them: x.cpu(), or dl_device=(1, 0)")
+                              got=f"values on {self.device}", hint="Move them: x.to('host'), or dl_device=(1, 0)")
         shared = self._in_place() if dlpack.can_say_read_only(max_version) and not copy else None
         if shared is None and copy is False:
             raise ExportError(op="__dlpack__", expected="a consumer of DLPack 1.0 or later, on the host",
