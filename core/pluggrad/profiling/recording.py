@@ -18,7 +18,8 @@ from pluggrad.profiling.trace import trace
 class Profile:
     """What ran in a `with` block; `print` shows it as a table.
 
-    finished, copied, compiled: the events as they came. seconds: how long the block took.
+    finished, copied, compiled: the events as they came, each with device, start and seconds. kernels: a row
+    for each kernel. seconds: how long the block took. `save` and `trace`: what ran when.
     """
 
     def __init__(self, file: str | os.PathLike[str] | None = None) -> None:
@@ -41,7 +42,7 @@ class Profile:
         self.seconds = time.perf_counter() - self._start
         REGISTRY.remove_observer(self)
         if self._file is not None:
-            self._file.write_text(json.dumps(self.trace()), encoding="utf-8")
+            self.save(self._file)
 
     # ---- what it hears -------------------------------------------------------------------------------------
     @hookimpl
@@ -69,6 +70,10 @@ class Profile:
         """The block in the Trace Event Format: a row for each device, and one for compilation."""
         return trace(self._start, self.finished, self.copied, self.compiled)
 
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write `trace` to a file, which https://ui.perfetto.dev and chrome://tracing open."""
+        Path(file).write_text(json.dumps(self.trace()), encoding="utf-8")
+
     def __str__(self) -> str:
         return table_text(self.kernels, self.copied, self.compiled, self.seconds)
 
@@ -76,9 +81,16 @@ class Profile:
 def profile(file: str | os.PathLike[str] | None = None) -> Profile:
     """`with profile() as p:` times each kernel in the block; `print(p)` shows a table of them.
 
-    file: also write a trace there, which https://ui.perfetto.dev and chrome://tracing open. While it runs,
-    kernels run one by one, each waited for: a device that replays command lists, or runs them
-    asynchronously, does so more slowly than usual.
+        with profile("trace.json") as p:
+            model(x).sum().backward()
+        print(p)                                     # a line for each kernel, those that took longest first
+        slowest = p.kernels[0]
+        print(slowest.kernel.title, slowest.seconds, slowest.gflops)
+
+    file: also write a trace there, as `p.save(file)` does later, which https://ui.perfetto.dev and
+    chrome://tracing open. While it runs, kernels run one by one, each waited for: a device that replays
+    command lists, or runs them asynchronously, does so more slowly than usual. `python -m pluggrad run
+    --profile FILE SCRIPT` and PLUGGRAD_PROFILE=FILE profile a script as it is.
     """
     return Profile(file)
 

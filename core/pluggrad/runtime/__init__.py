@@ -1,5 +1,6 @@
 """The only layer with effects: storage, transfers, caches, command lists, execute, realize."""
 from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.memory import MemoryReport, MemoryStats
 from pluggrad.runtime.realization import (
     add_pending,
     capturing,
@@ -11,11 +12,13 @@ from pluggrad.runtime.realization import (
     realize_pending,
     upload,
 )
-from pluggrad.runtime.session import memory_stats
+from pluggrad.runtime.session import memory_stats, reset_peak_memory_stats
 from pluggrad.runtime.sharing import borrow, is_host_memory, share
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.runtime.supported import require_dtype
 
-__all__ = ["BufferVersion", "GlobalCounters", "Handle", "Storage", "add_pending", "borrow", "buffer",
-           "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats", "own", "read", "realize",
-           "realize_pending", "require_dtype", "share", "upload"]
+__all__ = [
+    "BufferVersion", "GlobalCounters", "Handle", "MemoryReport", "MemoryStats", "Storage", "add_pending",
+    "borrow", "buffer", "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats", "own", "read",
+    "realize", "realize_pending", "require_dtype", "reset_peak_memory_stats", "share", "upload",
+]

@@ -18,11 +18,43 @@ _lock: Final = threading.RLock()
 
 @dataclass(slots=True)
 class MemoryStats:
-    """Bytes: `used` by live storages, `pooled` free but kept for reuse, `peak` the largest `used` so far."""
+    """Bytes of a device's memory: `used` by live tensors, `pooled` free but kept for reuse, and `peak`.
+
+    `peak` is the largest `used` since the start or `reset_peak_memory_stats`, what was needed in between
+    while kernels ran included. Fields can be had by name too: `stats["used"]`.
+    """
 
     used: int = 0
     pooled: int = 0
     peak: int = 0
+
+    @property
+    def reserved(self) -> int:
+        """What the device has given: used and pooled."""
+        return self.used + self.pooled
+
+    def __getitem__(self, name: str) -> int:
+        return getattr(self, name)  # type: ignore[no-any-return]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{_readable(self[name])} {text}" for name, text in (
+            ("used", "in use"), ("pooled", "pooled"), ("peak", "at most in use")))
+
+
+class MemoryReport(dict[str, MemoryStats]):
+    """Figures by device name; `print` shows a line for each."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {stats}" for name, stats in self.items()) or "no device in use"
+
+
+def _readable(count: int) -> str:
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 class Block:
@@ -92,6 +124,11 @@ class Pool:
                 op=f"alloc on {self._name}", expected=f"{capacity:,} bytes of free memory",
                 got=f"none ({self.stats.used:,} bytes in use by live tensors)",
                 hint="Drop tensors that are no longer needed, or use a smaller batch") from error
+
+    def reset_peak(self) -> None:
+        """Let `stats.peak` begin anew from what is in use."""
+        with _lock:
+            self.stats.peak = self.stats.used
 
     def give(self, block: Block) -> None:
         """Return a block after its last use."""

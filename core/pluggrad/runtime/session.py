@@ -5,9 +5,9 @@ import atexit
 import hashlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from pluggrad import config
 from pluggrad.device.registry import REGISTRY
@@ -27,7 +27,7 @@ from pluggrad.runtime.compiled import (
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.interrupts import at_once
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.memory import MemoryStats, Pool
+from pluggrad.runtime.memory import MemoryReport, MemoryStats, Pool
 from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
 from pluggrad.runtime.queue import drain, queue_of
 from pluggrad.runtime.supported import require_dtype
@@ -128,6 +128,27 @@ def memory_of(device: DeviceId) -> MemoryStats:
     return MemoryStats() if found is None else replace(found.pool.stats)
 
 
-def memory_stats() -> dict[str, dict[str, int]]:
-    """Bytes by device: `used` by live tensors, `pooled` for reuse, and the `peak` of `used` so far."""
-    return {str(device): asdict(found.pool.stats) for device, found in _sessions.items()}
+@overload
+def memory_stats(device: None = None) -> MemoryReport: ...
+@overload
+def memory_stats(device: str | DeviceId) -> MemoryStats: ...
+def memory_stats(device: str | DeviceId | None = None) -> MemoryReport | MemoryStats:
+    """Bytes of memory in use, pooled and at most in use so far; see `MemoryStats`.
+
+    device: the figures of that one, all 0 where nothing used it yet. None: a table of all devices in use, by
+    their names, which `print` shows line by line.
+
+        print(memory_stats())            # cpu: 1.2 MiB in use, 4.0 MiB pooled, 3.1 MiB at most in use
+        memory_stats("cpu").peak
+    """
+    if device is None:
+        return MemoryReport({str(name): memory_of(name) for name in list(_sessions)})
+    return memory_of(REGISTRY.resolve(device))
+
+
+def reset_peak_memory_stats(device: str | DeviceId | None = None) -> None:
+    """Let `peak` of a device, or of all, begin anew from what is in use now."""
+    chosen = list(_sessions) if device is None else [REGISTRY.resolve(device)]
+    for name in chosen:
+        if name in _sessions:
+            _sessions[name].pool.reset_peak()

@@ -137,6 +137,8 @@ def test_a_block_is_profiled(device_name, tmp_path):
     assert sum(event["cat"] == "kernel" for event in slices) == sum(row.calls for row in profiled.kernels)
     assert all(event["args"]["GFLOP/s"] >= 0 for event in slices if event["cat"] == "kernel")
     assert str(profiled).splitlines()[1].startswith(device_name)
+    profiled.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == file.read_text()
     assert not REGISTRY.observed
 
 
