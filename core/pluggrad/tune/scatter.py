@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
+from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
@@ -13,16 +15,24 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import best_vector_axis, fit_lanes, vector_lanes
 from pluggrad.tune.actions import reorder, split
 
+_INDEX_OPS: Final = frozenset({g.ADD, g.MUL, ops.AXIS, ops.CONST, ops.CDIV, ops.CMOD})
 _TASK_US = 20.0  # work of a task that makes up for reading all indices in each
 
 
 def ordered_axes(kernel: Kernel) -> list[int]:
-    """The LOOP axes that run in order: those of a SCAN, and those along which positions of a store come from
-    memory, and so may meet."""
-    looked_up = [load for store in kernel.stores for load in toposort(linear(store.src[0]).rest)
-                 if load.op is ops.LOAD]
-    found = _axes(looked_up) | {n.arg[1] for n in toposort(kernel.stores) if n.op is ops.SCAN}
+    """The LOOP axes that run in order: those of a SCAN, and those along which stores may meet."""
+    found = {n.arg[1] for n in toposort(kernel.stores) if n.op is ops.SCAN}
+    for store in kernel.stores:
+        if kernel.buffers[store.arg[0]].role != "status":  # any report will do
+            found |= set(store.arg[1]) - _apart(store.src[0])
     return [a.id for a in kernel.axes if a.kind == "LOOP" and a.id in found]
+
+
+def _apart(index: Node) -> set[int]:
+    """The axes along which no two positions are equal, as far as their function of the axes tells."""
+    position = linear(index)
+    decided = _axes([n for n in position.rest if not all(m.op in _INDEX_OPS for m in toposort([n]))])
+    return (set(position.strides) | _axes(list(position.rest))) - decided
 
 
 def _axes(nodes: list[Node]) -> set[int]:

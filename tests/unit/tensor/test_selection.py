@@ -170,6 +170,18 @@ def test_scattering_in_order_at_sizes_that_are_split(shape):
     np.testing.assert_array_equal(rows.numpy().T, expected)
 
 
+@pytest.mark.parametrize("name", ["one place", "halves"])
+@pytest.mark.parametrize("reduce", [None, "add"])
+def test_indices_that_a_kernel_computes_are_met_in_order(name, reduce):
+    """As those that are read: nothing along the axis is divided where results depend on it."""
+    base, source = numbers(6, 40), np.arange(6 * 64, dtype=np.float32).reshape(6, 64)
+    one_place, halves = Tensor.zeros(6, 64).int() + 2, Tensor.arange(64).expand(6, 64) // 2
+    computed = one_place if name == "one place" else halves
+    index = computed.numpy()
+    found = Tensor(base).scatter(1, computed, Tensor(source), reduce)
+    np.testing.assert_array_equal(found.numpy(), scattered(base, 1, index, source, COMBINE[reduce]))
+
+
 def test_empty_indices():
     x = numbers(4, 3)
     none = Tensor(np.zeros((0, 3), np.int64))
