@@ -148,7 +148,7 @@ class Reduction(Movement):
             result = result.reshape([dim for i, dim in enumerate(result.shape) if i not in axes])
         return result._narrow(self)
 
-    def norm(self, p: float | str = 2.0, axis: Axis = None, keepdim: bool = False) -> Self:
+    def norm(self, p: float | str = 2.0, dim: Axis = None, keepdim: bool = False) -> Self:
         """Vector norm of order `p` over the axes, a float, computed in float32 at least; gradient 0 at 0.
 
         p: a number, inf, -inf, 0 (how many are not 0) or "fro", which is 2. Norms of matrices: `matrix_norm`.
@@ -158,12 +158,12 @@ class Reduction(Movement):
                                   hint="Use matrix_norm" if p == "nuc" else "")
         order, size = 2.0 if p == "fro" else float(p), self._wide().abs()
         if order in (math.inf, -math.inf):
-            return (size.max(axis, keepdim) if order > 0 else size.min(axis, keepdim))._narrow(self)
+            return (size.max(dim, keepdim) if order > 0 else size.min(dim, keepdim))._narrow(self)
         if order == 0:
-            return size.ne(0).sum(axis, keepdim).cast(size.dtype)._narrow(self)
+            return size.ne(0).sum(dim, keepdim).cast(size.dtype)._narrow(self)
         if order == 1:
-            return size.sum(axis, keepdim)._narrow(self)
-        total = (size.square() if order == 2 else size.pow(order)).sum(axis, keepdim)
+            return size.sum(dim, keepdim)._narrow(self)
+        total = (size.square() if order == 2 else size.pow(order)).sum(dim, keepdim)
         zero = total.eq(0)  # where the root has no slope
         root = zero.where(1.0, total).sqrt() if order == 2 else zero.where(1.0, total).pow(1 / order)
         return zero.where(0.0, root)._narrow(self)
