@@ -12,7 +12,7 @@ from pluggrad import autograd, dtypes, nn
 from pluggrad.cli.stages import Stages, render, run_once, run_stages, verify_stage
 from pluggrad.errors import DTypeError, GradientError, MixedDevices, PluggradError
 from pluggrad.graph import build, ops
-from pluggrad.graph.text import graph_text
+from pluggrad.graph.text import arg_text, graph_text
 from pluggrad.ir.node import Node
 from pluggrad.ir.passes import Trace
 from pluggrad.kernel.cost import cost
@@ -33,10 +33,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is explained: the expression's nodes, those of its gradient, and what the stages made of both."""
+    """What is explained: the expression's nodes, those of its gradient, what no kernel computes, and what the
+    stages made of the rest."""
 
     values: list[Node]
     gradients: list[Node]
+    apart: list[Node]
     normalized: Normalized
     stages: Stages
     sources: list[str]
@@ -110,13 +112,15 @@ def _explain(values: list[Node], grad: bool, full: bool, trace: Trace) -> Subjec
     if len(devices) > 1:
         raise MixedDevices(op="explain", expected="one device", got=" and ".join(sorted(map(str, devices))))
     normalized = normalize(roots)
+    apart: list[Node] = []
     while normalized.apart:
-        read(normalized.apart[0])  # computed apart: a plan holds kernels of one device
+        apart.append(normalized.apart[0])
+        read(apart[-1])  # a plan holds kernels of one device
         normalized = normalize(roots)
     place = session(roots[0].device)
     stages = run_stages(normalized, (None,) * len(roots), place.target, trace, place.claim)
     sources = render(stages, place.toolchain, trace)
-    return Subject(values, gradients, normalized, stages, sources, place, full)
+    return Subject(values, gradients, apart, normalized, stages, sources, place, full)
 
 
 def _differentiate(values: list[Node]) -> list[Node]:
@@ -169,7 +173,12 @@ def _autograd(subject: Subject) -> tuple[str, Sequence[str]]:
 def _schedule(subject: Subject) -> tuple[str, Sequence[str]]:
     regions = subject.stages.regions
     lines = schedule_text(regions, subject.full).splitlines()
-    return _count(regions, "region"), subject.clip(lines, 20)
+    return _count(regions, "region"), [*map(_apart_text, subject.apart), *subject.clip(lines, 20)]
+
+
+def _apart_text(n: Node) -> str:
+    sources = ", ".join([str(source.type) for source in n.src])
+    return f"before, in no kernel: {n.op.name.lower()}[{arg_text(n)}]({sources}): {n.type}"
 
 
 def _kernel(subject: Subject) -> tuple[str, Sequence[str]]:

@@ -78,6 +78,12 @@ def test_a_transfer_is_made_before_the_plan(capsys):
     assert "launch add(output 0, input 0)" in text
 
 
+def test_what_the_host_computes_comes_before_the_plan(capsys):
+    text = explain(capsys, "(Tensor.eye(3) * 2).inv() + 1")
+    assert "extern[inv() result 0]" in text
+    assert "before, in no kernel: extern[inv() result 0](float32[3,3]): float32[3,3]" in text
+
+
 def test_nothing_to_run_is_explained_too(capsys):
     assert "=== runtime: 0 launches" in explain(capsys, "Tensor.zeros(0, 3)", "--time")
 

@@ -23,6 +23,8 @@ _EXPRESSIONS: Final[Mapping[str, tuple[Callable[..., Any], tuple[tuple[int, ...]
                   ((3, 3),)),
     "division": (lambda x, y: x / (y * y + 1) + (x * x + 1) ** y, ((2, 3), (2, 3))),
     "movement": (lambda x: x.T.reshape(2, 6).pad(((0, 1), (1, 0))).flip(1)[:, ::2] * 3, ((4, 3),)),
+    "equations": (lambda a, b: (a * 0.1 + Tensor.eye(3, dtype=a.dtype, device=a.device)).solve(b).sin(),
+                  ((3, 3), (3, 2))),
     "extremes": (lambda x: x.max(1) + x.min(0).sum() + x.relu().prod(1), ((3, 3),)),
 }
 
