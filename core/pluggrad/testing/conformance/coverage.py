@@ -26,14 +26,14 @@ _OPS_OF_KIND: Final = {
     # kinds of dtype that an op takes, where they are not all of b(ool), i, u, f
     "f": {"RECIP", "SQRT", "EXP", "EXP2", "LOG", "LOG2", "SIN", "COS", "TANH", "ERF", "FLOOR", "CEIL",
           "TRUNC", "ROUND", "DIV"},
-    "iu": {"IDIV", "SHL", "SHR", "IOTA"},
+    "iu": {"IDIV", "SHL", "SHR", "IOTA", "TALLY"},
     "biu": {"AND", "OR", "XOR", "NOT"},
-    "iuf": {"NEG", "SUB", "ABS", "MOD", "POW", "BITCAST"},
+    "iuf": {"NEG", "SUB", "ABS", "MOD", "POW", "BITCAST", "SCAN"},
 }
 _KINDS: Final = {name: kinds for kinds, names in _OPS_OF_KIND.items() for name in names}
 _COMPUTING: Final = frozenset({
-    "unary", "binary", "compare", "ternary", "cast", "reduce", "movement", "gather", "fold", "random",
-    "update"})
+    "unary", "binary", "compare", "ternary", "cast", "reduce", "scan", "movement", "gather", "fold", "tally",
+    "random", "update"})
 _WITH_BOOL: Final = frozenset({"compare", "ternary"})
 
 

@@ -164,6 +164,26 @@ def reduce(op: str, x: Array, axes: tuple[int, ...], dtype: DType) -> Array:
     return np.asarray(function(x, axis=axes, dtype=dtype.numpy))  # wraps
 
 
+_UFUNCS: Final = {"ADD": np.add, "MUL": np.multiply, "MAX": np.maximum, "MIN": np.minimum}
+
+
+def scan(name: str, x: Array, axis: int, dtype: DType) -> Array:
+    """What the elements up to each place give, combined; integers wrap."""
+    if dtype.is_float:
+        return rounded(_UFUNCS[name].accumulate(_wide(x), axis), dtype)
+    return np.asarray(_UFUNCS[name].accumulate(x, axis, dtype.numpy))
+
+
+def tally(x: Array, size: int) -> Array:
+    """Of each row: how many equal integers come before each, then how many there are of each below `size`."""
+    earlier, counts = np.zeros(x.shape, np.int32), np.zeros((*x.shape[:-1], size), np.int32)
+    for place in np.ndindex(*x.shape):
+        counted = (*place[:-1], int(x[place]))
+        earlier[place] = counts[counted]
+        counts[counted] += 1
+    return np.concatenate([earlier, counts], -1)
+
+
 # ---- movement ----------------------------------------------------------------------------------------------
 def _slice(x: Array, arg: Any) -> Array:
     return x[tuple([slice(start, start + size * step, step) for start, size, step in arg])]
@@ -219,9 +239,6 @@ def scatter(base: Array, index: Array, value: Array, axis: int, mode: str, dtype
         there, new = result[tuple(at)], value[place]
         result[tuple(at)] = new if mode == "SET" else _combined(mode, there, new, dtype)
     return rounded(result, dtype) if dtype.is_float else result
-
-
-_UFUNCS: Final = {"ADD": np.add, "MUL": np.multiply, "MAX": np.maximum, "MIN": np.minimum}
 
 
 def _combined(mode: str, x: Any, y: Any, dtype: DType) -> Any:
