@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pluggrad import Device
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -25,3 +27,10 @@ def run_example(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
         )
 
     return run
+
+
+@pytest.fixture
+def compiled() -> None:
+    """The default device compiles its kernels."""
+    if Device[Device.DEFAULT].capabilities.interprets_kernels:
+        pytest.skip("an interpreter takes half an hour for a whole training")

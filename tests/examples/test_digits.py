@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pluggrad import Device
 from pluggrad.data import digits
 from pluggrad.nn import state
 
@@ -71,13 +70,6 @@ def few(tmp_path_factory) -> Path:
     """480 of the bundled digits: 384 to train on, few enough for an interpreter."""
     images, labels = digits().X_train.numpy()[:480, 0], digits().Y_train.numpy()[:480]
     return write_folder(tmp_path_factory.mktemp("few"), images, labels)
-
-
-@pytest.fixture
-def compiled() -> None:
-    """The default device compiles its kernels."""
-    if Device[Device.DEFAULT].capabilities.interprets_kernels:
-        pytest.skip("an interpreter takes half an hour for a whole training")
 
 
 @pytest.mark.usefixtures("compiled")

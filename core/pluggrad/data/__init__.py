@@ -10,9 +10,10 @@ from pluggrad.data.image_folder import ImageFolder, read_image
 from pluggrad.data.loader import DataLoader
 from pluggrad.data.mnist_database import fashion_mnist, mnist
 from pluggrad.data.optdigits import digits
+from pluggrad.data.split import Split
 
 __all__ = [
-    "digits", "mnist", "fashion_mnist", "cifar10", "ImageFolder", "read_image",
+    "digits", "mnist", "fashion_mnist", "cifar10", "Split", "ImageFolder", "read_image",
     "DataLoader", "Dataset", "TensorDataset", "Subset", "random_split",
     "random_crop", "random_flip",
 ]
