@@ -15,7 +15,7 @@ from itertools import islice
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
-from pluggrad.schedule.places import sources_at
+from pluggrad.schedule.places import operands, sources_at
 from pluggrad.schedule.region import at_domain, domain, evaluated
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
 
@@ -34,7 +34,7 @@ _LARGEST_EXPRESSION = 256  # nodes in one kernel; longer chains are cut, and the
 _OWN_BUFFERS = 2  # of a kernel beside its inputs: its result, and words for indices out of range
 _FEWEST_BUFFERS = 5  # that a device takes: WHERE has three inputs
 _SMALL = 1 << 14  # work below which another kernel costs more than evaluating again
-_IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH})
+_IDENTITY = frozenset({ops.CONTIGUOUS, ops.LEAF, ops.DETACH, ops.BARRIER})
 _FREE = ops.MOVEMENT | _IDENTITY
 _FORCED = frozenset({ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE | ops.RUNNING
 _OVER_OTHERS = ops.WRITES | {ops.TALLY}  # range over the shape of a source
@@ -85,7 +85,7 @@ def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], li
 def _fan_out(order: list[Node]) -> dict[Node, int]:
     uses: dict[Node, int] = defaultdict(int)
     for n in order:
-        for source in n.src:
+        for source in operands(n):
             uses[source] += 1
     return uses
 
@@ -98,7 +98,7 @@ def _expression_costs(order: list[Node], stored: set[Node]) -> dict[Node, float]
         if n.op in _LEAVES:
             cost[n] = size[n] = 0
             continue
-        inlined = [s for s in n.src if s not in stored]
+        inlined = [s for s in operands(n) if s not in stored]
         cost[n] = (0 if n.op in _FREE else _COST.get(n.op, 1)) + sum([cost[s] for s in inlined])
         if n.op is ops.EXPAND and n.type.size:
             cost[n] *= n.src[0].type.size / n.type.size  # computed once, outside the loops that repeat it
@@ -130,7 +130,7 @@ def _limit_inputs(order: list[Node], stored: set[Node], most: int) -> None:
     for n in order:
         if n.op in ops.MOVEMENT and n not in stored:
             continue  # what is moved is stored instead, which may be smaller
-        sources = [_unmoved(s, stored) for s in n.src]
+        sources = [_unmoved(s, stored) for s in operands(n)]
         while len(found := frozenset[Node]().union(*[reads[s] for s in sources])) > most:
             largest = max(sources, key=lambda s: len(reads[s]))
             stored.add(largest)
@@ -152,7 +152,7 @@ def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:
     """
     users: dict[Node, list[Node]] = defaultdict(list)
     for n in order:
-        for source in dict.fromkeys(n.src):
+        for source in dict.fromkeys(operands(n)):
             users[source].append(n)
     ends = set()
     for n in order:
@@ -200,7 +200,7 @@ def _separate_updates(order: list[Node], stored: set[Node], fan_out: dict[Node, 
             continue
         for source in read:
             if source.op not in _LEAVES and base in set(
-                    toposort([source], lambda m: () if m in stored else m.src)):
+                    toposort([source], lambda m: () if m in stored else operands(m))):
                 stored.add(source)
 
 
@@ -253,6 +253,9 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
                 operand_axes.append(_axes(at))
             continue
         expression.visited.add(n)
+        if n.op is ops.BARRIER:
+            for waited in _stored_behind(n.src[1], stored):
+                expression.reads[waited] = expression.reads[waited]  # at no index: it only has to be there
         for source, source_at, _ in sources_at((n, at, ())):
             stack.append((source, source_at, is_operand and not (n.op is ops.GATHER and source is n.src[1])))
     if root.op in ops.REDUCE:
@@ -260,6 +263,11 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
         shared = any(axes - kept and kept - axes for axes in operand_axes)
         expression.contraction = shared and not any(axes >= extents.keys() for axes in operand_axes)
     return expression
+
+
+def _stored_behind(n: Node, stored: set[Node]) -> list[Node]:
+    """The nearest values in memory that `n` is computed from, or itself."""
+    return [m for m in toposort([n], lambda m: () if m in stored else m.src) if m in stored]
 
 
 def _axes(index: Index) -> set[int]:

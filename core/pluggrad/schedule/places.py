@@ -24,7 +24,12 @@ def sources_at(place: Place) -> list[Place]:
         return [(n.src[0], _selected(at, n.arg.axis, lookup(place)), gate), (n.src[1], at, gate)]
     if n.op is ops.RANDOM_BITS:
         return [(s, (), ()) for s in n.src]
-    return [(s, at, gate) for s in n.src]
+    return [(s, at, gate) for s in operands(n)]
+
+
+def operands(n: Node) -> tuple[Node, ...]:
+    """The sources whose values `n` needs; a BARRIER only waits for its second."""
+    return n.src[:1] if n.op is ops.BARRIER else n.src
 
 
 def lookup(place: Place) -> Lookup:
