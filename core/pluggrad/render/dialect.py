@@ -99,7 +99,8 @@ class Dialect:
     def integer(self, value: int, dtype: DType) -> str:
         """The literal of an integer."""
         if dtype.kind == "u":
-            return f"{value}u"
+            small = dtype is dtypes.uint64 and value < 1 << 32  # two of them would meet in 32 bits
+            return f"({self.types[dtype.name]}){value}u" if small else f"{value}u"
         # the literal of the most negative number would be that of one which the type lacks
         return f"({value + 1} - 1)" if value in (-(1 << 31), -(1 << 63)) else str(value)
 

@@ -19,6 +19,7 @@ _OPERATOR: Final[dict[str, dict[str, str]]] = {
 }
 _OPERATOR["u"] = _OPERATOR["i"]
 WRAPPING: Final = {"ADD": "+", "SUB": "-", "MUL": "*", "SHL": "<<"}
+_SHIFTS: Final = frozenset({"SHL", "SHR"})
 _COMPARE: Final = {"LT": "<", "LE": "<=", "EQ": "==", "NE": "!="}
 _EXTREME: Final = {"MAX": ">", "MIN": "<"}
 
@@ -64,6 +65,8 @@ def unary(a: Arithmetic, op: str, dtype: DType, x: Value) -> Value:
 def binary(a: Arithmetic, op: str, dtype: DType, x: Value, y: Value, wraps: bool = True) -> Value:
     """An op of two operands of one dtype, which is also the result's save for comparisons."""
     symbol = _OPERATOR[dtype.kind].get(op)
+    if op in _SHIFTS and x.is_literal:
+        x = a.dialect.convert(x, dtype, a.out)  # which alone decides how wide a shift is
     if dtype.kind == "b":
         if symbol:
             return _masks(a, lambda a, x, y: a.infix(symbol, x, y), x, y)

@@ -26,6 +26,11 @@ class Value:
     def __str__(self) -> str:
         return f"({self.text})" if self.form == "operation" else self.text
 
+    @property
+    def is_literal(self) -> bool:
+        """Whether it is a number as it stands in the text, whose C type may be narrower than `dtype`."""
+        return self.form == "name" and not self.text.isidentifier()
+
     def named(self, name: str) -> Value:
         """The variable of that name, which holds this value."""
         return replace(self, text=name, form="name")

@@ -79,7 +79,8 @@ def test_numbers_that_c_has_no_plain_literal_for() -> None:
         (float("nan"), F32): "NAN", (float("-inf"), F32): "-INFINITY", (-0.0, F32): "-0.0f",
         (0.1, F32): "0.100000001f", (1e-7, F32): "1.00000001e-07f",
         (float("inf"), dtypes.float64): "((double)INFINITY)", (I64.min, I64): "(-9223372036854775807 - 1)",
-        (dtypes.uint64.max, dtypes.uint64): "18446744073709551615u", (1.0, dtypes.float16): "15360u",
+        (dtypes.uint64.max, dtypes.uint64): "18446744073709551615u", (3, dtypes.uint64): "(uint64_t)3u",
+        (1.0, dtypes.float16): "15360u",
     }
     for value, dtype in expected:
         p.store(p.buffer(dtype, 1, "out"), p.const(0), p.const(value, dtype))

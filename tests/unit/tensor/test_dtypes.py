@@ -231,6 +231,20 @@ def test_uint64_beyond_the_signed_range(device):
     assert (x ** 2)[2].item() == 9
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_constants_have_64_bits(device, dtype):
+    one, two = (Tensor.full((3,), number, dtype=dtype) for number in (1, 2))
+    by = Tensor(np.array([33, 40, 1], dtype))
+    wrapped = 2**64 - 1 if dtype == "uint64" else -1
+    rows = [(two >> 33, [0] * 3), (two >> by, [0, 0, 1]), (one << 40, [2**40] * 3),
+            (one << by, [2**33, 2**40, 2]), (one - two, [wrapped] * 3), (two * two, [4] * 3),
+            ((one - two) >> 63, [1 if dtype == "uint64" else -1] * 3), (one ^ two, [3] * 3),
+            ((one - two) // two, [(2**63 - 1) if dtype == "uint64" else -1] * 3)]
+    Tensor.realize(*[have for have, _ in rows])
+    for have, want in rows:
+        assert have.tolist() == want
+
+
 @pytest.mark.parametrize("half", [dtypes.float16, dtypes.bfloat16], ids=name_of)
 def test_halves_add_up_in_float32(device, half):
     ones, small = Tensor.ones(4000, dtype=half), Tensor.full((1000,), 0.1, dtype=half)
