@@ -144,6 +144,33 @@ def test_an_index_out_of_range(call):
     assert (Tensor([1.0, 2.0]) + 1).tolist() == [2, 3]
 
 
+LOGITS = [[0.0, 1.0, 2.0], [1.0, 0.0, 3.0]]
+WEIGHTED = {"label_smoothing": 0.1, "ignore_index": 7}
+
+
+@pytest.mark.parametrize("label", [3, -1, -100])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("cross_entropy", lambda x, y: x.cross_entropy(y)),
+        ("cross_entropy", lambda x, y: x.cross_entropy(y, weight=Tensor([1.0, 2, 3]), **WEIGHTED)),
+        ("nll_loss", lambda x, y: nn.nll_loss(x, y, reduction="none")),
+        ("cross_entropy", lambda x, y: x.sparse_categorical_crossentropy(y, ignore_index=7)),
+    ],
+)
+def test_a_label_that_names_no_class(name, call, label):
+    x = Tensor(LOGITS, requires_grad=True)
+    loss = call(x, Tensor([1, label]))
+    with pytest.raises(IndexError, match=rf"{name}: expected a label in \[0, 2\], got {label}.*ignore_index"):
+        loss.realize()
+    assert np.isfinite(call(x, Tensor([1, 2])).numpy()).all()
+
+
+def test_a_label_that_is_left_out_names_no_class():
+    loss = Tensor(LOGITS).cross_entropy(Tensor([1, -100]), ignore_index=-100)
+    np.testing.assert_allclose(loss.item(), Tensor(LOGITS[:1]).cross_entropy(Tensor([1])).item(), rtol=1e-6)
+
+
 def test_a_refused_batch_leaves_the_statistics():
     layer = nn.BatchNorm(2)
     layer(Tensor(np.arange(8, dtype=np.float32).reshape(4, 2))).realize()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -172,6 +174,88 @@ def test_cosine_embedding(margin, reduction):
         draw(6, 4),
         draw(6, 4, seed=3),
     )
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(
+    ("name", "options", "sides"),
+    [
+        ("soft_margin_loss", {}, "signs"),
+        ("hinge_embedding_loss", {"margin": 0.7}, "signs"),
+        ("poisson_nll_loss", {}, "counts"),
+        ("poisson_nll_loss", {"full": True}, "counts"),
+        ("poisson_nll_loss", {"log_input": False, "eps": 1e-3}, "counts"),
+    ],
+)
+def test_more_losses(name, options, sides, reduction):
+    import torch
+    import torch.nn.functional as F
+
+    targets = np.array([[1, -1, 1, -1]] * 3) if sides == "signs" else np.arange(12).reshape(3, 4)
+    x = draw(3, 4) if options.get("log_input", True) else np.abs(draw(3, 4)) + 0.1
+    compare(
+        lambda x: getattr(nn, name)(x, Tensor(targets), reduction=reduction, **options),
+        lambda x: getattr(F, name)(x, torch.tensor(targets), reduction=reduction, **options),
+        x,
+    )
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_losses_of_several_tensors(reduction):
+    import torch
+    import torch.nn.functional as F
+
+    signs = np.array([[1, -1, 1, -1]] * 3)
+    x, y, z = draw(3, 4), draw(3, 4, seed=3), draw(3, 4, seed=4)
+    compare(
+        lambda x, y: nn.margin_ranking_loss(x, y, Tensor(signs), 0.3, reduction),
+        lambda x, y: F.margin_ranking_loss(x, y, torch.tensor(signs), 0.3, reduction=reduction),
+        x, y,
+    )
+    for options in ({}, {"margin": 0.5, "p": 3.0}):
+        compare(
+            functools.partial(nn.triplet_margin_loss, reduction=reduction, **options),
+            functools.partial(F.triplet_margin_loss, reduction=reduction, **options),
+            x, y, z,
+        )
+    for options in ({}, {"full": True}):
+        ours, theirs = [functools.partial(each.gaussian_nll_loss, reduction=reduction, **options)
+                        for each in (nn, F)]
+        compare(ours, theirs, x, y, np.abs(z) + 0.1)
+    weight, targets = np.abs(z), np.eye(3, 4, dtype=np.float32)
+    w, t = torch.tensor(weight), torch.tensor(targets)
+    compare(
+        lambda x: nn.binary_cross_entropy_with_logits(x, Tensor(targets), reduction, weight=Tensor(weight)),
+        lambda x: F.binary_cross_entropy_with_logits(x, t, w, reduction=reduction),
+        x,
+    )
+    compare(
+        lambda x: nn.binary_cross_entropy(x.sigmoid(), Tensor(targets), reduction, weight=Tensor(weight)),
+        lambda x: F.binary_cross_entropy(x.sigmoid(), t, w, reduction=reduction),
+        x,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("CrossEntropyLoss", {"label_smoothing": 0.1, "ignore_index": 1}),
+        ("NLLLoss", {"reduction": "sum"}),
+        ("BCEWithLogitsLoss", {}),
+        ("MSELoss", {"reduction": "none"}),
+        ("L1Loss", {}),
+        ("SmoothL1Loss", {"beta": 0.3}),
+        ("HuberLoss", {"delta": 0.3}),
+        ("KLDivLoss", {"reduction": "batchmean"}),
+    ],
+)
+def test_losses_as_layers(name, options):
+    import torch
+
+    labels = name in ("CrossEntropyLoss", "NLLLoss")
+    targets = np.array([0, 1, 2]) if labels else probabilities(3, 4, seed=3)
+    ours, theirs = getattr(nn, name)(**options), getattr(torch.nn, name)(**options)
+    compare(lambda x: ours(x, Tensor(targets)), lambda x: theirs(x, torch.tensor(targets)), draw(3, 4))
 
 
 @pytest.mark.parametrize("padding", [None, 2])

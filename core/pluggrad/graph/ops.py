@@ -129,10 +129,13 @@ SCATTER = _row("SCATTER", "update", 3, "src (base, index, value), arg: Scatter. 
 
 
 class Check(NamedTuple):
-    """What errors call an op whose indices are checked, and the axis that they select along."""
+    """What errors call an op whose indices are checked, and the axis that they select along.
+
+    axis: None where the indices are labels, none of which counts from the end.
+    """
 
     op: str
-    axis: int
+    axis: int | None
 
 
 class Gather(NamedTuple):

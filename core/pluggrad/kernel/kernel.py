@@ -47,10 +47,13 @@ class BufferParam:
 
 
 class IndexCheck(NamedTuple):
-    """What a word of a status buffer is about: indices of the op called `op`, along an axis of `extent`."""
+    """What a word of a status buffer is about: indices of the op called `op`, along an axis of `extent`.
+
+    axis: None where the indices are labels.
+    """
 
     op: str
-    axis: int
+    axis: int | None
     extent: int
 
 

@@ -35,6 +35,10 @@ conv_transpose3d = Tensor.conv_transpose3d
 linear = Tensor.linear
 embedding = Tensor.embedding
 one_hot = Tensor.one_hot
+scaled_dot_product_attention = Tensor.scaled_dot_product_attention
+interpolate = Tensor.interpolate
+pad = Tensor.pad
+unfold = Tensor.unfold
 
 max_pool1d = Tensor.max_pool1d
 max_pool2d = Tensor.max_pool2d
@@ -70,13 +74,21 @@ cross_entropy = Tensor.cross_entropy
 sparse_categorical_crossentropy = Tensor.sparse_categorical_crossentropy
 kl_div = Tensor.kl_div
 cosine_embedding_loss = Tensor.cosine_embedding_loss
+soft_margin_loss = Tensor.soft_margin_loss
+hinge_embedding_loss = Tensor.hinge_embedding_loss
+margin_ranking_loss = Tensor.margin_ranking_loss
+triplet_margin_loss = Tensor.triplet_margin_loss
+poisson_nll_loss = Tensor.poisson_nll_loss
+gaussian_nll_loss = Tensor.gaussian_nll_loss
+binary_cross_entropy = Tensor.binary_crossentropy
+binary_cross_entropy_with_logits = Tensor.binary_crossentropy_logits
 
 __all__ = [
     "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "quick_gelu", "silu", "swish", "mish",
     "sigmoid", "logsigmoid", "softplus", "softsign", "tanh", "hardsigmoid", "hardswish", "hardtanh",
     "glu", "prelu", "softmax", "softmin", "log_softmax",
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
-    "embedding", "one_hot",
+    "embedding", "one_hot", "scaled_dot_product_attention", "interpolate", "pad", "unfold",
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "max_unpool2d",
@@ -84,5 +96,7 @@ __all__ = [
     "dropout",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_crossentropy",
     "binary_crossentropy_logits", "nll_loss", "cross_entropy", "sparse_categorical_crossentropy",
-    "kl_div", "cosine_embedding_loss",
+    "kl_div", "cosine_embedding_loss", "soft_margin_loss", "hinge_embedding_loss", "margin_ranking_loss",
+    "triplet_margin_loss", "poisson_nll_loss", "gaussian_nll_loss", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pluggrad.kernel.kernel import IndexCheck
 from pluggrad.plan.plan import BufferRef, Plan, PlannedCommand, PlannedCopy
 
 
@@ -39,7 +40,7 @@ def _lines(plan: Plan, names: Sequence[str]) -> Iterator[str]:
         memory = "of new memory" if output.reuses is None else f"over input {output.reuses}"
         yield f"output {number}: {output.nbytes} bytes {memory}"
     yield f"arena: {plan.arena_bytes} bytes"
-    yield from (f"status {number}: indices of {check.op} on axis {check.axis} of size {check.extent}"
+    yield from (f"status {number}: {_checked(check)} of size {check.extent}"
                 for number, check in enumerate(plan.checks) if check.op)
     yield from (f"root {number} is {_ref(ref)}" for number, ref in enumerate(plan.roots))
 
@@ -56,3 +57,7 @@ def _ref(ref: BufferRef) -> str:
     if ref.place in ("arena", "status"):
         return f"{ref.place}+{ref.offset}"
     return f"{ref.place} {ref.number}"
+
+
+def _checked(check: IndexCheck) -> str:
+    return f"labels of {check.op}" if check.axis is None else f"indices of {check.op} on axis {check.axis}"

@@ -43,7 +43,8 @@ class StatusWords:
             return None
         check, index = next((check, word) for check, word in zip(self._checks, words, strict=True) if word)
         self._clear()
-        size = check.extent
-        return TensorIndexError(
-            op=check.op, expected=f"an index in [{-size}, {size - 1}] on axis {check.axis} of size {size}",
-            got=str(index), hint="The index is in the data, so it was found when the result was computed")
+        size, hint = check.extent, "It is in the data, so it was found when the result was computed"
+        expected = f"an index in [{-size}, {size - 1}] on axis {check.axis} of size {size}"
+        if check.axis is None:
+            expected, hint = f"a label in [0, {size - 1}]", hint + "; to leave it out, pass ignore_index"
+        return TensorIndexError(op=check.op, expected=expected, got=str(index), hint=hint)

@@ -1,10 +1,12 @@
 """Losses. `reduction` is "mean", "sum" or "none"; a loss of halves is computed in float32."""
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
+from pluggrad import dtypes
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
-from pluggrad.graph import build
+from pluggrad.graph import build, ops
 from pluggrad.tensor.normalization import Normalization
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -51,20 +53,82 @@ class Losses(Normalization):
             return self.l1_loss(Y, reduction)
         return self.huber_loss(Y, reduction, beta) * (1 / beta)
 
-    def binary_crossentropy(self, Y: Any, reduction: str = "mean") -> Self:
-        """-(y log p + (1 - y) log(1 - p)) of probabilities p; the logarithms count as at least -100."""
+    def binary_crossentropy(self, Y: Any, reduction: str = "mean", *, weight: Any = None) -> Self:
+        """-(y log p + (1 - y) log(1 - p)) of probabilities p; the logarithms count as at least -100.
+
+        weight: multiplies the losses, and broadcasts against them.
+        """
         p, y = self._wide(), self._same_shape("binary_crossentropy", Y)
         loss = y * p.log().maximum(-100.0) + (1 - y) * (1 - p).log().maximum(-100.0)
-        return (-loss)._reduced("binary_crossentropy", reduction)
+        return (-loss)._times_weight("binary_crossentropy", weight)._reduced("binary_crossentropy", reduction)
 
-    def binary_crossentropy_logits(self, Y: Any, reduction: str = "mean", pos_weight: Any = None) -> Self:
+    def binary_crossentropy_logits(self, Y: Any, reduction: str = "mean", pos_weight: Any = None, *,
+                                   weight: Any = None) -> Self:
         """`binary_crossentropy` of sigmoid(x), without taking it; `pos_weight` multiplies the term of y = 1.
         """
-        x, y = self._wide(), self._same_shape("binary_crossentropy_logits", Y)
+        op = "binary_crossentropy_logits"
+        x, y = self._wide(), self._same_shape(op, Y)
         positive, negative = -x.logsigmoid(), -(-x).logsigmoid()
         if pos_weight is not None:
-            positive = positive * x._target("binary_crossentropy_logits", pos_weight)
-        return (y * positive + (1 - y) * negative)._reduced("binary_crossentropy_logits", reduction)
+            positive = positive * x._target(op, pos_weight)
+        loss = y * positive + (1 - y) * negative
+        return loss._times_weight(op, weight)._reduced(op, reduction)
+
+    def _times_weight(self, op: str, weight: Any) -> Self:
+        return self if weight is None else self * self._target(op, weight)
+
+    def soft_margin_loss(self, Y: Any, reduction: str = "mean") -> Self:
+        """log(1 + e ** (-y x)) for targets y of 1 and -1. Shapes must be equal."""
+        x, y = self._wide(), self._same_shape("soft_margin_loss", Y)
+        return (-y * x).softplus()._reduced("soft_margin_loss", reduction)
+
+    def hinge_embedding_loss(self, Y: Any, margin: float = 1.0, reduction: str = "mean") -> Self:
+        """The distance x where Y is 1, max(margin - x, 0) where Y is -1. Shapes must be equal."""
+        x, y = self._wide(), self._same_shape("hinge_embedding_loss", Y)
+        loss = y.eq(1).where(x, 0.0) + y.eq(-1).where((margin - x).maximum(0.0), 0.0)
+        return loss._reduced("hinge_embedding_loss", reduction)
+
+    def margin_ranking_loss(self, x2: Any, Y: Any, margin: float = 0.0, reduction: str = "mean") -> Self:
+        """max(margin - y (x - x2), 0): y is 1 where x should be the larger, -1 where x2 should."""
+        x, other = self._wide(), self._same_shape("margin_ranking_loss", x2)
+        loss = (margin - self._target("margin_ranking_loss", Y) * (x - other)).maximum(0.0)
+        return loss._reduced("margin_ranking_loss", reduction)
+
+    def triplet_margin_loss(self, positive: Any, negative: Any, margin: float = 1.0, p: float = 2.0,
+                            eps: float = 1e-06, reduction: str = "mean") -> Self:
+        """max(d(x, positive) - d(x, negative) + margin, 0), d the p-norm of differences along the last axis.
+
+        eps: added to each difference. Shapes (..., n) must be equal; the loss has shape (...).
+        """
+        op = "triplet_margin_loss"
+        near, far = [(self._wide() - self._same_shape(op, other) + eps).abs().pow(p).sum(-1).pow(1 / p)
+                     for other in (positive, negative)]
+        return (near - far + margin).maximum(0.0)._reduced(op, reduction)
+
+    def poisson_nll_loss(self, Y: Any, log_input: bool = True, full: bool = False, eps: float = 1e-08,
+                         reduction: str = "mean") -> Self:
+        """Negative log likelihood of counts Y: e**x - Y x, or x - Y log(x + eps) without `log_input`.
+
+        full: adds Stirling's approximation of log(Y!), for Y above 1. Shapes must be equal.
+        """
+        x, y = self._wide(), self._same_shape("poisson_nll_loss", Y)
+        loss = x.exp() - y * x if log_input else x - y * (x + eps).log()
+        if full:
+            large = (y > 1).where(y, 1.0)
+            loss = loss + (y > 1).where(large * large.log() - large + 0.5 * (2 * math.pi * large).log(), 0.0)
+        return loss._reduced("poisson_nll_loss", reduction)
+
+    def gaussian_nll_loss(self, Y: Any, var: Any, full: bool = False, eps: float = 1e-06,
+                          reduction: str = "mean") -> Self:
+        """Negative log likelihood of Y under means x and variances: (log var + (x - Y)**2 / var) / 2.
+
+        var: broadcasts against x; at least `eps`, which is held constant. full: adds log(2 pi) / 2.
+        """
+        x, y = self._wide(), self._same_shape("gaussian_nll_loss", Y)
+        given = x._target("gaussian_nll_loss", var)._wide()
+        spread = given + (given.maximum(eps) - given)._detached()
+        loss = (spread.log() + (x - y).square() / spread) * 0.5 + (0.5 * math.log(2 * math.pi) * full)
+        return loss._reduced("gaussian_nll_loss", reduction)
 
     def kl_div(self, Y: Any, reduction: str = "mean", log_target: bool = False) -> Self:
         """Divergence of probabilities Y from those whose logarithms these are: Y (log Y - x). Equal shapes.
@@ -103,7 +167,8 @@ class Losses(Normalization):
 
         Y: integers, the shape without the class axis. weight: one for each class; a mean divides by their
         sum.
-        ignore_index: a label that does not count. A label that names no class does not count either.
+        ignore_index: a label that does not count, whether it names a class or not. IndexError for any other
+        label that names no class, when the result is computed.
         """
         labels = self._target("nll_loss", Y)
         chosen, weights = self._picked("nll_loss", labels, weight, ignore_index)
@@ -173,21 +238,29 @@ class Losses(Normalization):
         if not labels.dtype.is_int:
             raise DTypeError(op=op, expected="integer labels", got=labels.dtype.name)
         x = self._wide()
-        counted = (labels >= 0) & (labels < classes)
-        if ignore_index is not None:
-            counted = counted & labels.ne(ignore_index)
         if not classes:
-            return counted.cast(x.dtype), counted.cast(x.dtype)  # nothing counts
-        place = counted.where(labels, 0).unsqueeze(axis).node
+            nothing = self._new(build.const(0.0, x.dtype, labels.node.device, labels.shape))
+            return nothing, nothing
+        counted = None if ignore_index is None else labels.ne(ignore_index)
+        place = labels if counted is None else counted.where(labels, 0)
+        place = place._checked_labels(op, classes).unsqueeze(axis)
 
         def at_label(values: Self) -> Self:
-            found = build.gather(values.node, place, axis, None)
-            return counted.where(self._new(found).squeeze(axis), 0.0)
+            found = self._new(build.gather(values.node, place.node, axis, None)).squeeze(axis)
+            return found if counted is None else counted.where(found, 0.0)
 
         if weight is None:
-            return at_label(x), counted.cast(x.dtype)
+            ones = build.const(1.0, x.dtype, labels.node.device, labels.shape)
+            return at_label(x), self._new(ones) if counted is None else counted.cast(x.dtype)
         shares = self._target(op, weight).cast(x.dtype)._along(axis, self.ndim)
         return at_label(x), at_label(shares.expand(x.shape))
+
+    def _checked_labels(self, op: str, classes: int) -> Self:
+        """The same labels, which are reported where they name no class."""
+        # unsigned: a negative label is no class counted from the end
+        flat = build.reshape(build.cast(self.node, dtypes.uint64), (self.node.type.size,))
+        numbers = build.iota(classes, dtypes.int32, self.node.device)
+        return self._new(build.reshape(build.gather(numbers, flat, 0, ops.Check(op, None)), self.shape))
 
     def _weighted_mean(self, op: str, weights: Self, reduction: str) -> Self:
         return self.sum() / weights.sum() if reduction == "mean" else self._reduced(op, reduction)
