@@ -88,19 +88,22 @@ class Creation(LinearAlgebra):
         device: Any = None,
         requires_grad: bool | None = None,
     ) -> Self:
-        """start, start + step, ... before `stop`; of one argument: from 0. Integers give the default int."""
+        """start, start + step, ... before `stop`; of one argument: from 0.
+
+        Integers give the default int, or int64 where they need it; floats the default float.
+        """
         if stop is None:
             start, stop = 0, start
         if step == 0:
             raise ValueRangeError(op="arange", expected="a step other than 0", got="0")
-        whole = all(isinstance(number, int) for number in (start, stop, step))
-        found = (
-            dtypes.to_dtype(dtype)
-            if dtype is not None
-            else dtypes.default_int
-            if whole
-            else dtypes.default_float
-        )
+        if dtype is not None:
+            found = dtypes.to_dtype(dtype)
+        elif all(isinstance(number, int) for number in (start, stop, step)):
+            default = dtypes.default_int
+            fits = default.min <= min(start, stop) and max(start, stop) - 1 <= default.max
+            found = default if fits else dtypes.int64
+        else:
+            found = dtypes.default_float
         count = max(math.ceil((stop - start) / step), 0)
         return cls._sequence(count, start, step, found, device, requires_grad)
 

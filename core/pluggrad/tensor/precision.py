@@ -20,7 +20,8 @@ T = TypeVar("T", bound=type[TensorBase])
 
 # a product rounds each result once, as its sum is kept in float32: a half is enough, and half the memory
 IN_HALF: Final = frozenset({
-    "dot", "matmul", "mm", "bmm", "linear", "einsum", "tensordot", "outer",
+    "dot", "matmul", "mm", "bmm", "mv", "addmm", "baddbmm", "inner", "vecdot", "outer", "tensordot", "einsum",
+    "linear",
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "scaled_dot_product_attention",
 })
@@ -29,9 +30,12 @@ IN_HALF: Final = frozenset({
 IN_FLOAT32: Final = frozenset({
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "pow", "reciprocal", "rsqrt",
     "square", "sinh", "cosh", "tan", "asin", "acos", "softplus", "hypot",
-    "sum", "prod", "mean", "var", "std", "var_mean", "std_mean", "norm", "logsumexp",
+    "sum", "prod", "mean", "var", "std", "var_mean", "std_mean", "norm", "vector_norm", "matrix_norm",
+    "logsumexp", "cumsum", "cumprod", "logcumsumexp",
     "softmax", "softmin", "log_softmax",
     "normalize", "batchnorm", "layernorm", "layer_norm", "rms_norm", "group_norm", "instance_norm",
+    "inv", "pinv", "solve", "solve_triangular", "lstsq", "det", "slogdet", "logdet", "cond", "cholesky", "qr",
+    "svd", "svdvals", "eigh", "eigvalsh", "matrix_exp", "newton_schulz",
 })
 
 
@@ -112,8 +116,13 @@ def _casting(function: Callable[P, R], cast: Callable[[Any, Casting], Any]) -> C
         casting = mode.casting
         if casting is None:
             return function(*args, **kwargs)
-        return function(*[cast(arg, casting) for arg in args],
-                        **{name: cast(arg, casting) for name, arg in kwargs.items()})
+        operands = [cast(arg, casting) for arg in args]
+        named = {name: cast(arg, casting) for name, arg in kwargs.items()}
+        mode.casting = None  # what it is made of takes the operands as they are now
+        try:
+            return function(*operands, **named)
+        finally:
+            mode.casting = casting
 
     return _method
 

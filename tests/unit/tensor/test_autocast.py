@@ -22,6 +22,11 @@ PRODUCTS = {
     "dot": lambda d: of(d, 2, 3).dot(of(d, 3, 2)),
     "matmul": lambda d: of(d, 2, 3) @ of(d, 3, 2),
     "mm": lambda d: of(d, 2, 3).mm(of(d, 3, 2)),
+    "mv": lambda d: of(d, 2, 3).mv(of(d, 3)),
+    "addmm": lambda d: of(d, 2, 2).addmm(of(d, 2, 3), of(d, 3, 2)),
+    "baddbmm": lambda d: of(d, 1, 2, 2).baddbmm(of(d, 1, 2, 3), of(d, 1, 3, 2)),
+    "inner": lambda d: of(d, 2, 3).inner(of(d, 2, 3)),
+    "vecdot": lambda d: of(d, 2, 3).vecdot(of(d, 2, 3)),
     "bmm": lambda d: of(d, 1, 2, 3).bmm(of(d, 1, 3, 2)),
     "linear": lambda d: of(d, 2, 3).linear(of(d, 3, 2), of(d, 2)),
     "einsum": lambda d: Tensor.einsum("ij,jk->ik", of(d, 2, 3), of(d, 3, 2)),
@@ -46,16 +51,26 @@ OTHERS = {
     "rms_norm": lambda x, d: x.rms_norm(3, of(d, 3)),
     "group_norm": lambda x, d: x.group_norm(1, of(d, 3)),
     "instance_norm": lambda x, d: x.unsqueeze(-1).expand(2, 3, 4).instance_norm(),
+    "solve": lambda x, d: of(d, 2, 2).solve(of(d, 2, 1)),
+    "solve_triangular": lambda x, d: of(d, 2, 2).solve_triangular(of(d, 2, 1), upper=True),
+    "lstsq": lambda x, d: x.lstsq(of(d, 2, 1))[0],
+    "newton_schulz": lambda x, d: x.newton_schulz(2, (1.0, 2.0, 0.5)),
     "cosine_embedding_loss": lambda x, d: x.cosine_embedding_loss(x, Tensor([1, -1])),
 }
 
 
+SQUARE = {"inv", "det", "slogdet", "logdet", "cond", "cholesky", "eigh", "eigvalsh", "matrix_exp"}
+ALONG = {"cumsum", "cumprod", "logcumsumexp"}
+
+
 def wide_result(name: str, dtype: dtypes.DType) -> Tensor:
-    x = of(dtype, 2, 3)
+    x = of(dtype, 2, 2 if name in SQUARE else 3)
     if name in OTHERS:
         return OTHERS[name](x, dtype)
     if name in TWO:
         return getattr(x, name)(of(dtype, 2, 3))
+    if name in ALONG:
+        return getattr(x, name)(1)
     if name in LABELED:
         return getattr(x, name)(Tensor([0, 2]))
     result = getattr(x, name)()
@@ -154,6 +169,13 @@ def test_sums_of_products_are_kept_in_float32(device):
     x, y = Tensor.ones(1, 1001), Tensor.ones(1001, 1)
     with autocast():
         assert (x @ y).item() == 1000  # the nearest bfloat16; added up in bfloat16 it would stay at 256
+
+
+def test_what_a_method_is_made_of_is_not_cast_again(device):
+    x = Tensor([[1.001, 0.5], [0.25, 2.0]])
+    with autocast():
+        exponential = x.matrix_exp()
+    np.testing.assert_array_equal(exponential.numpy(), x.matrix_exp().numpy())
 
 
 def test_a_captured_function_is_captured_for_each(device):

@@ -332,8 +332,11 @@ def test_numpy_data_keep_their_dtype():
         assert (Tensor(np.ones(2, np.float32)) * 2.5).dtype is dtypes.float32
 
 
-def test_a_float_that_only_int64_holds():
+def test_integers_that_only_int64_holds():
     assert Tensor([2**40]).dtype is dtypes.int64
+    beyond = Tensor.arange(2**31 - 1, 2**31 + 1, device="ref")
+    assert (beyond.dtype, beyond.tolist()) == (dtypes.int64, [2**31 - 1, 2**31])
+    assert Tensor.arange(2**31 - 2, 2**31).dtype is dtypes.int32
 
 
 def test_defaults_are_assigned_for_all_threads_and_changed_in_a_block_of_one(defaults):
