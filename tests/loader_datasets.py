@@ -26,6 +26,17 @@ class Squares:
         return index, np.full(2, index * index, np.float32)
 
 
+class Rows(Squares):
+    """A dataset that holds a tensor, and gives tensors."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__(len(values))
+        self.values = values
+
+    def __getitem__(self, index: int):
+        return self.values[index]
+
+
 class Noise(Squares):
     def __getitem__(self, index: int):
         return np.random.rand(), random.random(), Tensor.rand(1).item()  # noqa: NPY002 - what many use

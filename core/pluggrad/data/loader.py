@@ -169,7 +169,7 @@ class DataLoader:
     def _by_processes(self, fetch: Fetch, epoch: int, first: int) -> Generator[Any, None, None]:
         # taken while in use: a second loop at the same time gets processes of its own
         workers, self._workers = self._workers, None
-        if workers is None:
+        if workers is None or workers.inherited:
             workers = Workers(fetch, self.num_workers, self.prefetch_factor)
         try:
             yield from workers.batches(epoch, first)

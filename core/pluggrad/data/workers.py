@@ -1,8 +1,8 @@
 """Who loads batches ahead of the loop that uses them: processes, or threads.
 
 Processes are spawned, never forked: a child that inherits a device's driver, or a lock that nobody will
-release, hangs or worse. Batch `n` comes from worker `n % count`, over a pipe of its own, so that batches come
-in order whatever time they take, and a process whose parent is gone reads the end of its pipe and ends.
+release, hangs or worse. Batch `n` comes from worker `n % count`, over a channel of its own, so that batches
+come in order whatever time they take, and a process whose parent is gone reads the channel's end and ends.
 """
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from itertools import islice
-from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 from threading import Thread
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pluggrad.data.channel import Channel, Message, message
 from pluggrad.data.dataset import Dataset
 from pluggrad.data.order import Order, stream
 from pluggrad.errors import WorkerDied
@@ -73,7 +73,7 @@ def by_threads(fetch: Fetch, epoch: int, first: int, count: int, prefetch: int) 
 # ---- processes -----------------------------------------------------------------------------------
 class _Worker(NamedTuple):
     process: SpawnProcess
-    pipe: Connection
+    channel: Channel
 
 
 class Workers:
@@ -81,14 +81,20 @@ class Workers:
 
     def __init__(self, fetch: Fetch, count: int, prefetch: int) -> None:
         self._order, self._prefetch = fetch.order, prefetch
-        content = _pickled(fetch)
+        content = _packed(fetch)
         self._workers: list[_Worker] = []
-        self.close = weakref.finalize(self, _stop, self._workers, os.getpid())
+        self._owner = os.getpid()
+        self.close = weakref.finalize(self, _stop, self._workers, self._owner)
         for index in range(count):
             self._workers.append(_started(index))
         for worker in self._workers:
-            with contextlib.suppress(BrokenPipeError):  # said better where its first answer does not come
-                worker.pipe.send_bytes(content)
+            with contextlib.suppress(ConnectionError):  # said better where its first answer does not come
+                worker.channel.send(content)
+
+    @property
+    def inherited(self) -> bool:
+        """True in a fork of the process that started them, which must leave them alone."""
+        return os.getpid() != self._owner
 
     def batches(self, epoch: int, first: int) -> Iterator[Any]:
         """The batches from `first` to the epoch's last. What a dataset raises is raised here, with a note."""
@@ -102,14 +108,14 @@ class Workers:
             yield batch
 
     def _ask(self, epoch: int, number: int) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self._workers[number % len(self._workers)].pipe.send((epoch, number))
+        with contextlib.suppress(ConnectionError):
+            self._workers[number % len(self._workers)].channel.send(message((epoch, number)))
 
     def _answer(self, number: int) -> Any:
         index = number % len(self._workers)
-        process, pipe = self._workers[index]
+        process, channel = self._workers[index]
         try:
-            answer = pickle.loads(pipe.recv_bytes())
+            answer = channel.receive()
         except (EOFError, ConnectionError):
             process.join(_PATIENCE_S)
             raise WorkerDied(op="DataLoader", expected=f"batch {number} from worker {index}",
@@ -120,9 +126,10 @@ class Workers:
         return answer
 
 
-def _pickled(fetch: Fetch) -> bytes:
+def _packed(fetch: Fetch) -> Message:
     try:
-        return pickle.dumps(fetch, pickle.HIGHEST_PROTOCOL)
+        # pickled twice, so that a process which cannot make it again can say so
+        return message(pickle.dumps(fetch))
     except Exception as error:  # a dataset of somebody else's may raise anything
         error.add_note("A DataLoader with num_workers sends its dataset and collate_fn to processes: use "
                        "functions and classes from the top of a module, or worker_type='thread'.")
@@ -130,12 +137,12 @@ def _pickled(fetch: Fetch) -> bytes:
 
 
 def _started(index: int) -> _Worker:
-    ours, theirs = multiprocessing.Pipe()
+    ours, theirs = Channel.pair()
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_serve, args=(theirs,), name=f"pluggrad-loader-{index}", daemon=True)
     with _ctrl_c_held():
         process.start()
-    theirs.close()  # else the end of the process would not end the pipe
+    theirs.close()  # else the end of the process would not end the channel
     return _Worker(process, ours)
 
 
@@ -153,11 +160,12 @@ def _ctrl_c_held() -> Iterator[None]:
 
 
 def _stop(workers: list[_Worker], owner: int) -> None:
-    """End the processes; in a fork of their owner, leave them alone."""
+    """End the processes; a fork of their owner only lets go of their channels."""
+    for worker in workers:
+        worker.channel.close()
     if os.getpid() != owner:
         return
-    for process, pipe in workers:
-        pipe.close()
+    for process, _ in workers:
         process.terminate()
     for process, _ in workers:
         process.join(_PATIENCE_S)
@@ -187,22 +195,23 @@ class _Failure:
         return error
 
 
-def _serve(pipe: Connection) -> None:
-    """Answer each request (epoch, batch) until the pipe ends."""
+def _serve(channel: Channel) -> None:
+    """Answer each request (epoch, batch) until the channel ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers: SimpleQueue[bytes] = SimpleQueue()
-    # by a thread: a pipe holds little, and the next batch must not wait until this one is fetched
-    Thread(target=_send_all, args=(pipe, answers), daemon=True).start()
+    answers: SimpleQueue[Message] = SimpleQueue()
+    # by a thread: a channel holds little, and the next batch must not wait until this one is fetched
+    Thread(target=_send_all, args=(channel, answers), daemon=True).start()
     with contextlib.suppress(EOFError, ConnectionError):
-        fetch = _unpickled(pipe.recv_bytes())
+        fetch = _unpickled(channel.receive())
         while True:
-            answers.put(_answered(fetch, *pipe.recv()))
+            epoch, number = channel.receive()
+            answers.put(_answered(fetch, epoch, number))
 
 
-def _send_all(pipe: Connection, answers: SimpleQueue[bytes]) -> None:
-    with contextlib.suppress(OSError):  # the parent hung up
+def _send_all(channel: Channel, answers: SimpleQueue[Message]) -> None:
+    with contextlib.suppress(ConnectionError):  # the parent hung up
         while True:
-            pipe.send_bytes(answers.get())
+            channel.send(answers.get())
 
 
 def _unpickled(content: bytes) -> Fetch | _Failure:
@@ -215,14 +224,14 @@ def _unpickled(content: bytes) -> Fetch | _Failure:
     return fetch
 
 
-def _answered(fetch: Fetch | _Failure, epoch: int, number: int) -> bytes:
+def _answered(fetch: Fetch | _Failure, epoch: int, number: int) -> Message:
     if isinstance(fetch, _Failure):
-        return pickle.dumps(fetch)
+        return message(fetch)
     try:
         _seed(fetch.order.seed, epoch, number)
-        return pickle.dumps(fetch(epoch, number), pickle.HIGHEST_PROTOCOL)
+        return message(fetch(epoch, number))
     except Exception as error:
-        return pickle.dumps(_Failure(error))
+        return message(_Failure(error))
 
 
 def _seed(*key: int) -> None:

@@ -21,7 +21,7 @@ import pytest
 from pluggrad import GlobalCounters, Tensor, jit, manual_seed, memory_stats
 from pluggrad.data import DataLoader, Subset, TensorDataset, random_split
 from pluggrad.errors import StateError, ValueRangeError, WorkerDied
-from tests.loader_datasets import Dying, Noise, Picky, Refusing, Slow, Squares, Strange, WhoLoads
+from tests.loader_datasets import Dying, Noise, Picky, Refusing, Rows, Slow, Squares, Strange, WhoLoads
 
 WORKERS = [{}, {"num_workers": 2}, {"num_workers": 2, "worker_type": "thread"}]
 NAMES = ["here", "processes", "threads"]
@@ -237,6 +237,34 @@ def test_a_loader_that_is_gone_leaves_no_process():
     del loader
     gc.collect()
     assert multiprocessing.active_children() == []
+
+
+def test_tensors_pass_from_process_to_process(device):
+    loader = DataLoader(Rows(Tensor([[1.0, 2], [3, 4], [5, 6]]).half()), 2, num_workers=1)
+    batches = list(loader)
+    loader.close()
+    assert [(batch.tolist(), batch.dtype.name, batch.device) for batch in batches] == [
+        ([[1, 2], [3, 4]], "float16", device), ([[5, 6]], "float16", device)
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_leaves_the_processes_to_their_owner():
+    loader = DataLoader(Squares(4), num_workers=1)
+    expected = firsts(loader)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(firsts(loader) != expected)  # by processes of its own
+            loader.close()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    before = multiprocessing.active_children()
+    assert firsts(loader) == expected
+    assert multiprocessing.active_children() == before != []
+    loader.close()
 
 
 PROGRAM = """
