@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from pluggrad.tensor import Tensor, autocast, manual_seed, no_grad
     from pluggrad.transform import (
+        anomaly,
         checkpoint,
         custom_vjp,
         grad,
@@ -57,6 +58,7 @@ _HOMES: Final[dict[str, str]] = {
     "jacobian": "pluggrad.transform",
     "hessian": "pluggrad.transform",
     "vmap": "pluggrad.transform",
+    "anomaly": "pluggrad.transform",
     "checkpoint": "pluggrad.transform",
     "custom_vjp": "pluggrad.transform",
     "GlobalCounters": "pluggrad.runtime",
@@ -91,6 +93,7 @@ __all__ = [
     "hessian",
     "vmap",
     "checkpoint",
+    "anomaly",
     "custom_vjp",
     "no_grad",
     "autocast",

@@ -100,6 +100,10 @@ class TransformError(UserError, RuntimeError):
     """A value was read, or something else happened, that `vmap`, `grad` or `function` cannot transform."""
 
 
+class AnomalyError(UserError, FloatingPointError):
+    """A NaN (or infinity) that `anomaly` looks for; names the operation that first made it, and its line."""
+
+
 class StateError(UserError, KeyError):
     """A state dict or checkpoint that does not match; every difference is listed at once."""
 

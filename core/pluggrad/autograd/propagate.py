@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pluggrad.autograd.linear_algebra import HOST_RULES
 from pluggrad.autograd.rules import RULES, Rule, add
-from pluggrad.graph import ops
+from pluggrad.graph import ops, origin
 from pluggrad.graph.custom import input_gradients
 from pluggrad.graph.leaf import Identity
 from pluggrad.ir.node import Node
@@ -89,8 +89,10 @@ def propagate(order: list[Node], seeds: Mapping[Node, Node],
             continue
         for source, rule in zip(n.src, _rules(n), strict=False):
             if rule is not None and source in leading:
-                found = gradients.get(source)
-                gradients[source] = rule(g, n) if found is None else add(found, rule(g, n))
+                found, passed = gradients.get(source), rule(g, n)
+                if origin.gradient is not None:
+                    origin.gradient(passed, n)
+                gradients[source] = passed if found is None else add(found, passed)
     return {target: gradients[target] for target in targets if target in gradients}
 
 

@@ -64,8 +64,9 @@ class CapturedFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         with realizing.lock:
-            # inside another capture, or a function that is transformed: part of it
-            if realizing.recorder is not None or active.traces:
+            if realizing.recorder is not None or active.traces:  # part of another capture or transformation
+                return self._function(*args, **kwargs)
+            if realizing.inspecting is not None:  # in anomaly(), which looks at graphs
                 return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
             description = flatten((args, kwargs), tensors, frozen("argument"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -90,6 +90,8 @@ class Recorder(Protocol):
 
 
 _reported: list[TensorIndexError] = []
+# told of the graphs that were realized, whose nodes then hold their values
+inspecting: Callable[[list[Node]], None] | None = None
 recorder: Recorder | None = None  # set under `lock`, so other threads wait until the capture is over
 
 
@@ -141,6 +143,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             # in the order they were written: the same in every process
             wanted += [h for h in list(_pending.handles.values())
                        if id(h) not in known and h.node.device in devices]
+        graphs = [] if inspecting is None else [handle.node for handle in wanted]
         try:
             by_device: dict[DeviceId, list[Handle]] = {}
             for handle in wanted:
@@ -152,6 +155,8 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             for handle in wanted:  # after a failure too: what cannot be computed must not fail later calls
                 _pending.handles.pop(id(handle), None)
         raise_reported()
+        if inspecting is not None:
+            inspecting(graphs)
 
 
 def own(handle: Handle) -> None:

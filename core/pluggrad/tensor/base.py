@@ -15,7 +15,7 @@ from pluggrad import dtypes, runtime
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, GradientError, ValueRangeError
-from pluggrad.graph import build
+from pluggrad.graph import build, origin
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.scalar import HostRead
 from pluggrad.ir.node import Node, Op
@@ -70,6 +70,8 @@ class TensorBase(Handle):
 
     def _new(self, node: Node) -> Self:
         """The result of an operation."""
+        if origin.operation is not None:
+            origin.operation(node)
         made = _create(self.__class__)
         made._node = node if mode.enabled else build.detach(node)
         made._base = made._identity = made._grad = None
