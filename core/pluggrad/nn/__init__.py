@@ -142,6 +142,7 @@ from pluggrad.nn.pooling import (
     MaxPool3d,
 )
 from pluggrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from pluggrad.nn.summary import summary
 
 __all__ = [
     "Module", "Linear", "Embedding", "Dropout", "Flatten", "Sequential",
@@ -171,6 +172,6 @@ __all__ = [
     "kl_div", "cosine_embedding_loss", "soft_margin_loss", "hinge_embedding_loss", "margin_ranking_loss",
     "triplet_margin_loss", "poisson_nll_loss", "gaussian_nll_loss", "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
-    "clip_grad_norm_", "clip_grad_value_",
+    "clip_grad_norm_", "clip_grad_value_", "summary",
     "datasets", "functional", "optim", "state",
 ]

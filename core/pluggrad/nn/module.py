@@ -1,10 +1,20 @@
 """An optional base for models. A plain class with tensors in its attributes is a model too."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-from pluggrad.nn.state.tensors import get_parameters, get_state_dict, load_state_dict, parts, to_device
+from pluggrad import dtypes
+from pluggrad.dtypes import DType
+from pluggrad.nn.state.tensors import (
+    get_parameters,
+    get_state_dict,
+    load_state_dict,
+    named_modules,
+    parts,
+    to_device,
+    to_dtype,
+)
 from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
 
@@ -31,6 +41,36 @@ class Module:
         """The marked tensors (`requires_grad`), each once."""
         return [tensor for _, tensor in self.named_parameters()]
 
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """The tensors that are not marked, such as running means, each once."""
+        unmarked = {id(tensor): tensor for tensor in get_parameters(self) if not tensor.requires_grad}
+        for name, tensor in get_state_dict(self).items():
+            if unmarked.pop(id(tensor), None) is not None:
+                yield name, tensor
+
+    def buffers(self) -> list[Tensor]:
+        """The tensors that are not marked, each once."""
+        return [tensor for _, tensor in self.named_buffers()]
+
+    def named_modules(self) -> Iterator[tuple[str, Any]]:
+        """This module, as "", and every layer inside it, each once, under the first of its names."""
+        yield from named_modules(self)
+
+    def modules(self) -> Iterator[Any]:
+        """This module and every layer inside it, each once."""
+        return (module for _, module in named_modules(self))
+
+    def apply(self, fn: Callable[[Any], Any]) -> Self:
+        """Call `fn` with every layer, those inside another before it, and with this module at last."""
+        for module in reversed(list(self.modules())):
+            fn(module)
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all tensors."""
+        for tensor in get_parameters(self):
+            tensor.grad = None
+
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor by name; see `nn.state.get_state_dict`."""
         return get_state_dict(self)
@@ -48,10 +88,34 @@ class Module:
         """Set `Tensor.training` to False."""
         return self.train(False)
 
-    def to(self, device: str | DeviceId) -> Self:
-        """Move every tensor to `device`, in place; see `nn.state.to_device`."""
-        to_device(self, device)
+    def to(self, device: str | DeviceId | DType | None = None, dtype: DType | str | None = None) -> Self:
+        """Move every tensor to `device`, and cast the float ones to a float `dtype` (given alone, too).
+
+        In place; see `nn.state.to_device` and `nn.state.to_dtype`.
+        """
+        if isinstance(device, DType):
+            device, dtype = None, device
+        if dtype is not None:
+            to_dtype(self, dtypes.to_dtype(dtype))
+        if device is not None:
+            to_device(self, device)
         return self
+
+    def half(self) -> Self:
+        """Cast every float tensor to float16, in place."""
+        return self.to(dtypes.float16)
+
+    def bfloat16(self) -> Self:
+        """Cast every float tensor to bfloat16, in place."""
+        return self.to(dtypes.bfloat16)
+
+    def float(self) -> Self:
+        """Cast every float tensor to float32, in place."""
+        return self.to(dtypes.float32)
+
+    def double(self) -> Self:
+        """Cast every float tensor to float64, in place."""
+        return self.to(dtypes.float64)
 
     def __repr__(self) -> str:
         rows = [f"{name}: {_shown(part)}" for name, part in parts(self) if _is_layer(part)]

@@ -7,8 +7,8 @@ from collections import OrderedDict, namedtuple
 import numpy as np
 import pytest
 
-from pluggrad import Tensor
-from pluggrad.errors import StateError
+from pluggrad import Tensor, dtypes
+from pluggrad.errors import DTypeError, StateError
 from pluggrad.nn import Linear, Module, Sequential, state
 
 Pair = namedtuple("Pair", ["left", "right"])
@@ -161,6 +161,46 @@ def test_parameters_are_marked_tensors_and_the_state_is_all():
     assert [name for name, _ in model.named_parameters()] == names
     assert [id(tensor) for tensor in model.parameters()] == [id(model.state_dict()[name]) for name in names]
     assert list(model.state_dict()) == [*names, "count"]
+
+
+def test_modules_and_buffers_are_listed_once():
+    model = Network()
+    model.again = model.first
+    names = ["", "first", "blocks.0"]
+    assert [name for name, _ in model.named_modules()] == names
+    assert [type(module) for module in model.modules()] == [Network, Linear, Linear]
+    assert [name for name, _ in model.named_buffers()] == ["count"]
+    assert model.buffers()[0] is model.count
+    seen = []
+    assert model.apply(seen.append) is model
+    assert seen == [model.blocks[0], model.first, model]
+
+
+def test_zero_grad_forgets_gradients():
+    model = Network()
+    model(Tensor([[1.0, 2.0]])).sum().backward()
+    assert model.first.weight.grad is not None
+    model.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_in_another_dtype():
+    model, x = Network(), Tensor([[1.0, 2.0]])
+    expected, weight = model(x).numpy(), model.first.weight
+    for cast, name in ((model.half, "float16"), (model.bfloat16, "bfloat16"), (model.double, "float64")):
+        assert cast() is model
+        assert {parameter.dtype.name for parameter in model.parameters()} == {name}
+        assert model.count.dtype.name == "int32"
+        found = model(x.cast(name)).cast("float32").numpy()
+        np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.02)
+    assert model.first.weight is weight
+    assert weight.requires_grad
+    model.to("ref", "float32")
+    assert (weight.device, weight.dtype.name) == ("ref", "float32")
+    model(Tensor([[1.0, 2.0]], device="ref")).sum().backward()
+    assert weight.grad is not None
+    with pytest.raises(DTypeError, match="a float dtype for a model, got int32"):
+        model.to(dtypes.int32)
 
 
 def test_modes_are_the_tensors_own(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 from pluggrad.errors import ValueRangeError
 from pluggrad.graph import scalar
 from pluggrad.graph.scalar import Derive, HostRead, HostValue
-from pluggrad.nn.state import get_parameters
+from pluggrad.nn.state.tensors import get_parameters, is_parameter
 from pluggrad.tensor import Tensor
 
 _SHARES = frozenset({"b1", "b2", "alpha", "rho"})  # of a running average that the past keeps
@@ -120,4 +120,4 @@ def _check_tensors(op: str, made: list[ParamGroup]) -> None:
 def _trainable(params: object) -> list[Tensor]:
     """The float tensors in `params`, each once and marked; those that are `requires_grad=False` stay out."""
     found = get_parameters(list(params) if isinstance(params, Iterator) else params)
-    return [tensor.requires_grad_() for tensor in found if tensor.dtype.is_float and not tensor._frozen]
+    return [tensor.requires_grad_() for tensor in found if is_parameter(tensor)]

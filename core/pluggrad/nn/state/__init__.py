@@ -6,13 +6,16 @@ from pluggrad.nn.state.tensors import (
     get_parameters,
     get_state_dict,
     load_state_dict,
+    named_modules,
     parts,
     to_device,
+    to_dtype,
     walk,
 )
 
 __all__ = [
-    "get_parameters", "get_state_dict", "load_state_dict", "to_device", "walk", "parts",
+    "get_parameters", "get_state_dict", "load_state_dict", "named_modules", "to_device", "to_dtype",
+    "walk", "parts",
     "safe_load", "safe_load_metadata", "safe_save", "torch_load",
     "save_checkpoint", "load_checkpoint",
 ]

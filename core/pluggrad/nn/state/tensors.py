@@ -9,7 +9,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pluggrad.errors import StateError
+from pluggrad.dtypes import DType
+from pluggrad.errors import DTypeError, StateError
 from pluggrad.jit import CapturedFunction, CapturedMethod
 from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
@@ -52,6 +53,41 @@ def get_state_dict(model: object, prefix: str = "") -> dict[str, Tensor]:
 def get_parameters(model: object) -> list[Tensor]:
     """Every tensor of `model`, each once, in the order of the state dict."""
     return list({id(tensor): tensor for tensor in get_state_dict(model).values()}.values())
+
+
+def is_parameter(tensor: Tensor) -> bool:
+    """Whether an optimizer would change it: float, and not made or set to be `requires_grad=False`."""
+    return tensor.dtype.is_float and not tensor._frozen
+
+
+def named_modules(model: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The layers in `model` and `model` itself, each once, with the first of its names.
+
+    A layer is what can be called, but for tensors and functions; lists and dictionaries are passed through.
+    """
+    seen: set[int] = set()
+    for name, part in walk(model, prefix.strip(".")):
+        if part is model or _is_module(part):
+            if id(part) not in seen:
+                yield name, part
+            seen.add(id(part))
+
+
+def _is_module(part: object) -> bool:
+    return callable(part) and not isinstance(part, (Tensor, *_OPAQUE))
+
+
+def to_dtype(model: object, dtype: DType) -> None:
+    """Cast every float tensor of `model`, of any object, to a float dtype, in place; gradients are dropped.
+
+    DTypeError unless the dtype is float. An optimizer is made after this: it keeps its averages for a dtype.
+    """
+    if not dtype.is_float:
+        raise DTypeError(op="to", expected="a float dtype for a model", got=dtype.name)
+    for tensor in get_parameters(model):
+        if tensor.dtype.is_float and tensor.dtype is not dtype:
+            tensor.grad = None
+            tensor.replace(tensor.detach().cast(dtype))
 
 
 def to_device(model: object, device: str | DeviceId) -> None:
