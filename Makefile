@@ -14,17 +14,19 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 DEV := .venv/.stamp
 TORCH := .venv-torch/.stamp
+INTEROP := .venv-interop/.stamp
 OCLGRIND := .venv-oclgrind/.stamp
 BENCH := .venv-bench/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-device test-torch test-oclgrind lint bench clean
+.PHONY: help demo test test-device test-torch test-interop test-oclgrind lint bench clean
 
 help:
 	@echo "make demo         train the digit classifier      (DEMO_ARGS=\"--epochs 5\")"
 	@echo "make test         run the tests                   (PYTEST_ARGS=\"-k softmax\")"
 	@echo "make test-device  run every test that needs a device on one  (DEVICE=opencl)"
 	@echo "make test-torch   compare results with PyTorch, in an environment of its own"
+	@echo "make test-interop  with other libraries of the array API standard, in an environment of its own"
 	@echo "make test-oclgrind  check every access of OpenCL kernels, in an environment of its own (x86-64 Linux)"
 	@echo "make lint         ruff, mypy, import contracts"
 	@echo "make bench        speed beside other frameworks, in an environment of its own"
@@ -44,6 +46,9 @@ test-device: $(DEV)
 test-torch: $(TORCH)
 	OMP_NUM_THREADS=1 .venv-torch/$(BIN)/python -m pytest -m torch -n auto $(PYTEST_ARGS)
 
+test-interop: $(INTEROP)
+	SCIPY_ARRAY_API=1 .venv-interop/$(BIN)/python -m pytest -m interop -n auto --dist loadfile tests/interop $(PYTEST_ARGS)
+
 test-oclgrind: $(OCLGRIND)
 	.venv-oclgrind/$(BIN)/python -m pytest -m oclgrind tests/plugins/opencl/test_oclgrind.py $(PYTEST_ARGS)
 
@@ -56,7 +61,7 @@ bench: $(BENCH)
 	.venv-bench/$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv .venv-torch .venv-oclgrind .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-torch .venv-interop .venv-oclgrind .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	find core plugins tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------- environments
@@ -82,6 +87,10 @@ $(DEV): requirements-dev.txt $(PROJECTS)
 
 $(TORCH): requirements-torch.txt requirements-dev.txt $(PROJECTS)
 	$(call environment,.venv-torch,requirements-torch.txt,PyTorch as well)
+	@touch $@
+
+$(INTEROP): requirements-interop.txt requirements-dev.txt $(PROJECTS)
+	$(call environment,.venv-interop,requirements-interop.txt,scikit-learn and others as well)
 	@touch $@
 
 $(OCLGRIND): requirements-oclgrind.txt $(PROJECTS)

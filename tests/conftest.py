@@ -67,6 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch: compares with PyTorch; run by `make test-torch`")
+    config.addinivalue_line("markers", "interop: with scikit-learn and others; run by `make test-interop`")
     config.addinivalue_line("markers", "oclgrind: runs kernels under oclgrind; run by `make test-oclgrind`")
     config.addinivalue_line("markers", "slow: takes more than about ten seconds")
     config.addinivalue_line(
@@ -154,6 +155,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
         pytest.skip("needs torch: make test-torch")
+    if item.get_closest_marker("interop") and importlib.util.find_spec("array_api_strict") is None:
+        pytest.skip("needs array-api-strict and others: make test-interop")
     chosen = {_type(device) for device in _chosen_devices(item.config)}
     for marker in item.iter_markers("device"):
         name = marker.args[0]

@@ -131,7 +131,8 @@ class Interchange(Data):
         on_host = self.__dlpack_device__() == dlpack.CPU
         if not on_host and dl_device != dlpack.CPU:
             raise ExportError(op="__dlpack__", expected="a consumer that asks for memory of the host",
-                              got=f"values on {self.device}", hint="Move them: x.to('host'), or dl_device=(1, 0)")
+                              got=f"values on {self.device}",
+                              hint="Move them: x.to('host'), or ask with dl_device=(1, 0)")
         shared = self._in_place() if dlpack.can_say_read_only(max_version) and not copy else None
         if shared is None and copy is False:
             raise ExportError(op="__dlpack__", expected="a consumer of DLPack 1.0 or later, on the host",
