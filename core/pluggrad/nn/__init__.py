@@ -98,7 +98,16 @@ from pluggrad.nn.functional import (
     triplet_margin_loss,
     unfold,
 )
-from pluggrad.nn.layers import Dropout, Embedding, Flatten, Linear, Sequential
+from pluggrad.nn.layers import (
+    Dropout,
+    Embedding,
+    Flatten,
+    Identity,
+    Linear,
+    ModuleDict,
+    ModuleList,
+    Sequential,
+)
 from pluggrad.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -145,7 +154,8 @@ from pluggrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from pluggrad.nn.summary import summary
 
 __all__ = [
-    "Module", "Linear", "Embedding", "Dropout", "Flatten", "Sequential",
+    "Module", "Linear", "Embedding", "Dropout", "Flatten", "Sequential", "Identity", "ModuleList",
+    "ModuleDict",
     "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d",
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d",

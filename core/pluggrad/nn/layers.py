@@ -115,3 +115,21 @@ class Sequential(Module):
         for layer in self:
             x = layer(x)
         return x
+
+
+class Identity(Module):
+    """The input as it is: a layer where another one is left out. Arguments of the other one are ignored."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+class ModuleList(list[Any]):
+    """A list of layers. A plain list does as well: this is for code that comes from PyTorch."""
+
+
+class ModuleDict(dict[str, Any]):
+    """Layers by name. A plain dictionary does as well: this is for code that comes from PyTorch."""

@@ -207,3 +207,14 @@ def test_a_network_trains(monkeypatch):
 def test_a_wrong_number_of_channels():
     with pytest.raises(ShapeError, match=r"conv2d: expected 3 input channels, .* got 4 in shape"):
         nn.Conv2d(3, 4, 3)(Tensor(normal(1, 4, 5, 5)))
+
+
+def test_lists_and_dictionaries_of_layers():
+    layers = nn.ModuleList([nn.Linear(2, 3), nn.Identity(7, bias=False)])
+    layers.append(nn.Linear(3, 1))
+    assert list(nn.state.get_state_dict({"body": layers})) == [
+        f"body.{index}.{name}" for index in (0, 2) for name in ("weight", "bias")
+    ]
+    assert Tensor.ones(1, 2).sequential(layers).shape == (1, 1)
+    assert list(nn.state.get_state_dict(nn.ModuleDict(head=nn.Linear(1, 1, bias=False)))) == ["head.weight"]
+    assert repr(nn.Identity()) == "Identity()"
