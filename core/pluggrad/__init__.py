@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         devices,
         set_default_device,
     )
-    from pluggrad.tensor import Tensor, autocast, manual_seed, no_grad
+    from pluggrad.tensor import Tensor, Variable, autocast, manual_seed, no_grad
     from pluggrad.transform import (
         anomaly,
         checkpoint,
@@ -49,6 +49,7 @@ _HOMES: Final[dict[str, str]] = {
     "device": "pluggrad.runtime.devices",
     "devices": "pluggrad.runtime.devices",
     "set_default_device": "pluggrad.runtime.devices",
+    "Variable": "pluggrad.tensor",
     "jit": "pluggrad.jit",
     "TinyJit": "pluggrad.jit",
     "grad": "pluggrad.transform",
@@ -85,6 +86,7 @@ __all__ = [
     "io",
     "jit",
     "TinyJit",
+    "Variable",
     "grad",
     "value_and_grad",
     "vjp",

@@ -19,7 +19,7 @@ from pluggrad.errors import JitError
 from pluggrad.graph import scalar as host_values
 from pluggrad.jit.capture import Capture, stand_in
 from pluggrad.jit.closure import store
-from pluggrad.jit.frozen import frozen
+from pluggrad.jit.frozen import frozen, give
 from pluggrad.jit.replay import Replay, fresh, restore, write_back
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
@@ -28,6 +28,7 @@ from pluggrad.tensor.base import place
 from pluggrad.tensor.grad_mode import mode
 from pluggrad.tensor.precision import mode as autocasting
 from pluggrad.tensor.tracing import active
+from pluggrad.tensor.variable import BoundVariable
 from pluggrad.transform.containers import flatten, rebuild
 
 P = ParamSpec("P")
@@ -69,7 +70,9 @@ class CapturedFunction(Generic[P, R]):
             if realizing.inspecting is not None:  # in anomaly(), which looks at graphs
                 return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
-            description = flatten((args, kwargs), tensors, frozen("argument"))
+            bound: list[BoundVariable] = []
+            description = flatten((args, kwargs), tensors, frozen("argument", bound))
+            give(bound)
             stored = _stored(tensors)
             key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, autocasting.casting,
                    place(None), dtypes.default_float, dtypes.default_int, config.key())
@@ -178,7 +181,7 @@ def _stored(tensors: list[Tensor]) -> list[Tensor]:
 def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
     """The description of the result and its tensors; views are copied."""
     outputs: list[Tensor] = []
-    outcome = flatten(function(*args, **kwargs), outputs, frozen("result"))
+    outcome = flatten(function(*args, **kwargs), outputs, frozen("result", []))
     return outcome, [t if t._base is None else t.detach().contiguous() for t in outputs]
 
 

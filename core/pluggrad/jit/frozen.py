@@ -6,12 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from pluggrad.errors import JitError
+from pluggrad.tensor.variable import BoundVariable
 
 
-def frozen(where: str) -> Callable[[Any], Any]:
-    """Tells a hashable Python value from others; JitError, which calls it an `where`, for one that is not."""
+def frozen(where: str, bound: list[BoundVariable]) -> Callable[[Any], tuple[Any, ...]]:
+    """Describes a hashable Python value by what tells it from others; JitError, which calls it an `where`,
+    for one that is not. Variables go to `bound`, and are described without their values."""
 
-    def distinct(value: Any) -> Any:
+    def described(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, BoundVariable):
+            bound.append(value)
+            return (value.unbound(),)
         try:
             hash(value)
         except TypeError as error:
@@ -19,6 +24,17 @@ def frozen(where: str) -> Callable[[Any], Any]:
                            expected=f"an {where} of tensors, hashable values and lists, tuples or dicts of "
                                     "them") from error
         sign = math.copysign(1.0, value) if isinstance(value, float) else 0.0  # 0.0 and -0.0 compare equal
-        return type(value), sign
+        return value, type(value), sign
 
-    return distinct
+    return described
+
+
+def give(bound: list[BoundVariable]) -> None:
+    """Let replays read the values of one call; JitError if a variable has two."""
+    values: dict[Any, int | None] = {}
+    for each in bound:
+        if values.setdefault(each.variable, each.bound) != each.bound:
+            raise JitError(op="jit", expected=f"one value of the variable {each.variable.name} in a call",
+                           got=f"{values[each.variable]} and {each.bound}",
+                           hint="Bind another variable, or pass the difference as a number")
+        each.give()

@@ -3,5 +3,6 @@ from pluggrad.tensor.grad_mode import no_grad
 from pluggrad.tensor.precision import autocast
 from pluggrad.tensor.random_state import manual_seed, rng_counter
 from pluggrad.tensor.tensor import Tensor
+from pluggrad.tensor.variable import Variable
 
-__all__ = ["Tensor", "autocast", "manual_seed", "no_grad", "rng_counter"]
+__all__ = ["Tensor", "Variable", "autocast", "manual_seed", "no_grad", "rng_counter"]

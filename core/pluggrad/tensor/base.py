@@ -26,6 +26,7 @@ from pluggrad.target import DeviceId
 from pluggrad.tensor.convert import to_array
 from pluggrad.tensor.grad_mode import mode
 from pluggrad.tensor.tracing import active
+from pluggrad.tensor.variable import BoundVariable
 
 _create = object.__new__
 _DETACH = ("detach", None)
@@ -200,6 +201,8 @@ class TensorBase(Handle):
             dtype = dtypes.weak_result(kind.dtype, value, op)
             y = build.const(other, dtype, kind.device, kind.shape)
             return (x if dtype is kind.dtype else build.cast(x, dtype)), y
+        if isinstance(other, BoundVariable):
+            return self._pair(other.read(), op)
         return x, self._array_operand(other, op)
 
     def _array_operand(self, other: object, op: str) -> Node:

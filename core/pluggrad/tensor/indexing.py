@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from pluggrad import dtypes
+from pluggrad.errors import TensorIndexError
 from pluggrad.graph import build
 from pluggrad.ir.node import Node
 from pluggrad.tensor.base import is_view_of_same
 from pluggrad.tensor.index_keys import OP, Key, Mask, parse_key, selection, view_steps
 from pluggrad.tensor.reduction import Reduction
+from pluggrad.tensor.variable import Window, has_variables, positions, without_variables
 
 
 class Indexing(Reduction):
@@ -19,6 +21,8 @@ class Indexing(Reduction):
     __slots__ = ()
 
     def __getitem__(self, key: Any) -> Self:
+        if has_variables(key):
+            return self._at_variables(key)
         x = self.node
         parsed = parse_key(key, x)
         if parsed.selects:
@@ -27,6 +31,9 @@ class Indexing(Reduction):
         return self._view(build.move(x, steps), *steps)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if has_variables(key):
+            self._write_at_variable(key, value)
+            return
         x = self.node
         parsed = parse_key(key, x)
         if not parsed.selects:
@@ -42,6 +49,25 @@ class Indexing(Reduction):
             return
         chosen = selection(parsed, x.shape, x.device, writes=True)
         self._write(written, write=chosen.write)
+
+    def _at_variables(self, key: Any) -> Self:
+        rest, windows = without_variables(key, self.ndim)
+        result = self[rest]
+        for window in reversed(windows):  # the last first: one without a size removes its axis
+            result = result[self._selecting(window, result)]
+        return result
+
+    def _write_at_variable(self, key: Any, value: Any) -> None:
+        rest, windows = without_variables(key, self.ndim)
+        if len(windows) > 1:
+            raise TensorIndexError(op=OP, expected="one Variable where is written", got=str(len(windows)))
+        view = self[rest]
+        view[self._selecting(windows[0], view)] = value
+
+    def _selecting(self, window: Window, view: Self) -> tuple[Any, ...]:
+        """The key of what a variable selects of a view."""
+        chosen = positions(window, view.shape[window.axis], view.node.device)
+        return (*[slice(None)] * window.axis, self._of(chosen))
 
     def _value_to_write(self, value: Any) -> Any:
         x = self.node

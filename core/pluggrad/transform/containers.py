@@ -11,11 +11,12 @@ _TENSOR, _LIST, _DICT, _OBJECT, _VALUE = "tensor", "list", "dict", "object", "va
 _PLAIN: Final = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
-def flatten(value: Any, tensors: list[Tensor], plain: Callable[[Any], Any] | None = None) -> Any:
+def flatten(value: Any, tensors: list[Tensor],
+            plain: Callable[[Any], tuple[Any, ...]] | None = None) -> Any:
     """A description of `value` in which each tensor is its position in `tensors`, which grows.
 
-    plain: what else tells a value that is no container from others; None: nothing, but tensors are taken out
-    of the attributes of objects.
+    plain: describes what is no container, by a value to stand there and what else tells it from others; None:
+    by itself, but tensors are taken out of the attributes of objects.
     """
     if isinstance(value, Tensor):
         tensors.append(value)
@@ -25,7 +26,7 @@ def flatten(value: Any, tensors: list[Tensor], plain: Callable[[Any], Any] | Non
     if isinstance(value, dict):
         return _DICT, type(value), tuple([(key, flatten(v, tensors, plain)) for key, v in value.items()])
     if plain is not None:
-        return _VALUE, value, plain(value)
+        return _VALUE, *plain(value)
     if holds_tensors(value):
         parts = tuple([(name, flatten(v, tensors)) for name, v in vars(value).items() if holds_tensors(v)])
         return _OBJECT, value, parts
