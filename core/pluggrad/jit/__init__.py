@@ -21,6 +21,7 @@ from pluggrad.jit.capture import Capture, stand_in
 from pluggrad.jit.closure import store
 from pluggrad.jit.frozen import frozen, give
 from pluggrad.jit.replay import Replay, fresh, restore, write_back
+from pluggrad.runtime import normalize as normalizing
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
 from pluggrad.tensor import gradient as gradients
@@ -101,7 +102,7 @@ class CapturedFunction(Generic[P, R]):
         stand_ins = [once[id(tensor)] for tensor in tensors]
         capture = Capture(stand_ins)
         realizing.recorder, host_values.reading = capture, capture.host_read
-        gradients.watching = capture.gradient_touched
+        gradients.watching, normalizing.captured = capture.gradient_touched, capture.computed
         try:
             args, kwargs = rebuild(description, stand_ins.__getitem__)
             outcome, outputs = _call(self._function, args, kwargs)
@@ -110,7 +111,7 @@ class CapturedFunction(Generic[P, R]):
             runtime.realize_pending()
             _own([t for t in left if t.node.op.name != "BUFFER"])
         finally:
-            realizing.recorder = host_values.reading = gradients.watching = None
+            realizing.recorder = host_values.reading = gradients.watching = normalizing.captured = None
         values = [capture.value(t) for t in outputs]
         results = [fresh(t.node.arg, t.node.type) for t in outputs]
         del left, outputs, args, kwargs

@@ -92,6 +92,10 @@ class Capture:
         source = self._results[made] = self._source(version, kind)
         self._owned.append((ref(made), source, kind))
 
+    def computed(self, version: BufferVersion) -> bool:
+        """Whether a replay computes or is given this value anew."""
+        return version in self._results or version in self._argument
+
     def _note_result(self, version: BufferVersion, root: int, kind: TensorType) -> None:
         source = self._results[version] = Source("result", len(self._steps) - 1, root)
         self._owned.append((ref(version), source, kind))

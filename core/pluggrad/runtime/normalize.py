@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,23 @@ class Normalized:
         return self.rows, self.roots
 
 
+# set while a function is captured: whether a value was computed in it. What was computed before does not stand
+# for its graph, since a replay may find other data at the leaves
+captured: Callable[[BufferVersion], bool] | None = None
+
+
+def stands(leaf: Node) -> bool:
+    """Whether a stored value may be read in place of what computes it; what was lost is computed again."""
+    return leaf.arg.storage.fault is None and (captured is None or captured(leaf.arg))
+
+
 def resolve(n: Node) -> Node:
     """What stands for a node's value: past identities and full overwrites, and the leaf that holds it."""
     while True:
         realized = n.realized
         if realized is not None:
             leaf = realized()
-            if leaf is not None and leaf.arg.storage.fault is None:  # what was lost is computed again
+            if leaf is not None and stands(leaf):
                 return leaf
         if n.op in _TRANSPARENT:
             n = n.src[0]

@@ -31,7 +31,7 @@ from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve
+from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve, stands
 from pluggrad.runtime.queue import drain, queue_of
 from pluggrad.runtime.session import Session, session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
@@ -217,7 +217,7 @@ def _on_one_device(nodes: list[Node]) -> Normalized:
 def _do_apart(n: Node) -> None:
     """Store the value of a copy, or all results of a host function; sources are computed where they are."""
     work, nodes = apart_of(n)
-    leaves = next((known for known in map(_apart.get, nodes) if known and _usable(known)), None)
+    leaves = next((known for known in map(_apart.get, nodes) if known and all(map(stands, known))), None)
     if leaves is None:
         sources = [_kept(source) for source in n.src]
         results = work.do(sources)
@@ -226,10 +226,6 @@ def _do_apart(n: Node) -> None:
         leaves = [buffer(result, made.shape, made.dtype) for result, made in zip(results, nodes, strict=True)]
     for made, leaf in zip(nodes, leaves, strict=True):
         made.realized, _apart[made] = ref(leaf), leaves
-
-
-def _usable(leaves: list[Node]) -> bool:
-    return all(leaf.arg.storage.fault is None for leaf in leaves)
 
 
 def _kept(n: Node) -> BufferVersion:

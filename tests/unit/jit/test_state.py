@@ -386,3 +386,20 @@ def test_memory_that_runs_out_during_a_replay(monkeypatch):
     monkeypatch.undo()
     assert w.item() == 4
     assert f(numbers(1)).item() == 10
+
+
+@pytest.mark.parametrize("name", ["kernel", "host"])
+def test_what_was_computed_before_the_capture_does_not_stand_for_its_graph(name):
+    """A tensor that holds the same expression of a state keeps its value; a replay computes that of now."""
+    function = (lambda x: x * 2) if name == "kernel" else (lambda x: x.inv())
+    state = Tensor([[1.0, 0.0], [0.0, 1.0]])
+    held = function(state).realize()
+
+    @jit
+    def added(x):
+        return x + function(state)
+
+    added(held)
+    state.assign(Tensor([[4.0, 0.0], [0.0, 4.0]]))
+    zeros = Tensor.zeros(2, 2)
+    assert added(zeros.contiguous()).numpy()[0, 0] == (8.0 if name == "kernel" else 0.25)
