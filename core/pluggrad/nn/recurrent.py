@@ -191,8 +191,10 @@ class _Recurrent(Module):
         order = range(steps.shape[0])
         outputs = []
         for step in reversed(order) if backward else order:
-            state = self._advance(shares[step], state[0].linear(w_hh.T, b_hh), state)
-            outputs.append(state[0])
+            # what depends on the number of the step is but a copy, either way: all steps share their kernels
+            given = shares[step].contiguous()
+            state = self._advance(given, state[0].linear(w_hh.T, b_hh), state)
+            outputs.append(state[0].contiguous_backward())
         if not outputs:
             return shares[..., : self.hidden_size], state
         return Tensor.stack(*(reversed(outputs) if backward else outputs)), state

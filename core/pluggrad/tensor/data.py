@@ -8,6 +8,8 @@ import numpy.typing as npt
 from pluggrad import dtypes, runtime
 from pluggrad.errors import DTypeError, PluggradError, ShapeError
 from pluggrad.graph import build
+from pluggrad.graph.custom import custom_vjp
+from pluggrad.ir.node import Node
 from pluggrad.target import DeviceId
 from pluggrad.tensor.base import TensorBase, moved, place
 from pluggrad.tensor.convert import from_storage
@@ -134,8 +136,9 @@ class Data(Interpolation):
         return self._new(build.contiguous(self.node))
 
     def contiguous_backward(self) -> Self:
-        """The same values; reserved for a barrier in the gradient, which needs none here."""
-        return self._new(self.node)
+        """The same values, whose gradient is computed into memory of its own before it is passed on."""
+        node = self.node
+        return self._new(custom_vjp([node], [node], [], _stored_gradient)[0])
 
     def clone(self, device: Any = None) -> Self:
         """A copy that later writes do not reach, perhaps on another device; the gradient passes."""
@@ -204,6 +207,10 @@ class Data(Interpolation):
     def _flag(self) -> bool | None:
         """What `requires_grad` to make an equal tensor with: None is an unmarked leaf, False no leaf."""
         return False if self._frozen else (self._identity is not None and self._identity.marked) or None
+
+
+def _stored_gradient(saved: tuple[Node, ...], gradients: tuple[Node | None, ...]) -> list[Node | None]:
+    return [None if gradient is None else build.contiguous(gradient) for gradient in gradients]
 
 
 def _restored(

@@ -187,3 +187,14 @@ def test_products(shapes):
         expected = weights @ b.swapaxes(-1, -2), a.swapaxes(-1, -2) @ weights
     for tensor, full in zip((x, y), expected, strict=True):
         np.testing.assert_allclose(tensor.grad.numpy(), reduced_to(full, tensor.shape), 1e-11, 1e-12)
+
+
+def test_contiguous_backward_changes_no_number():
+    x = Tensor([1.0, 2.0, 3.0])
+    y = x.square().contiguous_backward()
+    np.testing.assert_array_equal(y.numpy(), [1, 4, 9])
+    (slope,) = y.square().sum().gradient(x)
+    np.testing.assert_allclose(slope.numpy(), [4, 32, 108], rtol=1e-6)
+    (second,) = slope.sum().gradient(x)
+    np.testing.assert_allclose(second.numpy(), [12, 48, 108], rtol=1e-6)
+    assert Tensor([1, 2]).contiguous_backward().dtype is dtypes.int32
