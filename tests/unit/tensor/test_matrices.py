@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pluggrad import Tensor, dtypes, jit
+from pluggrad import Tensor, dtypes, jit, jvp, vmap
 from pluggrad.errors import DTypeError, GradientError, LinearAlgebraError, ShapeError, ValueRangeError
 from pluggrad.testing.gradcheck import gradcheck
 
@@ -258,6 +258,17 @@ def test_results_of_one_call_are_computed_together(monkeypatch):
     (u.sum() + vh.sum()).item()
     s.sum().gradient(t)[0].realize()
     assert calls == ["svd"]
+
+
+@pytest.mark.usefixtures("on_ref")
+def test_transformations():
+    """A stack of calls, one by one and at once; a derivative along a direction."""
+    stack, right = SQUARE.astype(np.float64), RIGHT[0].astype(np.float64)
+    close(vmap(lambda a: a.solve(Tensor(right)))(Tensor(stack)), np.linalg.solve(stack, right), 1e-9)
+    close(vmap(lambda a: a.svd(False).S)(Tensor(stack)), np.linalg.svd(stack, compute_uv=False), 1e-9)
+    inverse = np.linalg.inv(stack[0])
+    _, along = jvp(lambda a: a.inv(), (Tensor(stack[0]),), (Tensor(np.eye(4)),))
+    close(along, -inverse @ inverse, 1e-9)
 
 
 # ---- jit ---------------------------------------------------------------------------------------------------
