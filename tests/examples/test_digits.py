@@ -21,13 +21,6 @@ from pluggrad.nn import state
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.py"
 
-
-def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLE), "--out", str(folder / "out"), *arguments]
-    environment = os.environ | {"MPLCONFIGDIR": str(folder / "matplotlib")}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
-
-
 COUNTED = """
 import json, runpy, sys
 sys.argv[0] = sys.argv[1]
@@ -73,20 +66,20 @@ def few(tmp_path_factory) -> Path:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_the_default_run(tmp_path):
-    result = run(folder=tmp_path)
+def test_the_default_run(tmp_path, run_example):
+    result = run_example("digits.py")
     assert result.returncode == 0, result.stderr
     assert accuracy("test", result.stdout) >= 98.5
     assert accuracy("train", result.stdout) >= 99.5
     assert "1438 images to train on, 359 to test on" in result.stdout
     assert "same answers" in result.stdout
     assert re.search(r"100%.* images/s, loss=\d\.\d{4}\]", result.stderr)
-    assert (tmp_path / "out" / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs" / "digits" / "digits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_checkpoint_holds_weights_and_running_statistics(tmp_path, few):
-    assert run("--data", str(few), "--epochs", "1", folder=tmp_path).returncode == 0
-    stored = state.safe_load(tmp_path / "out" / "digits.safetensors")
+def test_the_checkpoint_holds_weights_and_running_statistics(tmp_path, few, run_example):
+    assert run_example("digits.py", "--data", str(few), "--epochs", "1").returncode == 0
+    stored = state.safe_load(tmp_path / "runs" / "digits" / "digits.safetensors")
     expected = {"9.weight": (10, 64), "9.bias": (10,)}
     for index, inputs, outputs in [(0, 1, 32), (2, 32, 32), (3, 32, 64), (5, 64, 64)]:
         expected[f"{index}.0.weight"] = (outputs, inputs, 3, 3)
@@ -98,22 +91,22 @@ def test_the_checkpoint_holds_weights_and_running_statistics(tmp_path, few):
 
 
 @pytest.mark.usefixtures("compiled")
-def test_another_seed(tmp_path):
-    result = run("--seed", "3", folder=tmp_path)
+def test_another_seed(run_example):
+    result = run_example("digits.py", "--seed", "3")
     assert result.returncode == 0, result.stderr
     assert accuracy("test", result.stdout) >= 98.5
 
 
 @pytest.mark.usefixtures("compiled")
-def test_a_folder_of_idx_files(tmp_path, enlarged):
-    result = run("--data", str(enlarged), "--epochs", "2", folder=tmp_path)
+def test_a_folder_of_idx_files(enlarged, run_example):
+    result = run_example("digits.py", "--data", str(enlarged), "--epochs", "2")
     assert result.returncode == 0, result.stderr
     assert accuracy("test", result.stdout) >= 95
 
 
 @pytest.mark.usefixtures("compiled")
-def test_mnist(tmp_path, mnist_10k):
-    result = run("--data", str(mnist_10k), folder=tmp_path)
+def test_mnist(mnist_10k, run_example):
+    result = run_example("digits.py", "--data", str(mnist_10k))
     assert result.returncode == 0, result.stderr
     assert "8000 images to train on, 2000 to test on" in result.stdout
     assert "5 epochs in" in result.stdout
@@ -130,23 +123,23 @@ def test_images_move_by_a_pixel_at_most():
     assert (moved.sum(axis=(1, 2, 3)) == 1).all()
 
 
-def test_a_run_repeats_with_its_seed(tmp_path, few):
+def test_a_run_repeats_with_its_seed(few, run_example):
     options = ("--data", str(few), "--epochs", "1", "--seed")
-    lines = [run(*options, seed, folder=tmp_path).stdout for seed in ("5", "5", "6")]
+    lines = [run_example("digits.py", *options, seed).stdout for seed in ("5", "5", "6")]
     kept = [re.sub(r" in \d+\.\d s", "", text) for text in lines]
     assert kept[0] == kept[1] != kept[2]
 
 
-def test_on_every_device(tmp_path, few, device_name):
-    result = run("--device", device_name, "--data", str(few), "--epochs", "2", folder=tmp_path)
+def test_on_every_device(few, device_name, run_example):
+    result = run_example("digits.py", "--device", device_name, "--data", str(few), "--epochs", "2")
     assert result.returncode == 0, result.stderr
     assert f"device {device_name}" in result.stdout
     assert accuracy("test", result.stdout) > 30
 
 
-def test_a_profile(tmp_path, few):
+def test_a_profile(tmp_path, few, run_example):
     file = tmp_path / "trace.json"
-    result = run("--data", str(few), "--epochs", "1", "--profile", str(file), folder=tmp_path)
+    result = run_example("digits.py", "--data", str(few), "--epochs", "1", "--profile", str(file))
     assert result.returncode == 0, result.stderr
     assert re.search(r"^device +kernel +calls", result.stdout, re.MULTILINE)
     events = [event for event in json.loads(file.read_text())["traceEvents"] if event["ph"] == "X"]
@@ -177,8 +170,8 @@ def test_a_second_process_compiles_nothing(tmp_path, few, fresh_cache):
         (["--batch", "100000"], "at most 1438"),
     ],
 )
-def test_what_it_refuses(tmp_path, arguments, message):
-    result = run(*arguments, folder=tmp_path)
+def test_what_it_refuses(arguments, message, run_example):
+    result = run_example("digits.py", *arguments)
     assert result.returncode != 0
     assert message in result.stderr
     assert "Traceback" not in result.stderr
