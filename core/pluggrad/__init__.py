@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pluggrad import array_api, data, dtypes, errors, io, nn
     from pluggrad.config import Context, show_config
-    from pluggrad.jit import TinyJit, jit
+    from pluggrad.jit import TinyJit, function, jit
     from pluggrad.profiling import profile
     from pluggrad.runtime import GlobalCounters, memory_stats, reset_peak_memory_stats
     from pluggrad.runtime.devices import (
@@ -52,6 +52,7 @@ _HOMES: Final[dict[str, str]] = {
     "Variable": "pluggrad.tensor",
     "jit": "pluggrad.jit",
     "TinyJit": "pluggrad.jit",
+    "function": "pluggrad.jit",
     "grad": "pluggrad.transform",
     "value_and_grad": "pluggrad.transform",
     "vjp": "pluggrad.transform",
@@ -86,6 +87,7 @@ __all__ = [
     "io",
     "jit",
     "TinyJit",
+    "function",
     "Variable",
     "grad",
     "value_and_grad",

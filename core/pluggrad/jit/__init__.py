@@ -20,6 +20,7 @@ from pluggrad.graph import scalar as host_values
 from pluggrad.jit.capture import Capture, stand_in
 from pluggrad.jit.closure import store
 from pluggrad.jit.frozen import frozen, give
+from pluggrad.jit.function import function
 from pluggrad.jit.replay import Replay, fresh, restore, write_back
 from pluggrad.runtime import normalize as normalizing
 from pluggrad.runtime import realization as realizing
@@ -35,7 +36,7 @@ from pluggrad.transform.containers import flatten, rebuild
 P = ParamSpec("P")
 R = TypeVar("R")
 _STATES = 8  # captures kept of calls that differ only in what their variables hold
-__all__ = ["TinyJit", "jit"]
+__all__ = ["TinyJit", "function", "jit"]
 
 
 class CapturedFunction(Generic[P, R]):
@@ -47,7 +48,7 @@ class CapturedFunction(Generic[P, R]):
         self._replays: dict[Any, deque[tuple[Replay, Any]]] = {}
         self._methods: dict[int, tuple[ref[Any], CapturedFunction[..., R]]] = {}
         self.captures = 0
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())  # its attributes may be ours
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a method: each instance has captures of its own, which end with it."""

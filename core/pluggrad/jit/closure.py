@@ -19,7 +19,7 @@ _OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, str, bytes, int, f
 
 def store(function: Callable[..., Any], arguments: Iterable[Tensor]) -> None:
     """Realize what `function` reaches, gradients of that and of the arguments, and all that is pending."""
-    tensors = list(_reached(function))
+    tensors = list(reached(function))
     tensors += [t._grad for t in (*tensors, *arguments) if isinstance(t._grad, Tensor)]
     if tensors:
         Tensor.realize(*tensors)
@@ -28,8 +28,8 @@ def store(function: Callable[..., Any], arguments: Iterable[Tensor]) -> None:
         runtime.own(tensor)
 
 
-def _reached(function: Callable[..., Any]) -> Iterator[Tensor]:
-    """Every tensor in reach; iterative, each object once."""
+def reached(function: Any) -> Iterator[Tensor]:
+    """Every tensor in reach of a function, or of several in a tuple; iterative, each object once."""
     seen: dict[int, Any] = {}
     stack: list[Any] = [function]
     while stack:

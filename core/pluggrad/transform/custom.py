@@ -40,7 +40,7 @@ class custom_vjp(Generic[P, R]):
         self._forward: Callable[..., tuple[R, Any]] | None = None
         self._backward: Callable[..., Any] | None = None
         self._entered = threading.local()
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     def defvjp(self, forward: Callable[..., tuple[R, Any]], backward: Callable[..., Any]) -> None:
         """Set the rules; see the class."""

@@ -157,7 +157,7 @@ def grad(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) 
     """
     both = value_and_grad(fn, argnums, has_aux)
 
-    @functools.wraps(fn)
+    @functools.wraps(fn, updated=())
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, found = both(*args, **kwargs)
         return (found, value[1]) if has_aux else found
@@ -169,7 +169,7 @@ def value_and_grad(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool
     """As `grad`, but the function returns (value, gradient), or ((value, aux), gradient)."""
     numbers = _argnums(argnums)
 
-    @functools.wraps(fn)
+    @functools.wraps(fn, updated=())
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         _check_arguments("grad", args, numbers)
         call = _Call("grad", fn, args, kwargs, numbers, has_aux)
@@ -284,7 +284,7 @@ def jacobian(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
     """
     numbers = _argnums(argnums)
 
-    @functools.wraps(fn)
+    @functools.wraps(fn, updated=())
     def derivatives(*args: Any, **kwargs: Any) -> Any:
         _check_arguments("jacobian", args, numbers)
         call = _Call("jacobian", fn, args, kwargs, numbers, has_aux)

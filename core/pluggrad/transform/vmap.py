@@ -39,7 +39,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0,
         raise ValueRangeError(op="vmap", expected=f"randomness to be one of {', '.join(_RANDOMNESS)}",
                               got=repr(randomness))
 
-    @functools.wraps(fn)
+    @functools.wraps(fn, updated=())
     def whole(*args: Any, **kwargs: Any) -> Any:
         tensors: list[Tensor] = []
         form = flatten((args, kwargs), tensors)

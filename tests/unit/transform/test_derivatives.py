@@ -271,6 +271,7 @@ def test_compositions_agree():
     assert np.allclose(grad(lambda m: vmap(f)(m).sum())(rows).numpy(), expected)
     assert np.allclose(jit(vmap(grad(f)))(rows).numpy(), expected)
     assert np.allclose(vmap(grad(jit(f)))(rows).numpy(), expected)
+    assert np.allclose(jit(vmap(jit(grad(jit(f)))))(rows).numpy(), expected)
     assert np.allclose(vmap(jacobian(f))(rows).numpy(), expected)
     diagonals = np.stack([np.diag(2 * np.cos(row) - row * np.sin(row)) for row in A])
     assert np.allclose(vmap(hessian(f))(rows).numpy(), diagonals)
