@@ -13,9 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pictures import as_text, save
 from tqdm.auto import tqdm
 
+from pictures import as_text, save
 from pluggrad import Device, Tensor, jit, nn, set_default_device
 from pluggrad.data import digits, mnist
 from pluggrad.errors import UserError
