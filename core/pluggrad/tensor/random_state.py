@@ -11,7 +11,7 @@ import numpy as np
 from pluggrad import dtypes, runtime
 from pluggrad.errors import JitError
 from pluggrad.graph import build
-from pluggrad.graph.scalar import HostValue
+from pluggrad.graph.scalar import HostValue, read
 from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
 from pluggrad.target import DeviceId
@@ -47,10 +47,16 @@ def set_rng_state(state: tuple[int, int]) -> None:
         rng_counter.value = position
 
 
+def _second_key(key: float, draw: float) -> int:
+    """Another one from each 2**32 draws on, as the cipher's counter has 32 bits for them."""
+    return int(key) ^ int(draw) >> 32
+
+
 def random_bits(shape: Shape, device: DeviceId) -> Node:
     """uint32 random bits: the next draw of the stream."""
     with _lock:
-        readings = (*[key.read() for key in rng_key], rng_counter.read())
+        second = read((rng_key[1], rng_counter), _second_key)
+        readings = (rng_key[0].read(), second, rng_counter.read())
         rng_counter.value += max(-(-math.prod(shape) >> 32), 1)  # a draw counts 2**32 elements
     bits = build.random_bits(shape, *[build.const(reading, dtypes.uint32, device) for reading in readings])
     for trace in active.traces:

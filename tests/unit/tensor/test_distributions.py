@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import pluggrad
-from pluggrad import Tensor, dtypes, manual_seed, nn
+from pluggrad import Tensor, dtypes, jit, manual_seed, nn
 from pluggrad.graph import build
 from pluggrad.tensor import distributions, rng_counter
 from pluggrad.tensor.base import place
@@ -54,6 +54,17 @@ def test_a_huge_draw_counts_as_several():
     Tensor.rand(0, 5)
     Tensor.rand()
     assert rng_counter.value == 4
+
+
+def test_the_stream_does_not_repeat_after_many_draws(monkeypatch):
+    manual_seed(1)
+    early = Tensor.rand(3, device="ref").tolist()
+    monkeypatch.setattr(rng_counter, "value", 1 << 32)
+    draw = jit(lambda: Tensor.rand(3, device="ref"))
+    late = [draw().tolist() for _ in range(3)]
+    assert len({tuple(numbers) for numbers in (early, *late)}) == 4
+    rng_counter.value = 1 << 32
+    assert Tensor.rand(3, device="ref").tolist() == late[0]
 
 
 # ---------------------------------------------------------------------------------------- statistics
