@@ -20,6 +20,9 @@ MLP_LAYERS: Final = (784, 512, 512, 10)
 ADAM: Final = {"lr": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
 CHAIN: Final = 20  # multiplications by a sine: work that no memory limits
 _BATCH: Final = 128
+_MILLION: Final = 1_000_000
+CLASSES: Final = 100  # of the row `one_hot`
+LEADING: Final = 100  # of the row `topk_1m`
 _GPT_WIDTH: Final = 768
 GPT_HEADS: Final = 12
 _GPT_BLOCKS: Final = 4
@@ -100,6 +103,14 @@ def _xor(_: np.random.Generator) -> Inputs:
     return [corners, np.array([[0], [1], [1], [0]], np.float32)]
 
 
+def _embedding(rng: np.random.Generator) -> Inputs:
+    return [rng.standard_normal((50_000, 64), dtype=np.float32), rng.integers(0, 50_000, 1 << 14)]
+
+
+def _vector_and_indices(rng: np.random.Generator) -> Inputs:
+    return [rng.standard_normal(_MILLION, dtype=np.float32), rng.integers(0, _MILLION, _MILLION)]
+
+
 # ---- families of rows ----------------------------------------------------------------------------
 def _gemm(n: int, *goals: Criterion, required: tuple[Criterion, ...] = (), seconds: float = 0.2) -> Workload:
     return Workload(f"gemm{n}", "matmul", f"({n}, {n}) @ ({n}, {n})", _normal((n, n), (n, n)),
@@ -109,6 +120,17 @@ def _gemm(n: int, *goals: Criterion, required: tuple[Criterion, ...] = (), secon
 def _row_wise(form: str, what: str, least: float, *required: Criterion) -> Workload:
     return Workload(f"{form}4k", form, what, _normal((4096, 4096)), 8e-9 * 4096**2, "GB/s",
                     required=required, goals=(OfLimit("stream", least),))
+
+
+def _linear(name: str, form: str, what: str, inputs: Callable[[np.random.Generator], Inputs]) -> Workload:
+    """Work that takes as long as its elements are many: at most twice the time of NumPy, and of PyTorch."""
+    return Workload(name, form, what, inputs, required=(Beside("numpy", 1 / 2), Beside("torch", 1 / 2)))
+
+
+def _sorting(name: str, form: str, what: str) -> Workload:
+    """In linear time and stable: at most twice NumPy's time for the same."""
+    return Workload(name, form, what, _normal((_MILLION,)), required=(Beside("numpy", 1 / 2),),
+                    goals=(Beside("best", 1.0),))
 
 
 _LARGE: Final = 1 << 24
@@ -144,6 +166,17 @@ WORKLOADS: Final[dict[str, Workload]] = {workload.name: workload for workload in
     _row_wise("softmax", "softmax of 4096 rows of 4096", 0.8, *_ONE_PASS, OnDevice("opencl", "stream", 0.4)),
     _row_wise("lnorm", "layer norm of 4096 rows of 4096", 0.8, *_ONE_PASS),
     _row_wise("transpose", "(4096, 4096) transposed and stored", 0.6),
+    _sorting("sort_1m", "sort", "a million floats sorted, equals in order"),
+    _sorting("argsort_1m", "argsort", "the order of a million floats, equals in order"),
+    _sorting("topk_1m", "topk", f"the {LEADING} largest of a million floats, in order"),
+    _linear("cumsum_1m", "cumsum", "running sums of a million floats", _normal((_MILLION,))),
+    _linear("cumsum_axis0", "cumsum", "running sums of 1024 columns of 1024", _normal((1024, 1024))),
+    _linear("cumsum_axis1", "cumsum_rows", "running sums of 1024 rows of 1024", _normal((1024, 1024))),
+    _linear("gather_1m", "gather", "a million floats at random places", _vector_and_indices),
+    _linear("scatter_add_1m", "scatter_add", "a million floats added at random places", _vector_and_indices),
+    _linear("embedding", "embedding", "16,384 rows of 64 of 50,000, and their gradient", _embedding),
+    _linear("one_hot", "one_hot", f"100,000 labels of {CLASSES} classes",
+            lambda rng: [rng.integers(0, CLASSES, 100_000)]),
     Workload("xor100", "xor", "the XOR loop of the first day, 100 steps, no jit", _xor, steps=100,
              comparable=False, goals=(Beside("torch", 1 / 2),)),
     Workload("xor1000", "xor", "the same, 1,000 steps", _xor, steps=1000, seconds=0.0, comparable=False,

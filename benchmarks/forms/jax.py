@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.forms import Call, Library
-from benchmarks.workloads import ADAM, GPT_HEADS, MLP_LAYERS, Inputs, Workload
+from benchmarks.workloads import ADAM, CLASSES, GPT_HEADS, LEADING, MLP_LAYERS, Inputs, Workload
 
 
 # ---- functions -----------------------------------------------------------------------------------
@@ -41,6 +41,10 @@ def _gpt(h: Any, *weights: Any) -> Any:
     return h
 
 
+def _squares(table: Any, places: Any) -> Any:
+    return (table[places] ** 2).sum()
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "matmul": lambda a, b: a @ b,
     "conv": lambda a, w: lax.conv_general_dilated(a, w, (1, 1), "SAME"),
@@ -52,6 +56,15 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "lnorm": _layernorm,
     "transpose": lambda a: a.T + 0,  # an operation, so that the result is stored
     "captured_add": lambda a, b: a + b,
+    "sort": jnp.sort,
+    "argsort": jnp.argsort,
+    "topk": lambda a: lax.top_k(a, LEADING)[0],
+    "cumsum": lambda a: jnp.cumsum(a, 0),
+    "cumsum_rows": lambda a: jnp.cumsum(a, 1),
+    "gather": lambda a, i: a[i],
+    "scatter_add": lambda a, i: jnp.zeros_like(a).at[i].add(a),
+    "embedding": jax.grad(_squares),
+    "one_hot": lambda i: jax.nn.one_hot(i, CLASSES, dtype=jnp.int32),
 }
 
 

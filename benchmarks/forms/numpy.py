@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.forms import Call, Library
-from benchmarks.workloads import Array, Workload
+from benchmarks.workloads import CLASSES, LEADING, Array, Workload
 
 
 def _softmax(a: Array) -> Array:
@@ -20,6 +20,24 @@ def _layernorm(a: Array) -> Array:
     return np.asarray(centered / np.sqrt((centered * centered).mean(1, keepdims=True) + 1e-5))
 
 
+def _scatter_add(a: Array, i: Array) -> Array:
+    sums = np.zeros_like(a)
+    np.add.at(sums, i, a)
+    return sums
+
+
+def _embedding(table: Array, places: Array) -> Array:
+    gradient = np.zeros_like(table)
+    np.add.at(gradient, places, 2 * table[places])
+    return gradient
+
+
+def _one_hot(labels: Array) -> Array:
+    table = np.zeros((labels.size, CLASSES), np.int32)
+    table[np.arange(labels.size), labels] = 1
+    return table
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Array]]] = {
     "matmul": lambda a, b: a @ b,
     "fuse": lambda a, b, c: np.maximum(a * b + c, 0) * np.float32(0.5),
@@ -28,6 +46,15 @@ _FUNCTIONS: Final[dict[str, Callable[..., Array]]] = {
     "lnorm": _layernorm,
     "transpose": lambda a: np.ascontiguousarray(a.T),
     "eager_add": lambda a, b: a + b,
+    "sort": lambda a: np.sort(a, kind="stable"),
+    "argsort": lambda a: np.argsort(a, kind="stable"),
+    "topk": lambda a: np.sort(np.partition(a, a.size - LEADING)[-LEADING:])[::-1],
+    "cumsum": lambda a: np.cumsum(a, 0),
+    "cumsum_rows": lambda a: np.cumsum(a, 1),
+    "gather": lambda a, i: a[i],
+    "scatter_add": _scatter_add,
+    "embedding": _embedding,
+    "one_hot": _one_hot,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pluggrad
 from benchmarks.forms import Call, Library
-from benchmarks.workloads import ADAM, CHAIN, GPT_HEADS, MLP_LAYERS, Workload
+from benchmarks.workloads import ADAM, CHAIN, CLASSES, GPT_HEADS, LEADING, MLP_LAYERS, Workload
 from pluggrad import Device, GlobalCounters, Tensor, jit, nn
 from pluggrad.nn import Linear, optim
 
@@ -38,6 +38,11 @@ def _busy(a: Tensor) -> Tensor:
     return a
 
 
+def _embedding(table: Tensor, places: Tensor) -> Tensor:
+    rows = places.embedding(table)
+    return (rows * rows).sum().gradient(table)[0]
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
     "matmul": lambda a, b: a @ b,
     "conv": lambda a, w: a.conv2d(w, padding=1),
@@ -50,6 +55,15 @@ _FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
     "transpose": lambda a: a.T.contiguous(),
     "captured_add": lambda a, b: a + b,
     "busy": _busy,
+    "sort": lambda a: a.sort()[0],
+    "argsort": lambda a: a.argsort(),
+    "topk": lambda a: a.topk(LEADING)[0],
+    "cumsum": lambda a: a.cumsum(0),
+    "cumsum_rows": lambda a: a.cumsum(1),
+    "gather": lambda a, i: a.gather(0, i),
+    "scatter_add": lambda a, i: Tensor.zeros(*a.shape).scatter_add(0, i, a),
+    "embedding": _embedding,
+    "one_hot": lambda i: i.one_hot(CLASSES),
 }
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.forms import Call, Library
-from benchmarks.workloads import ADAM, GPT_HEADS, MLP_LAYERS, Inputs, Workload
+from benchmarks.workloads import ADAM, CLASSES, GPT_HEADS, LEADING, MLP_LAYERS, Inputs, Workload
 
 Wrap = Callable[[Any], Any]  # torch.compile, or nothing
 
@@ -27,6 +27,12 @@ def _gpt(h: Any, *weights: Any) -> Any:
     return h
 
 
+def _embedding(table: Any, places: Any) -> Any:
+    with torch.enable_grad():
+        rows = F.embedding(places, table.requires_grad_())
+        return torch.autograd.grad((rows * rows).sum(), table)[0]
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "matmul": lambda a, b: a @ b,
     "conv": lambda a, w: F.conv2d(a, w, padding=1),
@@ -37,6 +43,15 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "softmax": lambda a: a.softmax(1),
     "lnorm": lambda a: F.layer_norm(a, (4096,)),
     "transpose": lambda a: a.T.contiguous(),
+    "sort": lambda a: a.sort(stable=True)[0],
+    "argsort": lambda a: a.argsort(stable=True),
+    "topk": lambda a: a.topk(LEADING)[0],
+    "cumsum": lambda a: a.cumsum(0),
+    "cumsum_rows": lambda a: a.cumsum(1),
+    "gather": lambda a, i: a.gather(0, i),
+    "scatter_add": lambda a, i: torch.zeros_like(a).scatter_add(0, i, a),
+    "embedding": _embedding,
+    "one_hot": lambda i: F.one_hot(i, CLASSES),
 }
 
 
