@@ -133,7 +133,8 @@ def _packed(word: Node, order: Node | None, dtype: DType, number_bits: int, leng
     size = word.shape[1]
     number = order if order is not None else build.broadcast_to(
         build.iota(size, dtypes.int32, word.device), word.shape)
-    high = build.binary(ops.SHL, build.cast(word, dtype), build.const(number_bits, dtype, word.device))
+    bits = build.const(number_bits, dtype, word.device, fixed=True)
+    high = build.binary(ops.SHL, build.cast(word, dtype), bits)
     packed = build.binary(ops.OR, high, build.cast(number, dtype))
     return _filled_up(packed, length)
 

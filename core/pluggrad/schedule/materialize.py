@@ -27,6 +27,7 @@ _COST: dict[Op, int] = {
     ops.POW: 40, ops.DIV: 4, ops.RECIP: 4, ops.SQRT: 6, ops.IDIV: 20, ops.MOD: 20, ops.RANDOM_BITS: 120,
     ops.GATHER: 4}
 _EXPENSIVE = 20  # worth a round trip through memory rather than evaluating twice
+_SLOW_STEP = 4  # of a running reduction, for which the next one waits: vectors are computed beforehand
 _VERY_EXPENSIVE = 80  # worth it even where the operands are in cache
 _MANY_LOADS = 3  # of large operands, which cost more than the one of their result
 _REPEATED = 8  # a value that is used so often stays in cache
@@ -72,6 +73,8 @@ def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], li
     fan_out = _fan_out(order)
     _separate_updates(order, stored, fan_out)
     stored |= _epilogues(order, stored)
+    slow = [n.src[0] for n in order if n.op in ops.RUNNING and cost[n.src[0]] >= _SLOW_STEP]
+    stored |= {_unmoved(n, stored) for n in slow}
     if most_buffers:
         _limit_inputs(order, stored, max(most_buffers, _FEWEST_BUFFERS) - _OWN_BUFFERS)
     expressions = _visit_all(order, stored, cost)

@@ -206,16 +206,22 @@ class Selection(Indexing):
     def _packed(self, op: str, held: Self, size: int, fill_value: Any) -> Self:
         """The elements of a vector where `held` is true, moved to the front of one of `size`."""
         check_shape(op, (size,))
-        count = held.cast(dtypes.bool_).cast(dtypes.int64)
-        shift = 1
-        while shift < self.shape[0]:  # sums of 1, 2, 4, ... neighbors: how many are held up to each place
-            moved = count.pad(((shift, 0),))[:self.shape[0]]
-            count = self._new(build.contiguous((count + moved).node))
-            shift *= 2
-        # what is left out goes to a place behind the last
-        place = (held.cast(dtypes.bool_) & (count <= size)).where(count - 1, size)
-        base = self._filled(fill_value, (size + 1,))
-        return self._new(build.scatter(base.node, place.node, self.node, 0, "SET", (), None))[:size]
+        x, length = self.node, self.shape[0]
+        fill = self._filled(fill_value, (size,))
+        if length == 0:
+            return fill
+        truth = build.contiguous(held.cast(dtypes.bool_).node)
+        first = build.scan("ADD", build.cast(truth, dtypes.int64), 0)
+        count = build.slice(first, ((length - 1, 1, 1),))
+        number, one = build.iota(length, dtypes.int64, x.device), build.const(1, dtypes.int64, x.device)
+        # what is not held goes behind all that is: each has a place of its own
+        rest = build.binary(ops.ADD, count, build.binary(ops.SUB, number, first))
+        place = build.where(truth, build.binary(ops.SUB, first, one), rest)
+        base = self._filled(0, (length,)).node
+        packed = self._new(build.scatter(base, place, x, 0, "SET", (), None, unique=True))
+        kept = packed[:size] if size <= length else packed.pad(((0, size - length),))
+        inside = build.binary(ops.LT, build.iota(size, dtypes.int64, x.device), count)
+        return self._new(inside).where(kept, fill)
 
 
 def _flat(indices: Any) -> Any:

@@ -46,7 +46,8 @@ class Sets(Statistics):
             same = x if axis is None else self
             return _chosen((same, return_inverse and nothing, return_counts and nothing))
         order = rows._lexicographic()
-        ordered = rows._new(build.gather(rows.node, _spread(order, rows.shape), 0, None, unique=True))
+        found = build.gather(rows.node, _spread(order, rows.shape), 0, None, unique=True)
+        ordered = rows._new(build.contiguous(found))
         differs = ordered[1:].ne(ordered[:-1])
         new = (differs if rows.ndim == 1 else differs.any(1)).pad(((1, 0),), value=True)
         group = new.cast(dtypes.int64).cumsum()

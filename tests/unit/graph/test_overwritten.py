@@ -68,3 +68,18 @@ def test_two_of_one_shape_have_memory_of_their_own() -> None:
 
 def test_an_input_is_written_over_in_place() -> None:
     assert has_base(written(given(7, 5, 5), *ROWS))
+
+
+def brought(base: Node, length: int, *, unique: bool = True, mode: ops.Mode = "SET") -> Node:
+    index = node(ops.INPUT, (), 7, tensor_type((length,), dtypes.int32, REF))
+    return build.scatter(base, index, given(0, length), 0, mode, (), None, unique=unique)
+
+
+def test_an_element_brought_to_each_place_leaves_nothing_of_the_base() -> None:
+    assert not has_base(brought(zeros(6), 6))
+
+
+def test_fewer_elements_or_meeting_or_combined_ones_leave_something() -> None:
+    assert has_base(brought(zeros(6), 5))
+    assert has_base(brought(zeros(6), 6, unique=False))
+    assert has_base(brought(zeros(6), 6, mode="ADD"))

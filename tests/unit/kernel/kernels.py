@@ -87,3 +87,15 @@ def softmax(rows: int, columns: int) -> Kernel:
     size = rows * columns
     return kernel([rows, columns, columns, columns], [read(size), write(size)],
                   store(1, (0, 3), strided(a0=columns, a3=1), value))
+
+
+def running(along: int) -> Kernel:
+    """Running sums of a table along one of two loops."""
+    total = node(ops.SCAN, (load(0, strided(a0=4, a1=1)),), ("ADD", along), F32)
+    return kernel([4, 4], [read(16), write(16)], store(1, (0, 1), strided(a0=4, a1=1), total))
+
+
+def counting(dtype: DType) -> Kernel:
+    """How many equal integers come before each of four."""
+    earlier = node(ops.TALLY, (op("CAST", load(0, axis(0), dtypes.int32), dtype=dtypes.int64),), (1, 0), dtype)
+    return kernel([4], [read(4, dtypes.int32), write(8, dtype)], store(1, (0,), axis(0), earlier))

@@ -12,15 +12,17 @@ from pluggrad.graph import ops as graph_ops
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 from pluggrad.kernel.grammar import GRAMMAR, verify_kernel
-from pluggrad.kernel.kernel import BufferParam, Kernel, axis, const
+from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from tests.unit.kernel.kernels import (
     F32,
+    counting,
     kernel,
     load,
     matmul,
     op,
     read,
     reduce,
+    running,
     scatter,
     softmax,
     store,
@@ -37,7 +39,7 @@ def holding(value: Node, index: Node | None = None) -> Kernel:
 
 
 def test_good_kernels_pass() -> None:
-    for built in (matmul(2, 3, 4), softmax(2, 3), holding(load(0, axis(0)))):
+    for built in (matmul(2, 3, 4), softmax(2, 3), holding(load(0, axis(0))), running(1)):
         verify_kernel(built, "building")
 
 
@@ -64,6 +66,12 @@ BAD: dict[str, tuple[Callable[[], Kernel], str]] = {
         "ADD", 4, 4).buffers[1:])), "role inout"),
     "reading the status": (lambda: replace(holding(load(0, axis(0))), buffers=(
         BufferParam(F32, 16, "status"), write(16))), "role in"),
+    "running name": (lambda: holding(node(ops.SCAN, (load(0, axis(0)),), ("SUB", 0), F32)), "one of ADD"),
+    "running along no loop": (lambda: replace(running(0), axes=(Axis(0, 4, "PARALLEL"), Axis(1, 4, "LOOP"))),
+                              "a LOOP axis"),
+    "running around a loop": (lambda: running(0), "none within it"),
+    "counting floats": (lambda: counting(F32), "an integer"),
+    "counting what is only written": (lambda: counting(I32), "role inout"),
     "reduction name": (lambda: holding(reduce("SUB", load(0, axis(1)), 1)), "one of ADD"),
     "reduction of nothing": (lambda: holding(reduce("ADD", load(0, axis(0)))), "at least one axis"),
 }

@@ -16,7 +16,19 @@ from pluggrad.ir.node import node
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, ConstBits, Kernel, axis, const
 from pluggrad.kernel.text import digest, kernel_text, parse_kernel
-from tests.unit.kernel.kernels import kernel, load, matmul, op, scatter, softmax, store, strided, write
+from tests.unit.kernel.kernels import (
+    counting,
+    kernel,
+    load,
+    matmul,
+    op,
+    running,
+    scatter,
+    softmax,
+    store,
+    strided,
+    write,
+)
 
 
 def test_golden_text() -> None:
@@ -67,7 +79,8 @@ def every_form() -> Kernel:
     return replace(built, name="all forms", axes=axes)
 
 
-@pytest.mark.parametrize("built", [matmul(3, 4, 5), softmax(2, 3), scatter("ADD", 5, 3), every_form()])
+@pytest.mark.parametrize("built", [matmul(3, 4, 5), softmax(2, 3), scatter("ADD", 5, 3), running(1),
+                                   counting(dtypes.int32), every_form()])
 def test_round_trip(built: Kernel) -> None:
     assert parse_kernel(kernel_text(built)) == built  # nodes are interned: equal means the same
 
