@@ -160,7 +160,8 @@ def from_storage(array: Array, dtype: DType) -> Array:
     """The values of an array in storage dtype; bfloat16, which NumPy lacks, as float32."""
     if dtype is not dtypes.bfloat16:
         return array
-    return (array.astype(np.uint32) << 16).view(np.float32)
+    wide = np.empty(array.shape, np.uint32)  # an array where there are no axes, too
+    return np.left_shift(array, np.uint32(16), out=wide, dtype=np.uint32).view(np.float32)
 
 
 def flatten_shape(op: str, shape: Sequence[Any]) -> tuple[Any, ...]:

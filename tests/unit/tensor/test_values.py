@@ -104,3 +104,47 @@ def test_moving_between_devices(device):
     assert w.to_(other).device == other
     assert w.requires_grad
     assert f"device={other}" in repr(w)
+
+
+def test_tensors_as_containers():
+    x = Tensor([[1, 2], [3, 4]])
+    assert len(x) == 2
+    assert [row.tolist() for row in x] == [[1, 2], [3, 4]]
+    assert [row.tolist() for row in reversed(x)] == [[3, 4], [1, 2]]
+    _, second = x
+    assert second.tolist() == [3, 4]
+    assert 3 in x
+    assert 5 not in x
+    assert len(Tensor.zeros(0, 3)) == 0
+    for refused in (len, iter):
+        with pytest.raises(TypeError, match="0-d"):
+            refused(Tensor(1))
+
+
+def test_equality_is_elementwise_and_identity_is_the_hash():
+    x, y = Tensor([1, 2]), Tensor([1, 2])
+    assert (x == y).tolist() == [True, True]
+    assert {x: "x"}[x] == "x"
+    assert len({x, y}) == 2
+    assert hash(x) != hash(y)
+    assert (x == None) is False  # noqa: E711
+    assert (x != "text") is True
+    with pytest.raises(ValueError, match="item: expected one element"):
+        bool(x == y)
+    assert bool(Tensor([[True]]))
+    with pytest.raises(ValueError, match="one element"):
+        bool(Tensor([]))
+
+
+def test_numbers_from_one_element():
+    assert int(Tensor([[-2.9]])) == -2
+    assert list(range(Tensor(3))) == [0, 1, 2]
+    assert "abc"[Tensor(1)] == "b"
+    assert complex(Tensor(2)) == 2 + 0j
+    assert round(Tensor(2.5)).item() == 2
+    assert abs(Tensor(-3)).item() == 3
+    assert divmod(Tensor(7), 3)[1].item() == 1
+    with pytest.raises(OverflowError, match="infinity"):
+        int(Tensor(float("inf")))
+    assert type(Tensor(1.5, dtype="float16").item()) is float
+    assert type(Tensor(1, dtype="uint8").item()) is int

@@ -1,4 +1,4 @@
-"""Features `peer` and `zero_copy`: copies between devices, and memory that the host sees in place."""
+"""Copies between devices (feature `peer`), memory that the host sees in place (`zero_copy`) or lends."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -78,3 +78,23 @@ def kernels_see_it(subject: Subject) -> None:
         subject.expect(out.copy(), (np.arange(500, dtype=np.int32) + step) * 2 + step, "int32",
                        op="a launch between writes and reads of the host")
     subject.expect(subject.download(slots[0], dtypes.int32, 500), out.copy(), "int32", op="copyout")
+
+
+@conformance("L4", "borrow/kernels-read-it", cases=product(offset=(0, 4, 64)),
+             requires=requires(dtype="int32"),
+             suggests="borrow() gives other memory than it was lent, or kernels want it aligned")
+def kernels_read_what_is_lent(subject: Subject, offset: int) -> None:
+    memory = np.zeros(500 + 32, np.int32)
+    start = (-memory.ctypes.data % 64 + offset) // 4
+    lent = memory[start:start + 500]
+    lent[:] = np.arange(500)
+    slot = subject.allocator.borrow(lent.ctypes.data, lent.nbytes)
+    if slot is None:  # it may always ask for a copy
+        return
+    kernel, out = subject.load(affine(500)), subject.upload(np.zeros(500, np.int32))
+    subject.device.submit(kernel.commands((0, 1)), [out, slot], (2, 3)).wait()
+    subject.expect(subject.download(out, dtypes.int32, 500), np.arange(500, dtype=np.int32) * 2 + 3, "int32",
+                   op="a launch over memory of the host")
+    found = np.zeros(500, np.int32)
+    subject.allocator.copyout(found.data.cast("B"), slot, 0)
+    subject.expect(found, lent, "int32", op="copyout of memory of the host")
