@@ -17,9 +17,9 @@ from pluggrad.tensor.precision import casts_operands
 class Tensor(Differentiable, Interchange, Casts):
     """An n-dimensional array of one dtype on one device, computed when its value is asked for.
 
-    data: a number, nested lists, bytes (as uint8), a NumPy array, anything with `__array__` or the buffer
-    protocol, or a tensor (its values). Python floats take the default float, integers the default int, NumPy
-    data keep their dtype.
+    data: a number, bytes (as uint8), an array of NumPy or of another library (by DLPack, `__array__` or the
+    buffer protocol), a tensor, or nested lists of these; values are copied. Python floats take the default
+    float, integers the default int, NumPy data keep their dtype.
     device: where it lives, default `Device.DEFAULT`. dtype: cast to it. requires_grad: True marks a
     parameter, None makes a float tensor a leaf that gets a gradient while nothing is marked, False makes it
     no leaf, which optimizers leave alone. ShapeError for ragged lists, DTypeError for what holds no numbers,
