@@ -97,5 +97,6 @@ def running(along: int) -> Kernel:
 
 def counting(dtype: DType) -> Kernel:
     """How many equal integers come before each of four."""
-    earlier = node(ops.TALLY, (op("CAST", load(0, axis(0), dtypes.int32), dtype=dtypes.int64),), (1, 0), dtype)
+    index = op("CAST", load(0, axis(0), dtypes.int32), dtype=I64)
+    earlier = node(ops.TALLY, (index,), (1, 0), dtype)
     return kernel([4], [read(4, dtypes.int32), write(8, dtype)], store(1, (0,), axis(0), earlier))
