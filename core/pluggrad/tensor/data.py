@@ -199,6 +199,8 @@ class Data(Interpolation):
             copied._become_leaf(copied._node, self._identity.marked)
         copied._frozen = self._frozen
         memo[id(self)] = copied
+        if isinstance(self._grad, Data):
+            copied._grad = self._grad.__deepcopy__(memo)
         return copied
 
     def __copy__(self) -> Self:

@@ -418,6 +418,8 @@ def test_shallow_and_deep_copies():
     deep, shallow = copy.deepcopy(x), copy.copy(x)
     assert deep.requires_grad
     assert shallow.requires_grad
+    assert deep.grad.tolist() == [3, 3]
+    assert deep.grad is not x.grad
     deep += 1
     shallow *= 5
     assert (x.tolist(), deep.tolist(), shallow.tolist()) == ([1, 2], [2, 3], [5, 10])
