@@ -264,6 +264,9 @@ def losses(wrap, name, **options):
         ("SGD", {"momentum": 0.9, "nesterov": True}),
         ("Adam", {}),
         ("AdamW", {"weight_decay": 0.1}),
+        ("LAMB", {"weight_decay": 0.1}),
+        ("Muon", {}),
+        ("Adagrad", {"lr_decay": 0.5}),
     ],
 )
 def test_a_captured_step_counts_and_reads_the_learning_rate(name, options):
