@@ -1,6 +1,7 @@
 """The public Tensor: all method families, and the constructor."""
 from __future__ import annotations
 
+from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any
 
@@ -42,17 +43,22 @@ class Tensor(Differentiable, Interchange, Casts):
             node = moved(node, device)
         self._become_leaf(node if target is None else build.cast(node, target), requires_grad)
 
-    class train:
-        """`Tensor.training` set to `mode` for a block."""
-
-        __slots__ = ("_mode", "_before")
+    class train(ContextDecorator):
+        """`Tensor.training` set to `mode`: `with Tensor.train():` or, for a function, `@Tensor.train()`."""
 
         def __init__(self, mode: bool = True) -> None:
-            self._mode, self._before = mode, False
+            self._mode = mode
+            self._before: list[bool] = []  # one for each entry, as a function that calls itself makes several
 
         def __enter__(self) -> None:
-            self._before, Tensor.training = Tensor.training, self._mode
+            self._before.append(Tensor.training)
+            Tensor.training = self._mode
 
         def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                      trace: TracebackType | None) -> None:
-            Tensor.training = self._before
+            Tensor.training = self._before.pop()
+
+    @staticmethod
+    def test(mode: bool = True) -> Tensor.train:
+        """The opposite of `train`: `with Tensor.test():` or `@Tensor.test()` for evaluation."""
+        return Tensor.train(not mode)
