@@ -25,13 +25,13 @@ def loss(a, b, x):
 CASES = {
     "per-example gradients": (
         lambda a, b, x, t: vmap(grad(loss, argnums=(0, 1)), in_axes=(None, None, 0))(a, b, x),
-        lambda func, a, b, x, t: func.vmap(func.grad(loss, argnums=(0, 1)), in_dims=(None, None, 0))(a, b, x)),
+        lambda func, a, b, x, t: func.vmap(func.grad(loss, (0, 1)), in_dims=(None, None, 0))(a, b, x)),
     "jacobian": (
         lambda a, b, x, t: (vmap(jacobian(network, argnums=2), in_axes=(None, None, 0))(a, b, x),),
-        lambda func, a, b, x, t: (func.vmap(func.jacrev(network, argnums=2), in_dims=(None, None, 0))(a, b, x),)),
+        lambda func, a, b, x, t: (func.vmap(func.jacrev(network, 2), in_dims=(None, None, 0))(a, b, x),)),
     "hessian": (
         lambda a, b, x, t: (vmap(hessian(loss, argnums=2), in_axes=(None, None, 0))(a, b, x),),
-        lambda func, a, b, x, t: (func.vmap(func.hessian(loss, argnums=2), in_dims=(None, None, 0))(a, b, x),)),
+        lambda func, a, b, x, t: (func.vmap(func.hessian(loss, 2), in_dims=(None, None, 0))(a, b, x),)),
     "jvp": (
         lambda a, b, x, t: jvp(lambda v: network(a, b, v), (x[0],), (t,)),
         lambda func, a, b, x, t: func.jvp(lambda v: network(a, b, v), (x[0],), (t,))),
