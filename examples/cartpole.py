@@ -78,10 +78,8 @@ def actor_of(agent: Agent) -> Act:
     def act(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with Tensor.no_grad():
             log_probs, values = agent(states)
-            # the largest of log p + Gumbel noise falls on each action with its probability p
-            noise = -(-(1 - Tensor.rand(*log_probs.shape)).log()).log()
-            actions = (log_probs + noise).argmax(1)
-            return actions, log_probs.gather(1, actions.unsqueeze(1)).squeeze(1), values
+            actions = log_probs.exp().multinomial()  # one for each state
+            return actions.squeeze(1), log_probs.gather(1, actions).squeeze(1), values
 
     return act
 
