@@ -20,7 +20,7 @@ from pluggrad.graph import scalar as host_values
 from pluggrad.jit.capture import Capture, stand_in
 from pluggrad.jit.closure import store
 from pluggrad.jit.frozen import frozen, give
-from pluggrad.jit.function import function
+from pluggrad.jit.inlining import function
 from pluggrad.jit.replay import Replay, fresh, restore, write_back
 from pluggrad.runtime import normalize as normalizing
 from pluggrad.runtime import realization as realizing
