@@ -40,7 +40,7 @@ def test_reduces_as_numpy_does(name, axis):
         pytest.skip("no degrees of freedom, or not defined by SciPy")
     for keepdim in (False, True):
         expected = REDUCTIONS[name](X, axis=axis, keepdims=keepdim)
-        result = getattr(Tensor(X), name)(axis=axis, keepdim=keepdim)
+        result = getattr(Tensor(X), name)(**{"dim" if name == "norm" else "axis": axis}, keepdim=keepdim)
         assert result.shape == np.shape(expected)
         np.testing.assert_allclose(result.numpy(), expected, rtol=2e-5, atol=1e-6)
 
