@@ -17,9 +17,10 @@ TORCH := .venv-torch/.stamp
 INTEROP := .venv-interop/.stamp
 OCLGRIND := .venv-oclgrind/.stamp
 BENCH := .venv-bench/.stamp
+DOCS := .venv-docs/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-device test-torch test-interop test-oclgrind lint bench clean
+.PHONY: help demo test test-device test-torch test-interop test-oclgrind lint docs bench clean
 
 help:
 	@echo "make demo         train the digit classifier      (DEMO_ARGS=\"--epochs 5\")"
@@ -29,6 +30,7 @@ help:
 	@echo "make test-interop  with other libraries of the array API standard, in an environment of its own"
 	@echo "make test-oclgrind  check every access of OpenCL kernels, in an environment of its own (x86-64 Linux)"
 	@echo "make lint         ruff, mypy, import contracts"
+	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make bench        speed beside other frameworks, in an environment of its own"
 	@echo "make clean        remove the environments and caches of this checkout"
 
@@ -57,11 +59,15 @@ lint: $(DEV)
 	.venv/$(BIN)/python -m mypy
 	.venv/$(BIN)/lint-imports
 
+docs: $(DOCS)
+	.venv-docs/$(BIN)/python -m mkdocs build --quiet
+	@echo "open build/site/index.html"
+
 bench: $(BENCH)
 	.venv-bench/$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv .venv-torch .venv-interop .venv-oclgrind .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-torch .venv-interop .venv-oclgrind .venv-bench .venv-docs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	find core plugins tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------- environments
@@ -95,6 +101,10 @@ $(INTEROP): requirements-interop.txt requirements-dev.txt $(PROJECTS)
 
 $(OCLGRIND): requirements-oclgrind.txt $(PROJECTS)
 	$(call environment,.venv-oclgrind,requirements-oclgrind.txt,about 70 MB)
+	@touch $@
+
+$(DOCS): requirements-docs.txt pyproject.toml
+	$(call environment,.venv-docs,requirements-docs.txt,about 50 MB)
 	@touch $@
 
 # A peer that cannot be installed is named and left out; the next `make bench` tries again.

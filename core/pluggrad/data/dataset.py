@@ -26,9 +26,9 @@ class TensorDataset:
     tensors: at least one, each (n, ...); arrays and lists become tensors. An index may be anything that a
     tensor takes: `dataset[2:5]` is a tuple of rows 2 to 4. ShapeError if lengths differ.
 
-    >>> dataset = TensorDataset(Tensor([[1.0], [2.0], [3.0]]), Tensor([0, 1, 0]))
-    >>> len(dataset), dataset[1][1].item()
-    (3, 1)
+        >>> dataset = TensorDataset(Tensor([[1.0], [2.0], [3.0]]), Tensor([0, 1, 0]))
+        >>> len(dataset), dataset[1][1].item()
+        (3, 1)
     """
 
     def __init__(self, *tensors: Any) -> None:
@@ -67,9 +67,9 @@ def random_split(dataset: Dataset, lengths: Sequence[int | float], seed: int = 0
     lengths: integers that add up to len(dataset), or shares that add up to 1; what rounding down the shares
     leaves goes to the parts in turn, one item each. ValueRangeError if they do not add up.
 
-    >>> train, test = random_split(TensorDataset(Tensor.arange(10)), [0.8, 0.2])
-    >>> len(train), len(test)
-    (8, 2)
+        >>> train, test = random_split(TensorDataset(Tensor.arange(10)), [0.8, 0.2])
+        >>> len(train), len(test)
+        (8, 2)
     """
     sizes = _sizes(len(dataset), lengths)
     order = shuffled(len(dataset), seed)

@@ -39,9 +39,9 @@ class DataLoader:
     ValueRangeError for numbers out of range. An exception in a worker is raised in the loop, with the
     worker's traceback as a note; WorkerDied if its process ends.
 
-    >>> loader = DataLoader(TensorDataset(Tensor.arange(5)), batch_size=2)
-    >>> [batch.tolist() for (batch,) in loader]
-    [[0, 1], [2, 3], [4]]
+        >>> loader = DataLoader(TensorDataset(Tensor.arange(5)), batch_size=2)
+        >>> [batch.tolist() for (batch,) in loader]
+        [[0, 1], [2, 3], [4]]
     """
 
     def __init__(self, dataset: Dataset | Iterable[Any], batch_size: int = 1, shuffle: bool = False, *,
