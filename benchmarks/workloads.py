@@ -17,7 +17,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Inputs: TypeAlias = list[Array]
 
 MLP_LAYERS: Final = (784, 512, 512, 10)
-ADAM: Final = {"lr": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+ADAM: Final[dict[str, Any]] = {"lr": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
 CHAIN: Final = 20  # multiplications by a sine: work that no memory limits
 _BATCH: Final = 128
 _MILLION: Final = 1_000_000

@@ -85,7 +85,7 @@ class ValueRangeError(DoorError, ValueError):
 
 
 class ExportError(UserError, BufferError):
-    """Memory that cannot be shared as asked: of a device that the other side cannot see, or only by a copy."""
+    """Memory that cannot be shared as asked: of a device the other side cannot see, or only by a copy."""
 
 
 class LinearAlgebraError(UserError, ValueError):

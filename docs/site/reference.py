@@ -47,7 +47,8 @@ def tensor_page() -> str:
     """Tensor, and its methods in a section for each family."""
     tensor = import_module("pluggrad").Tensor
     families = [cls for cls in reversed(tensor.__mro__) if cls.__module__.startswith("pluggrad.")]
-    return "\n\n".join(["# Tensor", *[entry(path(cls)) for cls in (tensor, *families[:-1]) if has_members(cls)]])
+    entries = [entry(path(cls)) for cls in (tensor, *families[:-1]) if has_members(cls)]
+    return "\n\n".join(["# Tensor", *entries])
 
 
 def has_members(cls: type) -> bool:
@@ -64,7 +65,8 @@ def module_page(name: str, title: str, homes: dict[str, str]) -> str:
         return f"# {name}\n\n{entry(name, show_root_heading=False, show_root_toc_entry=False)}"
     names = [public for public in module.__all__ if public != "Tensor"]
     head = [f"# {name}", inspect.cleandoc(module.__doc__ or "")]
-    return "\n\n".join([*head, *[described(getattr(module, public), public, title, homes) for public in names]])
+    entries = [described(getattr(module, public), public, title, homes) for public in names]
+    return "\n\n".join([*head, *entries])
 
 
 def described(value: Any, name: str, title: str, homes: dict[str, str]) -> str:
@@ -73,7 +75,8 @@ def described(value: Any, name: str, title: str, homes: dict[str, str]) -> str:
         return f"### {name}\n\nThe module `{value.__name__}`."
     if not isinstance(value, DEFINED):
         ours = type(value).__module__.startswith("pluggrad.")
-        return f"### {name}\n\n" + (entry(path(type(value)), show_root_heading=False) if ours else f"`{value!r}`")
+        text = entry(path(type(value)), show_root_heading=False) if ours else f"`{value!r}`"
+        return f"### {name}\n\n{text}"
     home = homes.setdefault(path(value), title)
     return entry(path(value)) if home == title else f"### {name}\n\nSee [{home}]({home}.md#{path(value)})."
 

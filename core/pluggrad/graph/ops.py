@@ -81,8 +81,8 @@ BARRIER = _row("BARRIER", "identity", 2, "src (x, after): x, a node of its own: 
 VJP_CALL = _row("VJP_CALL", "call", -1, "no value: where the gradients of a call's outputs meet; src "
                 "(*inputs, *saved), arg: VjpCall (graph/custom.py)")
 COPY = _row("COPY", "copy", 1, "the same value on the device of the node's type")
-EXTERN = _row("EXTERN", "extern", -1, "one result of a function that the host computes, of stacks of matrices "
-              "(graph/host_functions.py); arg: HostCall")
+EXTERN = _row("EXTERN", "extern", -1, "one result of a function that the host computes, of stacks of "
+              "matrices (graph/host_functions.py); arg: HostCall")
 # reductions over `arg` = a sorted tuple of axes, which disappear
 SUM = _row("SUM", "reduce", 1, "sum; 0 of nothing; half and bfloat16 add up in float32; one order per target")
 PROD = _row("PROD", "reduce", 1, "product; 1 of nothing")

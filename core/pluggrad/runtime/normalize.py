@@ -44,8 +44,8 @@ class Normalized:
         return self.rows, self.roots
 
 
-# set while a function is captured: whether a value was computed in it. What was computed before does not stand
-# for its graph, since a replay may find other data at the leaves
+# set while a function is captured: whether a value was computed in it. What was computed before does not
+# stand for its graph, since a replay may find other data at the leaves
 captured: Callable[[BufferVersion], bool] | None = None
 
 
@@ -114,8 +114,8 @@ def normalize(roots: Sequence[Node]) -> Normalized:
             if op in ops.APART:
                 apart.append(n)
             elif op is ops.STAND_IN:
-                raise TransformError(op=arg.op, expected="no value to be read inside a function it transforms",
-                                     got="one that depends on the function's arguments",
+                raise TransformError(op=arg.op, got="one that depends on the function's arguments",
+                                     expected="no value to be read inside a function it transforms",
                                      hint="Return the tensor and read it outside; decide with where()")
         number[n] = len(rows)
         rows.append((op, arg, n.type, tuple(sources)))

@@ -48,9 +48,8 @@ class Searching(Sorting):
         if 0 in (wanted.type.size, ordered.type.size):
             return self._new(build.const(0, dtype, wanted.device, wanted.shape))
         length = ordered.shape[-1]
-        rows = [build.reshape(ordered, (-1, length)),
-                build.reshape(wanted, (ordered.type.size // length, -1))]
-        found = insertion_places(*rows, right)
+        rows = build.reshape(ordered, (-1, length))
+        found = insertion_places(rows, build.reshape(wanted, (rows.shape[0], -1)), right)
         return self._new(build.cast(build.reshape(found, wanted.shape), dtype))
 
     def _promoted(self, op: str, other: Any) -> tuple[Node, Node]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pluggrad import dtypes
+from pluggrad import dtypes, runtime
 from pluggrad.graph import build
 from pluggrad.graph.sorting import sorting_order
 from pluggrad.ir.node import Node
@@ -51,7 +51,7 @@ class Sets(Statistics):
         differs = ordered[1:].ne(ordered[:-1])
         new = (differs if rows.ndim == 1 else differs.any(1)).pad(((1, 0),), value=True)
         group = new.cast(dtypes.int64).cumsum()
-        count = int(group[-1].item())
+        count = int(runtime.fetch(group[-1]))
         first = new.nonzero(count).flatten()
         values = ordered.index_select(0, first).reshape(count, *x.shape[1:])
         ends = first[1:].cat(first._filled(length, (1,)))
