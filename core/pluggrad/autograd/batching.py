@@ -55,6 +55,9 @@ def batched(roots: Sequence[Node], given: Mapping[Node, Node], batch: Batch) -> 
         if any(s.batched for s in sources) or (n.op is ops.RANDOM_BITS and _counter(n) in batch.different):
             made = BATCHING[n.op](n, sources, batch)
             found[n] = Source(made, len(made.shape) > len(n.shape))
+        elif any(s.node is not own for s, own in zip(sources, _sources(n), strict=True)):
+            # without a batch, and yet another node: of a BARRIER that waits for something of the batch
+            found[n] = Source(node(n.op, tuple([s.node for s in sources]), n.arg, n.type), False)
         else:
             found[n] = Source(n, False)
     return [found[root] for root in roots]

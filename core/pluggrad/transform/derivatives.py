@@ -12,8 +12,8 @@ from pluggrad.errors import GradientError, TransformError, ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity, stand_in
 from pluggrad.graph.types import TensorType
-from pluggrad.ir.node import Node
-from pluggrad.ir.walk import toposort
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import rewrite, toposort
 from pluggrad.tensor import Tensor
 from pluggrad.tensor.grad_mode import enable_grad
 from pluggrad.tensor.tracing import Trace, traced
@@ -268,10 +268,20 @@ class _Forward:
                     else tangent
         reached = autograd.trace(*seeds)
         found = autograd.propagate(reached.order, seeds, list(self.duals.values()))
+        found = dict(zip(found, self._without_waits(list(found.values())), strict=True))
         if not set(toposort(found.values())).isdisjoint(self.duals.values()):
             raise GradientError(op="jvp", expected="rules of custom_vjp that are linear in the gradient",
                                 got="one that is not", hint="Use vjp or jacobian of what has few results")
         return {i: found[dual] for i, dual in self.duals.items() if dual in found}
+
+    def _without_waits(self, tangents: list[Node]) -> tuple[Node, ...]:
+        """The tangents, waiting for no cotangent: forwards, `checkpoint` has nothing to put off."""
+        waits = set(self.duals.values())
+        for n in toposort(tangents):
+            if not waits.isdisjoint(n.src):
+                waits.add(n)
+        return rewrite(tangents, lambda old, src: src[0] if old.op is ops.BARRIER and old.src[1] in waits
+                       else node(old.op, src, old.arg, old.type))
 
 
 # ---- whole Jacobians ---------------------------------------------------------------------------------------

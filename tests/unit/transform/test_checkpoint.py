@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import pluggrad
-from pluggrad import Tensor, checkpoint, grad, manual_seed, nn, vmap
+from pluggrad import Tensor, checkpoint, grad, hessian, jacobian, jvp, manual_seed, nn, vmap
 from pluggrad.graph import ops
 from pluggrad.ir.walk import toposort
 from pluggrad.plan.build import build_plan
@@ -136,6 +136,24 @@ def test_higher_orders_vmap_and_nested_values():
         for i in range(3):
             z = x + i
             assert np.allclose(each[i].numpy(), np.exp(z) * (np.sin(z) + np.cos(z)))
+
+
+def test_whole_jacobians_and_forward_mode():
+    with pluggrad.device("ref"):
+        def inside(x):
+            return x.sin().outer(x).sum(0).exp()
+
+        def function(x):
+            return checkpoint(inside, x)
+
+        x, direction = Tensor([0.3, -0.8]), Tensor([1.0, 2.0])
+        for order in (jacobian, hessian):
+            assert np.allclose(order(function)(x).numpy(), order(inside)(x).numpy(), atol=1e-6)
+        by_columns = jacobian(lambda x: function(x).cat(function(x * 2)))(x)
+        expected = jacobian(lambda x: inside(x).cat(inside(x * 2)))(x)
+        assert np.allclose(by_columns.numpy(), expected.numpy(), atol=1e-6)
+        found, expected = [jvp(f, (x,), (direction,))[1].numpy() for f in (function, inside)]
+        assert np.allclose(found, expected, atol=1e-6)
 
 
 def test_different_draws_of_a_batch_are_repeated():
