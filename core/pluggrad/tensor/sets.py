@@ -40,11 +40,11 @@ class Sets(Statistics):
         axis = None if dim is None else check_axis("unique", dim, self.ndim)
         x = self.flatten() if axis is None else self.movedim(axis, 0)
         length = x.shape[0]
-        rows = x if x.ndim == 1 else x.reshape(length, -1)
         if length == 0:
             nothing = x._new(build.const(0, dtypes.int64, x.node.device, (0,)))
-            same = x if axis is None else self
-            return _chosen((same, return_inverse and nothing, return_counts and nothing))
+            same, inverse = (x, nothing.reshape(self.shape)) if axis is None else (self, nothing)
+            return _chosen((same, return_inverse and inverse, return_counts and nothing))
+        rows = x if x.ndim == 1 else x.flatten(1)
         order = rows._lexicographic()
         found = build.gather(rows.node, _spread(order, rows.shape), 0, None, unique=True)
         ordered = rows._new(build.contiguous(found))

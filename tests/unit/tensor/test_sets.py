@@ -82,6 +82,10 @@ def test_each_nan_is_one_and_nothing_is_none():
     values, counts = Tensor.zeros(0, 3).unique(return_counts=True)
     assert (values.shape, counts.shape) == ((0,), (0,))
     assert Tensor(5).unique().tolist() == [5]
+    empty = Tensor.zeros(0, 3)
+    assert empty.unique(return_inverse=True)[1].shape == (0, 3)
+    assert [part.shape for part in empty.unique(dim=0, return_inverse=True)] == [(0, 3), (0,)]
+    assert [part.shape for part in empty.unique(dim=1, return_inverse=True)] == [(0, 1), (3,)]
 
 
 def test_what_is_refused(other_device):
