@@ -11,6 +11,7 @@ from pluggrad.tensor.base import place
 from pluggrad.tensor.distributions import uniform_node
 from pluggrad.tensor.random import Random
 from pluggrad.tensor.random_state import random_bits
+from pluggrad.tensor.tracing import active
 
 
 class Sampling(Random):
@@ -36,7 +37,8 @@ class Sampling(Random):
 
         Weights are not negative and need not add up to 1; an index of weight 0 is never drawn. replacement:
         whether one may be drawn again; without it a row gives at most as many as it has weights above 0.
-        Reads the weights to refuse what is none with a ValueRangeError, but not inside captured functions.
+        Reads the weights to refuse what is none with a ValueRangeError, but not inside captured functions or
+        transformations.
         """
         if self.ndim not in (1, 2) or 0 in self.shape:
             raise ShapeError(op="multinomial", expected="a vector or a matrix of weights",
@@ -49,7 +51,7 @@ class Sampling(Random):
         weights = self._detached()._as_float().cast(dtypes.float32)
         if self.dtype is dtypes.float64:
             weights = self._detached()
-        if not runtime.capturing():
+        if not (runtime.capturing() or active.traces):
             _check_weights(weights, 1 if replacement else num_samples)
         drawn = weights._drawn_again(num_samples) if replacement else weights._drawn_once(num_samples)
         return drawn.cast(dtypes.int32)

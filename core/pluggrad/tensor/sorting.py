@@ -52,7 +52,7 @@ class Sorting(Scans):
         axis = check_axis(op, dim, self.ndim)
         x = build.detach(self.node)
         size = x.shape[axis] if x.shape else 1
-        if count is not None and not 0 <= count <= size:
+        if count is not None and count not in range(size + 1):
             raise ValueRangeError(op=op, expected=f"a k from 0 to {size}, the size of axis {axis}",
                                   got=str(count))
         if not x.shape or count == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pluggrad import Tensor, dtypes
+from pluggrad import Tensor, dtypes, vmap
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -59,6 +59,12 @@ def test_draws_without_replacement_follow_the_weights_and_differ():
 def test_integers_and_one_draw():
     assert Tensor([0, 0, 7]).multinomial().tolist() == [2]
     assert sorted(Tensor([2, 1, 5]).multinomial(3).tolist()) == [0, 1, 2]
+
+
+def test_in_a_batch():
+    weights = Tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    found = vmap(lambda row: row.multinomial(2), randomness="different")(weights)
+    np.testing.assert_array_equal(np.sort(found.numpy(), 1), [[1, 2], [0, 2]])
 
 
 def test_what_is_refused():

@@ -119,3 +119,5 @@ def test_what_is_refused():
         x.topk(5)
     with pytest.raises(ValueRangeError, match="the size of axis 0"):
         x.topk(-1, 0)
+    with pytest.raises(ValueRangeError, match=r"got 1\.5"):
+        x.topk(1.5)
