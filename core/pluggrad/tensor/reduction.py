@@ -71,8 +71,8 @@ class Reduction(Movement):
         return self.var_mean(axis, keepdim, correction)[0]
 
     def std(self, axis: Axis = None, keepdim: bool = False, correction: int = 1) -> Self:
-        """Standard deviation: the square root of `var`."""
-        return self.var(axis, keepdim, correction).sqrt()
+        """Standard deviation: the square root of `var`; gradient 0 at 0."""
+        return self.std_mean(axis, keepdim, correction)[0]
 
     def var_mean(self, axis: Axis = None, keepdim: bool = False, correction: int = 1) -> tuple[Self, Self]:
         """Variance and mean."""
@@ -86,8 +86,8 @@ class Reduction(Movement):
 
     def std_mean(self, axis: Axis = None, keepdim: bool = False, correction: int = 1) -> tuple[Self, Self]:
         """Standard deviation and mean."""
-        var, mean = self.var_mean(axis, keepdim, correction)
-        return var.sqrt(), mean
+        var, mean = self._wide().var_mean(axis, keepdim, correction)  # a half may hold the root alone
+        return var._root(2.0)._narrow(self), mean._narrow(self)
 
     def any(self, axis: Axis = None, keepdim: bool = False) -> Self:
         """bool: true where some element is not zero; false of nothing."""
@@ -164,9 +164,13 @@ class Reduction(Movement):
         if order == 1:
             return size.sum(dim, keepdim)._narrow(self)
         total = (size.square() if order == 2 else size.pow(order)).sum(dim, keepdim)
-        zero = total.eq(0)  # where the root has no slope
-        root = zero.where(1.0, total).sqrt() if order == 2 else zero.where(1.0, total).pow(1 / order)
-        return zero.where(0.0, root)._narrow(self)
+        return total._root(order)._narrow(self)
+
+    def _root(self, order: float) -> Self:
+        """The root of numbers of at least 0, with gradient 0 at 0, where it has no slope."""
+        zero = self.eq(0)
+        above = zero.where(1.0, self)
+        return zero.where(0.0, above.sqrt() if order == 2 else above.pow(1 / order))
 
     def normalize(self, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Self:
         """Divided by its norm along an axis, which counts as at least `eps`."""

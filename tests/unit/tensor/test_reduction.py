@@ -113,6 +113,13 @@ def test_moments():
     np.testing.assert_allclose(t.var((0, 2), correction=0).numpy(), X.var((0, 2)), rtol=1e-5)
 
 
+def test_a_deviation_of_nothing_has_gradient_0_and_that_of_halves_does_not_overflow():
+    x = Tensor([[2.0, 2.0], [1.0, 3.0]])
+    slope = 0.5 ** 0.5
+    np.testing.assert_allclose(x.std(1).sum().gradient(x)[0].numpy(), [[0, 0], [-slope, slope]], rtol=1e-6)
+    assert Tensor([0.0, 1000.0], dtype=dtypes.float16).std().item() == 707
+
+
 def test_logsumexp_does_not_overflow():
     x = Tensor([[1000.0, 1000.0], [-np.inf, -np.inf], [np.inf, 0.0], [-1000.0, -1001.0]])
     expected = [1000 + np.log(2), -np.inf, np.inf, -1000 + np.log1p(np.exp(-1))]
