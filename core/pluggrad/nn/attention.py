@@ -55,7 +55,7 @@ class MultiheadAttention(Module):
         if not self.batch_first:
             query, key, value = [x.transpose(0, 1) for x in (query, key, value)]
         q, k, v = self._heads(query, key, value)
-        mask = self._mask(q.shape[-2], k.shape[-2], key_padding_mask, attn_mask, is_causal)
+        mask = self._mask(q, k.shape[-2], key_padding_mask, attn_mask, is_causal)
         dropout = self.dropout if Tensor.training else 0.0
         heads = q.scaled_dot_product_attention(k, v, mask, dropout)
         output = self.out_proj(heads.transpose(1, 2).flatten(2))
@@ -81,7 +81,7 @@ class MultiheadAttention(Module):
             found.append(projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2))
         return found
 
-    def _mask(self, queries: int, keys: int, padding: Tensor | None, mask: Tensor | None,
+    def _mask(self, q: Tensor, keys: int, padding: Tensor | None, mask: Tensor | None,
               is_causal: bool) -> Tensor | None:
         """What is added to the scores, (N or 1, heads or 1, L or 1, S), or None."""
         parts = []
@@ -91,7 +91,7 @@ class MultiheadAttention(Module):
         if padding is not None:
             parts.append(_additive(padding).unsqueeze(1).unsqueeze(1))
         if is_causal and mask is None:
-            parts.append(Tensor.full((queries, keys), -math.inf).triu(1))
+            parts.append(Tensor.full((q.shape[-2], keys), -math.inf, device=q.device).triu(1))
         return sum(parts[1:], parts[0]) if parts else None
 
     def __repr__(self) -> str:

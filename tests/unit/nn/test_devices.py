@@ -127,3 +127,10 @@ def test_a_model_is_pickled_on_one_device_and_read_onto_another(device_name, oth
         loaded = pickle.loads(pickle.dumps(model))
     assert devices_of(loaded) == {device_name}
     np.testing.assert_array_equal(loaded.weight.numpy(), model.weight.numpy())
+
+
+def test_causal_attention_away_from_the_default_device(other_device):
+    layer, x = nn.MultiheadAttention(4, 2).to(other_device), Tensor.ones(3, 2, 4, device=other_device)
+    output, _ = layer(x, x, x, is_causal=True)
+    assert output.device == other_device
+    assert np.isfinite(output.numpy()).all()
