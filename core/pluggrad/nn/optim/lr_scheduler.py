@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from pluggrad.errors import StateError, ValueRangeError
+from pluggrad import runtime
+from pluggrad.errors import JitError, StateError, ValueRangeError
 from pluggrad.nn.optim.groups import ParamGroup
 from pluggrad.nn.optim.optimizer import Optimizer
 
@@ -33,7 +34,8 @@ class LRScheduler(ABC):
         self._set()
 
     def step(self) -> None:
-        """Count one more step, and set the rates for it."""
+        """Count one more step, and set the rates for it. JitError inside a captured function."""
+        _check_not_captured(self)
         self.last_epoch += 1
         self._set()
 
@@ -62,6 +64,13 @@ class LRScheduler(ABC):
             raise StateError(op=f"{type(self).__name__}.load_state_dict",
                              expected=f"{', '.join(own)}, for {len(self.base_lrs)} groups",
                              got=f"{', '.join(given)}, for {len(rates)}")
+
+
+def _check_not_captured(schedule: object) -> None:
+    if runtime.capturing():  # the count of steps would stand still from then on
+        raise JitError(op=f"{type(schedule).__name__}.step", got="one inside",
+                       expected="a call outside of captured functions",
+                       hint="Call it after the captured step, which reads the rate anew each time")
 
 
 class _Formula(LRScheduler):
@@ -314,7 +323,8 @@ class ReduceLROnPlateau:
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 
     def step(self, metrics: Any) -> None:
-        """Take note of a metric: a number, or a tensor with one element."""
+        """Take note of a metric: a number, or a tensor with one element. JitError as of other schedules."""
+        _check_not_captured(self)
         current = float(metrics)
         self.last_epoch += 1
         if self._better(current):
