@@ -40,7 +40,8 @@ SUB = _row("SUB", "binary", 2, "x-y; integers wrap")
 MUL = _row("MUL", "binary", 2, "x*y; integers wrap; of bools: and")
 DIV = _row("DIV", "binary", 2, "x/y, floats")
 IDIV = _row("IDIV", "binary", 2, "integers: floor(x/y); 0 where y is 0; the most negative // -1 wraps")
-MOD = _row("MOD", "binary", 2, "x - floor(x/y)*y, the sign that of y; where y is 0: 0 or, of floats, NaN")
+MOD = _row("MOD", "binary", 2, "x - floor(x/y)*y, the sign that of y; where y is 0: 0 or, of floats, NaN; of "
+           "floats rounded once, while |x/y| is below 2**22 at least")
 POW = _row("POW", "binary", 2, "x**y, floats as C's pow; integers by repeated squaring, 0 for a negative "
            "exponent unless |x| is 1")
 MAX = _row("MAX", "binary", 2, "larger; NaN if either is NaN; gradient split evenly between equals")

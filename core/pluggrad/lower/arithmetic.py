@@ -36,6 +36,8 @@ def safe_integers(stores: Stores, capabilities: Capabilities) -> Stores:
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         if n.op is g.POW:
             return _power(src[0], src[1], widest)
+        if n.op is g.MOD and n.type.is_float:
+            return _float_modulo(src[0], src[1], widest)
         return _SAFE[n.op](*src) if n.op in _SAFE else node(n.op, src, n.arg, n.type)
 
     return rewrite(stores, rule)
@@ -67,17 +69,48 @@ def _floor_divide(x: Node, y: Node) -> Node:
 
 
 def _modulo(x: Node, y: Node) -> Node:
-    if x.type.is_float:
-        rest = _make(g.SUB, x, _make(g.MUL, _make(g.FLOOR, _make(g.DIV, x, y)), y))
-        # x % inf is x, or inf where the signs differ
-        infinite = _make(g.EQ, _make(g.ABS, y), _like(y, float("inf")))
-        finite = _make(g.LT, _make(g.ABS, x), _like(x, float("inf")))
-        return _where(_make(g.AND, infinite, finite), _where(_signs_differ(x, y), y, x), rest)
     zero, divisor = _divisor(x, y)
     rest = node(ops.CMOD, (x, divisor), None, x.type)
     if x.type.kind == "i":
         rest = _make(g.ADD, rest, _where(_signs_differ(rest, divisor), divisor, _like(x, 0)))
     return _where(zero, _like(x, 0), rest)
+
+
+# ---- the rest of a division of floats ----------------------------------------------------------------------
+_PRECISION: Final = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}  # bits of a significand
+_BITS: Final = {dtypes.float32: dtypes.uint32, dtypes.float64: dtypes.uint64}
+
+
+def _float_modulo(x: Node, y: Node, widest: DType) -> Node:
+    """x - floor(x / y) * y, rounded once, while |x / y| < 2**22 at least; a value from 0 to y in any case."""
+    wide = widest if _PRECISION[x.type.name] < _PRECISION[widest.name] else x.type
+    a, b = (_make(g.ABS, cast(v, wide)) for v in (x, y))
+    # a quotient of so many bits times the divisor, or half of it, is exact
+    precision = _PRECISION[wide.name]
+    spare = precision // 2 if wide is x.type else precision - _PRECISION[x.type.name]
+    rest = a
+    for scale in (2.0 ** (spare - 1), 1.0):
+        divisor = _make(g.MUL, b, _like(b, scale))
+        quotient = _make(g.FLOOR, _make(g.DIV, rest, divisor))
+        left = rest
+        for part in [divisor] if wide is not x.type else _halves(divisor):
+            left = _make(g.SUB, left, _make(g.MUL, quotient, part))
+        # a quotient that was rounded up to a whole number is one too large
+        left = _where(_make(g.LT, left, _like(left, 0)), _make(g.ADD, left, divisor), left)
+        rest = _where(_make(g.LT, rest, divisor), rest, left)  # and so for infinite divisors
+    rest = _where(_make(g.LE, b, rest), _like(rest, 0), rest)
+    across = _make(g.AND, _make(g.NE, rest, _like(rest, 0)), _signs_differ(x, y))
+    size = cast(_where(across, _make(g.SUB, b, rest), rest), x.type)
+    return _where(_make(g.LT, y, _like(y, 0)), _make(g.NEG, size), size)
+
+
+def _halves(x: Node) -> tuple[Node, Node]:
+    """The upper half of a significand, and what is left."""
+    bits = _BITS[x.type]
+    low = _PRECISION[x.type.name] - _PRECISION[x.type.name] // 2
+    mask = const((1 << 8 * bits.itemsize) - (1 << low), bits)
+    upper = node(g.BITCAST, (_make(g.AND, node(g.BITCAST, (x,), None, bits), mask),), None, x.type)
+    return upper, _make(g.SUB, x, upper)
 
 
 def _in_width(x: Node, y: Node) -> tuple[Node, Node]:

@@ -80,7 +80,12 @@ class Elementwise(TensorBase):
         """The remainder of the division rounded toward zero: it has the sign of `self`."""
         a, b = self._pair(x, "fmod")
         a, b = _int_if_bool(a), _int_if_bool(b)
-        return self._new(build.binary(ops.SUB, a, build.binary(ops.MUL, _truncated_division(a, b), b)))
+        if dtypes.promote(a.dtype, b.dtype).is_int:
+            whole = build.binary(ops.MUL, _truncated_division(a, b), b)
+            return self._new(build.binary(ops.SUB, a, whole))
+        rest = build.binary(ops.MOD, build.unary(ops.ABS, a), build.unary(ops.ABS, b))
+        negative = build.binary(ops.LT, a, build.const(0, a.dtype, a.device))
+        return self._new(build.where(negative, build.unary(ops.NEG, rest), rest))
 
     def remainder(self, x: Any) -> Self:
         """`self % x`, PyTorch's name for `mod`."""
@@ -337,12 +342,15 @@ def _floor_divided(a: Node, b: Node) -> Node:
         return build.binary(ops.IDIV, a, b)
     a, b = _float_pair(a, b)
     quotient = build.binary(ops.DIV, a, b)
-    # by an infinity, or too small for the dtype, what lies just below zero is a zero
+    # without its rest the dividend is a multiple of the divisor, and the quotient next to a whole number
+    whole = build.binary(ops.DIV, build.binary(ops.SUB, a, build.binary(ops.MOD, a, b)), b)
     zero, minus_one = (build.const(value, a.dtype, a.device) for value in (0, -1))
     differ = build.binary(ops.NE, build.binary(ops.LT, a, zero), build.binary(ops.LT, b, zero))
     below = build.binary(ops.AND, differ, build.binary(ops.NE, a, zero))
+    # too small for the dtype, or by an infinity: what lies just below zero is a zero, and there is no rest
     vanished = build.binary(ops.AND, below, build.binary(ops.EQ, quotient, zero))
-    return build.where(vanished, minus_one, build.unary(ops.FLOOR, quotient))
+    found = build.where(build.binary(ops.EQ, b, zero), quotient, build.unary(ops.ROUND, whole))
+    return build.where(vanished, minus_one, found)
 
 
 def _truncated_division(a: Node, b: Node) -> Node:

@@ -346,3 +346,15 @@ def test_lengths_beside_infinity_and_quotients_that_vanish():
     assert Tensor([np.inf, 3.0, np.inf]).hypot(Tensor([1.0, 4.0, np.nan])).tolist() == [np.inf, 5, np.inf]
     quotients = Tensor([-3.0, 3.0, 3.0, -1e-30, 0.0]) // Tensor([np.inf, np.inf, -np.inf, 1e30, -np.inf])
     assert quotients.tolist() == [-1, 0, -1, -1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_rest_of_a_division_is_rounded_once(dtype):
+    rng = np.random.default_rng(2)
+    edges = [(1, 0.1), (-1, 0.1), (1, -0.1), (3, np.inf), (-3, np.inf), (np.inf, 2), (1, 0), (7.5, 2.5), (1e6, 0.3)]
+    x, y = (np.concatenate([rng.uniform(-9, 9, 500), part]).astype(dtype) for part in zip(*edges))
+    a, b = Tensor(x), Tensor(y)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal((a % b).numpy(), np.remainder(x, y))
+        np.testing.assert_array_equal(a.fmod(b).numpy(), np.fmod(x, y))
+        np.testing.assert_array_equal((a // b).numpy(), np.floor_divide(x, y))
