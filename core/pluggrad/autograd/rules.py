@@ -270,7 +270,7 @@ def _gather(g: Node, n: Node) -> Node:
     x, index = n.src
     if n.arg.unique:
         return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "SET", (), n.arg.check, unique=True)
-    if index.shape[n.arg.axis] > 1:
+    if index.shape[n.arg.axis] != 1:
         return build.scatter(_constant(0.0, x), index, g, n.arg.axis, "ADD", (), n.arg.check)
     # one along the axis: choosing it is elementwise, and joins what is computed from it
     chosen = build.binary(ops.EQ, _numbers(x.shape, n.arg.axis, n), _in_range(index, n))

@@ -188,6 +188,10 @@ def test_empty_indices():
     assert Tensor(x).gather(0, none).shape == (0, 3)
     np.testing.assert_array_equal(Tensor(x).scatter_add(0, none, 1).numpy(), x)
     assert Tensor(x)[[]].shape == (0, 3)
+    chosen = Tensor(np.ones((3, 2), np.float32))
+    np.testing.assert_array_equal(chosen[chosen > 5].sum().gradient(chosen)[0].numpy(), np.zeros((3, 2)))
+    np.testing.assert_array_equal(chosen[Tensor([], dtype="int32")].sum().gradient(chosen)[0].numpy(),
+                                  np.zeros((3, 2)))
 
 
 def test_one_hot_names_a_class_each():
