@@ -37,8 +37,9 @@ help:
 demo: $(DEV)
 	.venv/$(BIN)/python examples/digits.py $(DEMO_ARGS)
 
+# in the order of the files: the few slow ones start early, and others run beside them
 test: $(DEV)
-	.venv/$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	.venv/$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # `worksteal`: files differ much in how many kernels they compile, and workers share what is compiled
 test-device: $(DEV)
