@@ -204,17 +204,18 @@ class _Builder:
         if self._param(n) is not None or n.op in (g.CONST, g.IOTA):
             return []
         if n.op in g.REDUCE:
-            return [(n.src[0], self._reduce_index(n, index), ())]
+            return [(n.src[0], self._reduce_index(n), ())]
         return sources_at(place)
 
     def _reduce_axes(self, n: Node) -> tuple[int, ...]:
         extents = tuple([n.src[0].shape[i] for i in n.arg if n.src[0].shape[i] > 1])
         return self._new_axes((self.levels[n], extents), extents, "REDUCE")
 
-    def _reduce_index(self, n: Node, index: Index) -> Index:
-        # what reads a padded value may be outside of it, and nothing gates the inside of a reduction
-        inside = [part if d > 1 else ZERO for part, d in zip(index, n.shape, strict=True)]
-        kept, reduced = iter(inside), iter(self._reduce_axes(n))
+    def _reduce_index(self, n: Node) -> Index:
+        # all of its rows are outer axes, whatever reads it: what reads a padded value may be outside of it,
+        # and nothing gates the inside of a reduction
+        rows, _ = self._domain_index(self.members[n])
+        kept, reduced = iter(rows), iter(self._reduce_axes(n))
         return tuple([next(kept) if i not in n.arg else axis_index(next(reduced), d) if d > 1 else ZERO
                       for i, d in enumerate(n.src[0].shape)])
 

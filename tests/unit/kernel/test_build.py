@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pluggrad import dtypes, runtime
+from pluggrad import Tensor, dtypes, runtime
 from pluggrad.graph import build, ops
 from pluggrad.target import DeviceId
 from tests.graph_reference import evaluate
@@ -27,6 +27,19 @@ def test_padding_around_a_reduced_value_reads_nothing_outside(widths):
     total = build.reduce(ops.SUM, runtime.upload(data, dtypes.float32, REF), 1)
     expected = np.pad(data.sum(1), widths)
     np.testing.assert_array_equal(runtime.read(build.pad(total, widths)), expected)
+
+
+@pytest.mark.parametrize("front", [0, 5])
+def test_padding_around_what_is_computed_from_rows_reads_nothing_outside(front, device):
+    data = np.arange(30, dtype=np.float32).reshape(3, 10)
+    x = Tensor(data)
+    part = x[:, :5]
+    flat = (part + part.sum(1, keepdim=True)).flatten() + 1  # of a column behind the last: the next row's sum
+    rows = flat.reshape(3, 5).contiguous()
+    found = (rows + rows.sum(1, keepdim=True)).pad(((0, 0), (front, 5 - front))) * x
+    expected = data[:, :5] + data[:, :5].sum(1, keepdims=True) + 1
+    expected = np.pad(expected + expected.sum(1, keepdims=True), ((0, 0), (front, 5 - front))) * data
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 
 
 def test_a_reduction_of_nothing_is_neutral():
