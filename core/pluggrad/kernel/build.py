@@ -200,7 +200,7 @@ class _Builder:
         return None
 
     def _needs(self, place: Place) -> list[Place]:
-        n, index, _ = place
+        n, _, _ = place
         if self._param(n) is not None or n.op in (g.CONST, g.IOTA):
             return []
         if n.op in g.REDUCE:
