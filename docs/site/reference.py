@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 
 # title of each page: the module whose public names it lists; what several list, the first page describes
 MODULES = {"Tensor": "pluggrad.tensor", "pluggrad": "pluggrad"} | {title: f"pluggrad.{title}" for title in (
-    "nn", "nn.optim", "nn.state", "data", "dtypes", "errors", "array_api", "testing", "plugin_api")}
+    "nn", "nn.optim", "nn.state", "data", "dtypes", "errors", "array_api", "testing.gradcheck", "plugin_api")}
 DEFINED = (type, types.FunctionType)
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
