@@ -105,6 +105,14 @@ def test_an_exact_id_selects_that_test_alone(conformance):
     assert "the chosen 1 tests passed" in done.stdout
 
 
+def test_a_quick_look_leaves_out_no_test():
+    suite = collect()
+    few = select(suite, None, every=9).chosen
+    assert {test.body for test in few} == {test.body for test in suite.values()}
+    assert len(few) < len(suite) / 6
+    assert not select(suite, None, every=9).whole
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process on Windows")
 def test_ctrl_c_ends_it_and_says_what_was_run(tmp_path):
     (tmp_path / "fragile.py").write_text(FRAGILE.read_text(encoding="utf-8"), encoding="utf-8")

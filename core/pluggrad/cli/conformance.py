@@ -27,11 +27,11 @@ def main(arguments: Sequence[str]) -> int:
     suite = collect()
     xfails = {} if options.xfails is None else read_xfails(options.xfails)
     if options.list:
-        return _list(select(suite, None, options.level, options.k))
+        return _list(select(suite, None, options.level, options.k, options.every))
     with runner(options.device, jobs=options.jobs, limit_s=options.time_limit) as made:
         opened = made.look()
-        results = Results(select(suite, opened.description, options.level, options.k), opened.description,
-                          xfails)
+        selection = select(suite, opened.description, options.level, options.k, options.every)
+        results = Results(selection, opened.description, xfails)
         if not results.selection.chosen:
             print(f"no test is chosen by level {','.join(options.level) or 'any'} and text {options.k!r}",
                   file=sys.stderr)
@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--level", type=_levels, default=(), metavar="L0,L1", help="these levels only")
     parser.add_argument("-k", default="", metavar="TEXT",
                         help="tests whose id contains, or is, TEXT; commas separate several")
+    parser.add_argument("--every", type=_at_least_one, default=1, metavar="N",
+                        help="of each test's cases every N-th only, the first among them: a quick look")
     parser.add_argument("--jobs", type=_at_least_one, default=available_cores(), metavar="N",
                         help="processes side by side (default: %(default)s)")
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, metavar="S",

@@ -38,9 +38,10 @@ class Selection:
 
 
 def select(tests: Mapping[str, ConformanceTest], description: Description | None,
-           levels: Sequence[Level] = (), text: str = "") -> Selection:
+           levels: Sequence[Level] = (), text: str = "", every: int = 1) -> Selection:
     """Tests of these levels (none: all) whose id contains `text`, or is `text`; commas separate several.
 
+    every: of the cases of one test the first and each so many behind it, for a quick look.
     Without a description, the device did not open: what needs anything of it is not applicable.
     """
     words = [word.strip() for word in text.split(",")]
@@ -48,6 +49,10 @@ def select(tests: Mapping[str, ConformanceTest], description: Description | None
     parts = [word.lower() for word in words if word not in exact]
     chosen = [test for test in tests.values() if not levels or test.level in levels]
     chosen = [test for test in chosen if test.id in exact or any(part in test.id.lower() for part in parts)]
+    families: dict[object, list[ConformanceTest]] = {}
+    for test in chosen:
+        families.setdefault(test.body, []).append(test)
+    chosen = [test for family in families.values() for test in family[::every]]
     missing = {test.id: reason for test in chosen if (reason := _missing(test, description))}
     return Selection(tuple(chosen), missing, len(chosen) == len(tests))
 
