@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from pluggrad import Tensor, jit, memory_stats
+from pluggrad import GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.ir.node import interned_count
 from pluggrad.nn import Linear, Sequential, optim
 
@@ -33,6 +33,25 @@ def test_a_loop_that_realizes_holds_one_buffer():
     assert nodes[-1] == nodes[0]
     assert min(times[5:]) < 3 * min(times[:5])
     assert sum(times) < 40
+
+
+def test_a_loop_that_writes_to_its_weights_takes_a_step_each_time():
+    x = Tensor.linspace(-1, 1, 50)
+    weights = [Tensor([value], requires_grad=True) for value in (0.1, 0.2, 0.3)]
+    GlobalCounters.reset()
+    nodes = []
+    for _ in range(40):
+        a, b, c = weights
+        loss = (a + b * x + c * x * x - x.sin()).square().mean()
+        loss.backward()
+        with Tensor.no_grad():
+            for weight in weights:
+                weight -= 0.1 * weight.grad
+                weight.grad = None
+        nodes.append(interned_count())
+    assert loss.item() < 0.01
+    assert GlobalCounters.scheduled < 6
+    assert max(nodes[20:]) <= max(nodes[:20])
 
 
 def test_a_loop_from_a_leaf_holds_a_bounded_history():

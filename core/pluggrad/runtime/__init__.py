@@ -10,6 +10,7 @@ from pluggrad.runtime.realization import (
     read,
     realize,
     realize_pending,
+    realize_written,
     upload,
 )
 from pluggrad.runtime.session import memory_stats, reset_peak_memory_stats
@@ -20,5 +21,6 @@ from pluggrad.runtime.supported import require_dtype
 __all__ = [
     "BufferVersion", "GlobalCounters", "Handle", "MemoryReport", "MemoryStats", "Storage", "add_pending",
     "borrow", "buffer", "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats", "own", "read",
-    "realize", "realize_pending", "require_dtype", "reset_peak_memory_stats", "share", "upload",
+    "realize", "realize_pending", "realize_written", "require_dtype", "reset_peak_memory_stats", "share",
+    "upload",
 ]

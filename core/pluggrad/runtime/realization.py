@@ -127,6 +127,14 @@ def realize_pending() -> None:
         realize(pending)
 
 
+def realize_written(handles: Sequence[Handle]) -> None:
+    """Realize those handles that this thread wrote to and has not realized since."""
+    known = set(map(id, handles))
+    written = [handle for handle in _pending.handles.values() if id(handle) in known]
+    if written:  # in the order they were written, so that each step of a loop has the same plan
+        realize(written)
+
+
 def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     """Store the values of handles, and of this thread's pending ones on the same devices, and rebind them.
 
@@ -497,5 +505,5 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
 
 
 __all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
-           "read", "realize", "realize_pending", "run", "shared", "synchronize", "upload",
+           "read", "realize", "realize_pending", "realize_written", "run", "shared", "synchronize", "upload",
            "version_of"]

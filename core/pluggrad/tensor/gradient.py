@@ -114,6 +114,8 @@ class Differentiable(Data):
         wanted = {identity for identity, tensor in receivers.items() if tensor is not None}
         if not wanted:
             raise _nothing_to_differentiate("backward", root, found)
+        # a loop that writes to its weights itself takes a step each time, and no graph of all its steps
+        runtime.realize_written([tensor for tensor in receivers.values() if tensor is not None])
         for identity, node in autograd.gradients(found, {root: seed}, wanted).items():
             tensor = receivers[identity]
             if watching is not None:
