@@ -127,12 +127,13 @@ def realize_pending() -> None:
         realize(pending)
 
 
-def realize_written(handles: Sequence[Handle]) -> None:
-    """Realize those handles that this thread wrote to and has not realized since."""
+def realize_written(handles: Sequence[Handle]) -> bool:
+    """Realize those handles that this thread wrote to and has not realized since; whether there were any."""
     known = set(map(id, handles))
     written = [handle for handle in _pending.handles.values() if id(handle) in known]
     if written:  # in the order they were written, so that each step of a loop has the same plan
         realize(written)
+    return bool(written)
 
 
 def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:

@@ -10,7 +10,8 @@ from pluggrad.autograd import Trace
 from pluggrad.errors import DTypeError, GradientError, PluggradWarning, ShapeError, TransformError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
-from pluggrad.ir.node import Node
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import rewrite
 from pluggrad.tensor.base import TensorBase
 from pluggrad.tensor.data import Data
 from pluggrad.tensor.grad_mode import no_grad
@@ -114,20 +115,31 @@ class Differentiable(Data):
         wanted = {identity for identity, tensor in receivers.items() if tensor is not None}
         if not wanted:
             raise _nothing_to_differentiate("backward", root, found)
-        # a loop that writes to its weights itself takes a step each time, and no graph of all its steps
-        runtime.realize_written([tensor for tensor in receivers.values() if tensor is not None])
-        for identity, node in autograd.gradients(found, {root: seed}, wanted).items():
+        if runtime.realize_written([tensor for tensor in receivers.values() if tensor is not None]):
+            root = self._let_go_of_writes(root, found)
+            found = autograd.trace(root)
+        for identity, part in autograd.gradients(found, {root: seed}, wanted).items():
             tensor = receivers[identity]
             if watching is not None:
                 watching(tensor, True)
             before = tensor._grad
             accumulates = before is not None and before is not _LEFT_OUT
-            tensor._grad = tensor._of(build.binary(ops.ADD, before.node, node) if accumulates else node)
+            tensor._grad = tensor._of(build.binary(ops.ADD, before.node, part) if accumulates else part)
         if marked:
             _note_left_out(identities - marked)
         # what reads the gradients next computes this value with them, instead of computing its graph again
         runtime.add_pending(self if self._base is None else self._base)
         return self
+
+    def _let_go_of_writes(self, root: Node, found: Trace) -> Node:
+        """The graph on leaves as they are stored now: a loop that writes to its weights itself takes a step
+        each time, and there is no graph of all its steps."""
+        stored = {leaf: version for leaf in found.leaves
+                  if leaf.realized is not None and (version := leaf.realized()) is not None}
+        rebuilt, = rewrite((root,), lambda n, src: stored.get(n) or node(n.op, src, n.arg, n.type))
+        if self._base is None and self._identity is None:
+            self._node = rebuilt
+        return rebuilt
 
     def gradient(self, *targets: Self, gradient: Any = None) -> list[Self]:
         """The gradients of this scalar with respect to any tensors that it was computed from.
