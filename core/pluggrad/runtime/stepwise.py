@@ -61,12 +61,19 @@ def run_stepwise(device_id: DeviceId, device: Device, steps: Sequence[Step], slo
             before = _contents(device, command, kernel, slots)
         start, seconds = _run(device, step, slots, values)
         if DEBUG.value > 1:
-            _log.warning("%s %8.1f us", step.name, seconds * 1e6)
+            _log.warning("%s %8.1f us%s", step.name, seconds * 1e6, _rates(step.info, seconds))
         if REGISTRY.observed:
             _tell(device_id, step, start, seconds)
         if before is not None and kernel is not None and isinstance(command, Launch):
             interpret(kernel, before, [values[i] for i in command.values])
             _compare(kernel, before, _contents(device, command, kernel, slots), widening)
+
+
+def _rates(info: KernelInfo | None, seconds: float) -> str:
+    """Arithmetic and memory traffic of a kernel by time, and what it computes, as logs show them."""
+    if info is None or not seconds:
+        return ""
+    return f" {info.flops / seconds / 1e9:8.1f} GFLOP/s {info.bytes / seconds / 1e9:7.1f} GB/s  {info.title}"
 
 
 def _run(device: Device, step: Step, slots: Sequence[Any], values: Sequence[Any]) -> tuple[float, float]:

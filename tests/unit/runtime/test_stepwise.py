@@ -162,7 +162,7 @@ def test_debug_2_logs_the_time_of_each_kernel(device_name, launches, caplog):
     with caplog.at_level(logging.WARNING, "pluggrad"), Context(DEBUG=2):
         assert_trained(train(device_name, rows), rows)
     lines = [record.getMessage() for record in caplog.records if record.name == "pluggrad"]
-    timed = [re.fullmatch(r"(k[0-9a-f]{24}) +\d+\.\d us", line) for line in lines]
+    timed = [re.fullmatch(r"(k[0-9a-f]{24}) +\d+\.\d us +[\d.]+ GFLOP/s +[\d.]+ GB/s  \w+", line) for line in lines]
     assert [found[1] for found in timed if found] == launched
     assert len(launched) > 1
 
