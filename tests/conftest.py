@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -101,6 +102,16 @@ def _isolate_environment(config: pytest.Config) -> None:
     os.environ["PLUGGRAD_VERIFY"] = "1"  # every plan that a test makes is checked, stage by stage
     if config.getoption("--only-device"):
         os.environ["PLUGGRAD_DEVICE"] = config.getoption("--only-device")
+
+
+# ---------------------------------------------------------------------------------------- memory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> None:
+    """Let the collector pass over what earlier files have left in caches: tests collect often."""
+    gc.collect()
+    gc.freeze()
 
 
 # ---------------------------------------------------------------------------------------- devices
