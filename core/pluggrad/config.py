@@ -5,7 +5,6 @@ A setting is read from the environment variable PLUGGRAD_<NAME> when it is first
 """
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -196,6 +195,8 @@ def setting(name: str) -> Setting[Any]:
     found = _SETTINGS.get(name)
     if found is not None:
         return found
+    import difflib  # for a hint alone
+
     close = difflib.get_close_matches(name.upper(), _SETTINGS, n=1)
     raise ValueRangeError(op="setting", expected="a declared name", got=repr(name),
                           hint=f"did you mean {close[0]}?" if close else "show_config() lists them")

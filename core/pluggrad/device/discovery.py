@@ -5,12 +5,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import Distribution, distributions
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pluggrad import config
 from pluggrad.device.names import known_devices, normalized
 from pluggrad.device.versions import API_MAJOR
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 Verdict = Literal["loadable", "shadowed", "blocked", "incompatible", "failed"]
 
@@ -51,6 +53,8 @@ def discover(path: Sequence[str] | None = None) -> tuple[Entry, ...]:
 
 
 def _entries(path: Sequence[str] | None) -> Iterator[Entry]:
+    from importlib.metadata import distributions  # at first use: it brings much along
+
     seen: set[str] = set()
     installed = distributions() if path is None else distributions(path=list(path))
     for distribution in installed:

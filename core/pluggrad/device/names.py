@@ -1,7 +1,6 @@
 """Who owns a device name, what people type instead of one, and what to say when nobody provides it."""
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Collection, Sequence
@@ -71,6 +70,8 @@ def unknown(name: str, installed: Collection[str], asked: str = "", remark: str 
     head = f"no plugin provides device '{name}'{typed}. {_installed(installed)} {remark}".rstrip()
     if name in known.install:
         return _unknown(head, f"install it:  {known.install[name]}")
+    import difflib  # for a hint alone
+
     close = difflib.get_close_matches(name, [*installed, *known.install, *known.aliases], n=1,
                                       cutoff=_CLOSE)
     if not close:

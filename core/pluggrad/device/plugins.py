@@ -1,12 +1,10 @@
 """Importing, registering and probing one plugin at a time: a broken one is a recorded failure, no more."""
 from __future__ import annotations
 
-import difflib
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint
 from types import UnionType
 from typing import Final, Literal, NamedTuple, TypeVar, cast
 
@@ -164,6 +162,8 @@ class Plugin:
 
     def _import(self) -> object:
         # loading by hand, not through pluggy: its loader would import every plugin at once
+        from importlib.metadata import EntryPoint  # at first use: it brings much along
+
         return EntryPoint(self.entry.name, self.entry.value, f"pluggrad.{self.entry.kind}").load()
 
     def _made_by(self, module: object) -> Backend:
@@ -219,6 +219,8 @@ def reason_of(error: BaseException) -> str:
 def _closest_hook(text: str) -> str:
     if "unknown hook" not in text:
         return ""
+    import difflib  # for a hint alone
+
     known = [name for name in vars(Hooks) if name.startswith(hookspecs.PROJECT)]
     for word in text.replace("'", " ").split():
         close = difflib.get_close_matches(word, known, n=1)

@@ -1,5 +1,8 @@
 """Layers and functional forms; see also `nn.optim`, `nn.state` and `nn.datasets`."""
-from pluggrad.nn import datasets, functional, optim, state
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pluggrad.nn import functional, optim, state
 from pluggrad.nn.activation import (
     GELU,
     LeakyReLU,
@@ -153,6 +156,9 @@ from pluggrad.nn.pooling import (
 from pluggrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from pluggrad.nn.summary import summary
 
+if TYPE_CHECKING:
+    from pluggrad.nn import datasets
+
 __all__ = [
     "Module", "Linear", "Embedding", "Dropout", "Flatten", "Sequential", "Identity", "ModuleList",
     "ModuleDict",
@@ -185,3 +191,9 @@ __all__ = [
     "clip_grad_norm_", "clip_grad_value_", "summary",
     "datasets", "functional", "optim", "state",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":  # on first use: what downloads brings much along
+        return import_module("pluggrad.nn.datasets")
+    raise AttributeError(f"module 'pluggrad.nn' has no attribute {name!r}")
