@@ -1,9 +1,9 @@
 """Iterative walks: a chain of 100,000 nodes must not touch Python's recursion limit."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pluggrad.ir.node import Node
+from pluggrad.ir.node import Node, node
 
 
 def toposort(roots: Iterable[Node], sources: Callable[[Node], tuple[Node, ...]] | None = None) -> list[Node]:
@@ -36,4 +36,13 @@ def rewrite(roots: Sequence[Node], rule: Callable[[Node, tuple[Node, ...]], Node
     replaced: dict[Node, Node] = {}
     for old in toposort(roots):
         replaced[old] = rule(old, tuple([replaced[s] for s in old.src]))
+    return tuple([replaced[root] for root in roots])
+
+
+def substitute(roots: Sequence[Node], given: Mapping[Node, Node]) -> tuple[Node, ...]:
+    """The graph with other nodes in place of some; what those alone were computed from is not looked at."""
+    replaced = dict(given)
+    for old in toposort(roots, lambda n: () if n in given else n.src):
+        if old not in given:
+            replaced[old] = node(old.op, tuple([replaced[s] for s in old.src]), old.arg, old.type)
     return tuple([replaced[root] for root in roots])

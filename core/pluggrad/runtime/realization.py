@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -127,8 +127,10 @@ def realize_pending() -> None:
         realize(pending)
 
 
-def realize_written(handles: Sequence[Handle]) -> bool:
+def realize_written(handles: Iterable[Handle | None]) -> bool:
     """Realize those handles that this thread wrote to and has not realized since; whether there were any."""
+    if not _pending.handles:  # as after every step of an optimizer
+        return False
     known = set(map(id, handles))
     written = [handle for handle in _pending.handles.values() if id(handle) in known]
     if written:  # in the order they were written, so that each step of a loop has the same plan

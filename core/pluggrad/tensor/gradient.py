@@ -10,8 +10,8 @@ from pluggrad.autograd import Trace
 from pluggrad.errors import DTypeError, GradientError, PluggradWarning, ShapeError, TransformError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
-from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import rewrite
+from pluggrad.ir.node import Node
+from pluggrad.ir.walk import substitute
 from pluggrad.tensor.base import TensorBase
 from pluggrad.tensor.data import Data
 from pluggrad.tensor.grad_mode import no_grad
@@ -115,7 +115,7 @@ class Differentiable(Data):
         wanted = {identity for identity, tensor in receivers.items() if tensor is not None}
         if not wanted:
             raise _nothing_to_differentiate("backward", root, found)
-        if runtime.realize_written([tensor for tensor in receivers.values() if tensor is not None]):
+        if runtime.realize_written(receivers.values()):
             root = self._let_go_of_writes(root, found)
             found = autograd.trace(root)
         for identity, part in autograd.gradients(found, {root: seed}, wanted).items():
@@ -136,7 +136,7 @@ class Differentiable(Data):
         each time, and there is no graph of all its steps."""
         stored = {leaf: version for leaf in found.leaves
                   if leaf.realized is not None and (version := leaf.realized()) is not None}
-        rebuilt, = rewrite((root,), lambda n, src: stored.get(n) or node(n.op, src, n.arg, n.type))
+        rebuilt, = substitute((root,), stored)
         if self._base is None and self._identity is None:
             self._node = rebuilt
         return rebuilt

@@ -13,7 +13,7 @@ from pluggrad import dtypes
 from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import rewrite, toposort
+from pluggrad.ir.walk import rewrite, substitute, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import INDEX, index_node, linear, weighted_sum
@@ -235,7 +235,7 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
         partial_stores.append(node(ops.STORE, (_row_major([part, *own]), partial), (number, ids), n.type))
         loaded = node(ops.LOAD, (_row_major([second, *own]),), number, n.type)
         final[n] = node(ops.REDUCE, (loaded,), (name, (second.id,)), n.type)
-    stores = rewrite(whole.stores, lambda n, src: final.get(n) or node(n.op, src, n.arg, n.type))
+    stores = substitute(whole.stores, final)
     buffers_in = tuple([replace(b, role="in") for b in temporaries])
     kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
     reduced = [a for a in whole.axes if a.kind == "REDUCE"]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import rewrite, toposort
+from pluggrad.ir.walk import rewrite, substitute, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear
 from pluggrad.kernel.kernel import Axis, Kernel
@@ -118,7 +118,7 @@ def _without_shared_gates(kernel: Kernel) -> Kernel:
         if other is None:
             return src[1]
         free = node(ops.LOAD, other.src[:1], other.arg, other.type)
-        return rewrite([product], lambda m, s: free if m is other else node(m.op, s, m.arg, m.type))[0]
+        return substitute([product], {other: free})[0]
 
     return replace(kernel, stores=rewrite(kernel.stores, rule))
 

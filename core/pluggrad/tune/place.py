@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import rewrite, toposort
+from pluggrad.ir.walk import rewrite, substitute, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import Linear, linear, weighted_sum
@@ -62,7 +62,7 @@ def place(kernel: Kernel, value: Node, dims: Sequence[Dim],
              for id, factor in dim.terms]
     low = sum([dim.low * stride for dim, stride in zip(dims, strides, strict=True)])
     loaded = node(ops.LOAD, (weighted_sum(terms, -low),), number, value.type)
-    stores = rewrite(kernel.stores, lambda n, src: loaded if n is value else node(n.op, src, n.arg, n.type))
+    stores = substitute(kernel.stores, {value: loaded})
     ranged = {id for n in stores for id in n.arg[1]}
     kept = (*[a for a in kernel.axes if a.id in ranged], *_bound(kernel, stores))
     buffers = (*kernel.buffers, replace(memory, role="in"))
