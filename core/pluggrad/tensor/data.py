@@ -122,9 +122,9 @@ class Data(Interpolation):
         do_update_stats: False leaves `GlobalCounters` as they are.
         """
         tensors: list[TensorBase] = [self, *lst]
-        counted = runtime.GlobalCounters.snapshot()
+        counted = None if do_update_stats else runtime.GlobalCounters.snapshot()
         runtime.realize([t if t._base is None else t._base for t in tensors])
-        if not do_update_stats:
+        if counted is not None:
             runtime.GlobalCounters.restore(counted)
         for tensor in tensors:
             if tensor._base is not None:
