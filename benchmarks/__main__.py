@@ -1,6 +1,7 @@
-"""Speed beside other frameworks, turn and turn about: the floors, the figures behind them, and JSON.
+"""Speed beside other frameworks, turn and turn about: the floors, the figures behind them, JSON and Markdown.
 
     python -m benchmarks                              everything (`make bench`)
+    python -m benchmarks --set second                 one of the two sets of rows
     python -m benchmarks --only gemm1024 first_call   some rows; see --help for their names
     python -m benchmarks --rounds 9 --libs torch jax  more rounds, fewer peers
     python -m benchmarks --devices opencl             pluggrad on another device as well
@@ -26,7 +27,7 @@ from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp, on_device
 from benchmarks.forms import PEERS
 from benchmarks.limits import Probe
 from benchmarks.turns import Absent, Child, measure
-from benchmarks.workloads import NEIGHBORS, WORKLOADS, Workload
+from benchmarks.workloads import NEIGHBORS, SETS, WORKLOADS, Workload
 
 _PROCESS_ROWS: Final = ("import", "first_step", "first_call")
 _SIZES_ROW: Final = "gemm_sizes"
@@ -34,19 +35,24 @@ _NO_STEP: Final = ("numpy",)  # libraries that cannot train LeNet
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    rows = [*_PROCESS_ROWS, _SIZES_ROW, *WORKLOADS]
+    sets = {"table": [*_PROCESS_ROWS, _SIZES_ROW, *SETS["table"]], "second": [*SETS["second"]]}
+    rows = [row for each in sets.values() for row in each]
     parser = argparse.ArgumentParser(
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--only", nargs="+", metavar="ROW", default=rows, choices=rows, help=f"rows (all): {' '.join(rows)}")
+    add("--set", choices=[*sets, "all"], default="all", help="which rows, unless --only names them (all)")
+    add("--only", nargs="+", metavar="ROW", choices=rows, help=f"some rows: {' '.join(rows)}")
     add("--libs", nargs="*", metavar="NAME", default=[*PEERS], choices=[*PEERS],
         help=f"libraries to compare with (all): {' '.join(PEERS)}")
     add("--devices", nargs="*", metavar="NAME", default=[],
         help="devices to run pluggrad on beside its default one, a column each")
     add("--rounds", type=int, metavar="N", default=7, help="quiet rounds of each row (7)")
-    add("--json", type=Path, metavar="FILE", help="where to write the figures (benchmarks/results/TIME.json)")
+    add("--json", type=Path, metavar="FILE",
+        help="where to write the figures (benchmarks/results/TIME.json); the report goes beside it as .md")
     add("--any-load", action="store_true", help="count rounds although other programs compute as well")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.only = options.only or (rows if options.set == "all" else sets[options.set])
+    return options
 
 
 class Bench:
@@ -133,6 +139,9 @@ class Bench:
         """The floors of the rows that were asked for."""
         only, results = self.options.only, self.results
         found = floors.of_rows(list(results.rows.values()))
+        second = [row for name, row in results.rows.items() if name in SETS["second"]]
+        if second:
+            found.append(floors.of_mean(second))
         if _SIZES_ROW in only:
             found.append(floors.of_sizes(results.sizes))
         if "first_call" in only:
@@ -160,14 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             task()
         facts, verdicts = bench.facts(), bench.verdicts()
     libraries = [name for name in bench.children if name != ONE_THREAD]
-    print(f"{facts['machine']['processor']}, {bench.probe.cores} cores; "
-          + ", ".join(f"{name} {facts['libraries'][name]}" for name in libraries))
-    if options.any_load:
-        print("measured on a machine that may have been busy: no more than an indication")
-    for name, reason in bench.absent.items():
-        print(f"{name} is left out: {reason}")
-    print("\n" + report.text(bench.results, verdicts, libraries))
-    print(f"\nwritten to {report.write(facts, bench.results, verdicts, options.json)}")
+    text = report.text(facts, bench.results, verdicts, libraries)
+    print(text)
+    print(f"\nwritten to {report.write(facts, bench.results, verdicts, text, options.json)}")
     missed = list(dict.fromkeys(verdict.name for verdict in verdicts if not verdict.met))
     print(f"missed: {', '.join(missed)}" if missed else f"all {len(verdicts)} floors met")
     return int(bool(missed))

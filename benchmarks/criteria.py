@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 OURS: Final = "pluggrad"
 ONE_THREAD: Final = "pluggrad, 1 thread"
-_ENOUGH_OF_LIMIT: Final = 0.9
 
 
 def on_device(device: str) -> str:
@@ -62,18 +61,19 @@ def best_peer(row: Row) -> str | None:
 class Beside:
     """Our speed is at least `least` times a peer's, or the best peer's.
 
-    With a limit, 90 % of it will do: no more than that can be asked of anybody.
+    With a limit, `enough` of it will do: no more than that can be asked of anybody.
     """
 
     peer: str
     least: float
     limit: LimitName | None = None
+    enough: float = 0.9
 
     def __str__(self) -> str:
         if self.least < 1:
             return f"<= {1 / self.least:.3g}x {self.peer}'s time"
         peer = "the best peer" if self.peer == "best" else self.peer
-        cap = "" if self.limit is None else f" or {_ENOUGH_OF_LIMIT:.0%} of {self.limit}"
+        cap = "" if self.limit is None else f" or {self.enough:.0%} of {self.limit}"
         return f">= {self.least:.3g}x {peer}{cap}"
 
     def judge(self, row: Row) -> Finding:
@@ -81,7 +81,7 @@ class Beside:
         if peer is None or peer not in row.turns:
             return Finding("-", False, f"no peer: {row.absent.get(self.peer, 'not measured')}")
         times = row.ratio(OURS, peer)
-        capped = self.limit is not None and row.share(OURS, self.limit) >= _ENOUGH_OF_LIMIT
+        capped = self.limit is not None and row.share(OURS, self.limit) >= self.enough
         theirs = f"{peer} {duration(row.seconds(peer))}"
         figure = f"{times:.2f}x the time of {theirs}" if self.least < 1 else f"{1 / times:.2f}x {theirs}"
         return Finding(figure, 1 / times >= self.least or capped)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.criteria import ONE_THREAD, OURS, best_peer, duration
-from benchmarks.floors import NO_ROUND, Verdict, judged, unevenness
-from benchmarks.limits import LimitName
+from benchmarks.floors import NO_ROUND, Verdict, beside_best, judged, unevenness
+from benchmarks.limits import LimitName, cores
 from benchmarks.startup import Firsts, median_of
 from benchmarks.turns import ROOT, Row
+from benchmarks.workloads import SETS
 
 RESULTS: Final = Path(__file__).with_name("results")
 _LIMIT_OF: Final[dict[str, LimitName]] = {"GFLOP/s": "fma", "GB/s": "stream"}
@@ -65,7 +66,7 @@ def _figure(row: Row, library: str) -> str:
 
 def _beside_best(row: Row) -> str:
     peer = best_peer(row)
-    return f"{row.ratio(peer, OURS):.2f}x {peer}" if peer is not None and OURS in row.turns else "-"
+    return f"{beside_best(row):.2f}x {peer}" if peer is not None and OURS in row.turns else "-"
 
 
 def _of_limit(row: Row) -> str:
@@ -126,9 +127,21 @@ def imports_table(times: Mapping[str, list[float]]) -> str:
 
 
 # ---- the whole report ----------------------------------------------------------------------------
-def text(results: Results, verdicts: Sequence[Verdict], libraries: Sequence[str]) -> str:
-    """Every table that has something to show, and what was not measured."""
-    rows, parts = list(results.rows.values()), list[str]()
+def head(facts: Mapping[str, Any], libraries: Sequence[str]) -> str:
+    """The machine, the libraries that took part, and why others did not."""
+    machine, versions = facts["machine"], facts["libraries"]
+    lines = [f"{machine['processor']}, {machine['cores']} cores, commit {machine['commit']}; "
+             + ", ".join(f"{name} {versions[name]}" for name in libraries)]
+    if machine["any_load"]:
+        lines.append("Measured on a machine that may have been busy: no more than an indication.")
+    lines += [f"{name} is left out: {reason}" for name, reason in facts["absent"].items()]
+    return "\n\n".join(lines)
+
+
+def text(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict],
+         libraries: Sequence[str]) -> str:
+    """What was measured on, every table that has something to show, and what was not measured."""
+    parts = [head(facts, libraries)]
 
     def add(title: str, shown: str) -> None:
         parts.append(f"## {title}\n\n{shown}")
@@ -144,10 +157,13 @@ def text(results: Results, verdicts: Sequence[Verdict], libraries: Sequence[str]
         add("LeNet's first call, and since the process was started", first_calls_table(results.lenet))
     if results.sizes:
         add("Matmuls of nearly equal sizes", sizes_table(results.sizes))
-    if rows:
-        add("Workloads (medians of quiet rounds)", workloads_table(rows, libraries))
-    if any(row.workload.goals for row in rows):
-        add("Goals", goals_table(rows))
+    for title, names in SETS.items():
+        rows = [row for name, row in results.rows.items() if name in names]
+        if rows:
+            add(f"Workloads: {title} (medians of quiet rounds)", workloads_table(rows, libraries))
+    aimed = [row for row in results.rows.values() if row.workload.goals]
+    if aimed:
+        add("Goals", goals_table(aimed))
     if verdicts:
         add("Floors", floors_table(verdicts))
     missing = unmeasured(results)
@@ -172,7 +188,7 @@ def unmeasured(results: Results) -> list[str]:
 # ---- JSON ----------------------------------------------------------------------------------------
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    return {"system": platform.system(), "processor": _processor(), "cpus": os.cpu_count(),
+    return {"system": platform.system(), "processor": _processor(), "cpus": os.cpu_count(), "cores": cores(),
             "python": platform.python_version(), "commit": _commit()}
 
 
@@ -189,8 +205,12 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def write(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict], path: Path | None) -> Path:
-    """Everything measured as JSON, under benchmarks/results by time if no path is given; returns the file."""
+def write(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict], shown: str,
+          path: Path | None) -> Path:
+    """Everything measured as JSON, and the report as shown beside it as Markdown; returns the JSON file.
+
+    Without a path they go to benchmarks/results, named by the time.
+    """
     if path is None:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / (time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime()) + ".json")
@@ -204,6 +224,7 @@ def write(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict
         "first_call": {library: _firsts_data(found) for library, found in results.lenet.items()},
     }
     path.write_text(json.dumps(data, indent=1) + "\n")
+    path.with_suffix(".md").write_text(shown + "\n")
     return path
 
 

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -30,15 +30,31 @@ def _attention(q: Any, k: Any, v: Any, mask: Any = None) -> Any:
     return jax.nn.softmax(scores if mask is None else jnp.where(mask, scores, -jnp.inf)) @ v
 
 
+def _causal_attention(q: Any, k: Any, v: Any) -> Any:
+    return _attention(q, k, v, jnp.tril(jnp.ones((q.shape[-2], k.shape[-2]), bool)))
+
+
 def _gpt(h: Any, *weights: Any) -> Any:
     batch, tokens, width = h.shape
-    mask = jnp.tril(jnp.ones((tokens, tokens), bool))
     for qkv, out, up, down in zip(*[iter(weights)] * 4, strict=True):
         q, k, v = [part.reshape(batch, tokens, GPT_HEADS, -1).transpose(0, 2, 1, 3)
                    for part in jnp.split(_layernorm(h) @ qkv, 3, -1)]
-        h = h + _attention(q, k, v, mask).transpose(0, 2, 1, 3).reshape(batch, tokens, width) @ out
+        h = h + _causal_attention(q, k, v).transpose(0, 2, 1, 3).reshape(batch, tokens, width) @ out
         h = h + jax.nn.gelu(_layernorm(h) @ up) @ down
     return h
+
+
+def _conv(a: Any, w: Any, stride: int = 1) -> Any:
+    around = [(size // 2, size // 2) for size in w.shape[2:]]
+    groups = a.shape[1] // w.shape[1]
+    return lax.conv_general_dilated(a, w, (stride, stride), around, feature_group_count=groups)
+
+
+def _mlp_forward(h: Any, *weights: Any) -> Any:
+    *hidden, last = zip(weights[::2], weights[1::2], strict=True)
+    for weight, bias in hidden:
+        h = jax.nn.relu(h @ weight + bias)
+    return h @ last[0] + last[1]
 
 
 def _squares(table: Any, places: Any) -> Any:
@@ -47,11 +63,21 @@ def _squares(table: Any, places: Any) -> Any:
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "matmul": lambda a, b: a @ b,
-    "conv": lambda a, w: lax.conv_general_dilated(a, w, (1, 1), "SAME"),
+    "matmul_tn": lambda a, b: a.T @ b,
+    "matmul_nt": lambda a, b: a @ b.T,
+    "matmul_strided": lambda a, b: a[:, ::2] @ b,
+    "conv": _conv,
+    "conv_s2": partial(_conv, stride=2),
+    "mlp_forward": _mlp_forward,
     "attention": _attention,
+    "attention_causal": _causal_attention,
     "gpt": _gpt,
     "fuse": lambda a, b, c: jax.nn.relu(a * b + c) * 0.5,
     "sum": lambda a: a.sum(),
+    "sum_axis0": lambda a: a.sum(0),
+    "sum_axis1": lambda a: a.sum(1),
+    "add_transposed": lambda a, b: a + b.T,
+    "bias_gelu": lambda a, bias: jax.nn.gelu(a + bias),
     "softmax": lambda a: jax.nn.softmax(a, axis=1),
     "lnorm": _layernorm,
     "transpose": lambda a: a.T + 0,  # an operation, so that the result is stored
@@ -85,10 +111,7 @@ def _lenet_loss(images: Any, labels: Any, weights: Any) -> Any:
 
 
 def _mlp_loss(images: Any, labels: Any, weights: Any) -> Any:
-    h = images
-    for weight, bias in weights[:-1]:
-        h = jax.nn.relu(h @ weight + bias)
-    return _mean_cross_entropy(h @ weights[-1][0] + weights[-1][1], labels)
+    return _mean_cross_entropy(_mlp_forward(images, *chain.from_iterable(weights)), labels)
 
 
 def _trained(loss_of: Callable[[Any], Any], weights: Any) -> Call:

@@ -1,6 +1,7 @@
 """The forms in NumPy, matrix products by the BLAS that it comes with."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,19 @@ def _softmax(a: Array) -> Array:
 def _layernorm(a: Array) -> Array:
     centered = a - a.mean(1, keepdims=True)
     return np.asarray(centered / np.sqrt((centered * centered).mean(1, keepdims=True) + 1e-5))
+
+
+def _bias_gelu(a: Array, bias: Array) -> Array:
+    x = a + bias
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    return np.asarray(x * (np.tanh(inner) + 1) * 0.5)
+
+
+def _mlp_forward(h: Array, *weights: Array) -> Array:
+    *hidden, last = zip(weights[::2], weights[1::2], strict=True)
+    for weight, bias in hidden:
+        h = np.maximum(h @ weight + bias, 0)
+    return np.asarray(h @ last[0] + last[1])
 
 
 def _scatter_add(a: Array, i: Array) -> Array:
@@ -40,8 +54,16 @@ def _one_hot(labels: Array) -> Array:
 
 _FUNCTIONS: Final[dict[str, Callable[..., Array]]] = {
     "matmul": lambda a, b: a @ b,
+    "matmul_tn": lambda a, b: a.T @ b,
+    "matmul_nt": lambda a, b: a @ b.T,
+    "matmul_strided": lambda a, b: a[:, ::2] @ b,
+    "mlp_forward": _mlp_forward,
     "fuse": lambda a, b, c: np.maximum(a * b + c, 0) * np.float32(0.5),
     "sum": lambda a: a.sum(),
+    "sum_axis0": lambda a: a.sum(0),
+    "sum_axis1": lambda a: a.sum(1),
+    "add_transposed": lambda a, b: a + b.T,
+    "bias_gelu": _bias_gelu,
     "softmax": _softmax,
     "lnorm": _layernorm,
     "transpose": lambda a: np.ascontiguousarray(a.T),

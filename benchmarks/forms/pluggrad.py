@@ -1,8 +1,8 @@
 """The forms in pluggrad, written as its users would write them."""
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import pluggrad
@@ -13,21 +13,13 @@ from pluggrad.nn import Linear, optim
 
 
 # ---- captured functions --------------------------------------------------------------------------
-def _attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """(..., tokens, width) each."""
-    scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[-1]))
-    if causal:
-        position = Tensor.arange(q.shape[-2])
-        scores = (position.unsqueeze(1) >= position).where(scores, -math.inf)
-    return scores.softmax(-1) @ v
-
-
 def _gpt(h: Tensor, *weights: Tensor) -> Tensor:
     batch, tokens, width = h.shape
     for qkv, out, up, down in zip(*[iter(weights)] * 4, strict=True):
         q, k, v = [part.reshape(batch, tokens, GPT_HEADS, -1).transpose(1, 2)
                    for part in (h.layernorm() @ qkv).split(width, -1)]
-        h = h + _attention(q, k, v, causal=True).transpose(1, 2).reshape(batch, tokens, width) @ out
+        attended = q.scaled_dot_product_attention(k, v, is_causal=True)
+        h = h + attended.transpose(1, 2).reshape(batch, tokens, width) @ out
         h = h + (h.layernorm() @ up).gelu() @ down
     return h
 
@@ -43,13 +35,34 @@ def _embedding(table: Tensor, places: Tensor) -> Tensor:
     return (rows * rows).sum().gradient(table)[0]
 
 
+def _conv(a: Tensor, w: Tensor, stride: int = 1) -> Tensor:
+    return a.conv2d(w, stride=stride, padding=w.shape[2] // 2, groups=a.shape[1] // w.shape[1])
+
+
+def _mlp_forward(h: Tensor, *weights: Tensor) -> Tensor:
+    *hidden, last = zip(weights[::2], weights[1::2], strict=True)
+    for weight, bias in hidden:
+        h = (h @ weight + bias).relu()
+    return h @ last[0] + last[1]
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
     "matmul": lambda a, b: a @ b,
-    "conv": lambda a, w: a.conv2d(w, padding=1),
-    "attention": _attention,
+    "matmul_tn": lambda a, b: a.T @ b,
+    "matmul_nt": lambda a, b: a @ b.T,
+    "matmul_strided": lambda a, b: a[:, ::2] @ b,
+    "conv": _conv,
+    "conv_s2": partial(_conv, stride=2),
+    "mlp_forward": _mlp_forward,
+    "attention": lambda q, k, v: q.scaled_dot_product_attention(k, v),
+    "attention_causal": lambda q, k, v: q.scaled_dot_product_attention(k, v, is_causal=True),
     "gpt": _gpt,
     "fuse": lambda a, b, c: (a * b + c).relu() * 0.5,
     "sum": lambda a: a.sum(),
+    "sum_axis0": lambda a: a.sum(0),
+    "sum_axis1": lambda a: a.sum(1),
+    "add_transposed": lambda a, b: a + b.T,
+    "bias_gelu": lambda a, bias: (a + bias).gelu(),
     "softmax": lambda a: a.softmax(1),
     "lnorm": lambda a: a.layernorm(),
     "transpose": lambda a: a.T.contiguous(),

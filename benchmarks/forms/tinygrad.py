@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, Final
@@ -29,13 +30,34 @@ def _gpt(h: Any, *weights: Any) -> Any:
     return h
 
 
+def _conv(a: Any, w: Any, stride: int = 1) -> Any:
+    return a.conv2d(w, stride=stride, padding=w.shape[2] // 2, groups=a.shape[1] // w.shape[1])
+
+
+def _mlp_forward(h: Any, *weights: Any) -> Any:
+    *hidden, last = zip(weights[::2], weights[1::2], strict=True)
+    for weight, bias in hidden:
+        h = (h @ weight + bias).relu()
+    return h @ last[0] + last[1]
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "matmul": lambda a, b: a @ b,
-    "conv": lambda a, w: a.conv2d(w, padding=1),
+    "matmul_tn": lambda a, b: a.T @ b,
+    "matmul_nt": lambda a, b: a @ b.T,
+    "matmul_strided": lambda a, b: a[:, ::2] @ b,
+    "conv": _conv,
+    "conv_s2": partial(_conv, stride=2),
+    "mlp_forward": _mlp_forward,
     "attention": lambda q, k, v: q.scaled_dot_product_attention(k, v),
+    "attention_causal": lambda q, k, v: q.scaled_dot_product_attention(k, v, is_causal=True),
     "gpt": _gpt,
     "fuse": lambda a, b, c: (a * b + c).relu() * 0.5,
     "sum": lambda a: a.sum(),
+    "sum_axis0": lambda a: a.sum(0),
+    "sum_axis1": lambda a: a.sum(1),
+    "add_transposed": lambda a, b: a + b.T,
+    "bias_gelu": lambda a, bias: (a + bias).gelu(),
     "softmax": lambda a: a.softmax(1),
     "lnorm": lambda a: a.layernorm(),
     "transpose": lambda a: a.T.contiguous(),

@@ -27,6 +27,17 @@ def _gpt(h: Any, *weights: Any) -> Any:
     return h
 
 
+def _conv(a: Any, w: Any, stride: int = 1) -> Any:
+    return F.conv2d(a, w, stride=stride, padding=w.shape[2] // 2, groups=a.shape[1] // w.shape[1])
+
+
+def _mlp_forward(h: Any, *weights: Any) -> Any:
+    *hidden, last = zip(weights[::2], weights[1::2], strict=True)
+    for weight, bias in hidden:
+        h = torch.relu(torch.addmm(bias, h, weight))
+    return torch.addmm(last[1], h, last[0])
+
+
 def _embedding(table: Any, places: Any) -> Any:
     with torch.enable_grad():
         rows = F.embedding(places, table.requires_grad_())
@@ -35,13 +46,23 @@ def _embedding(table: Any, places: Any) -> Any:
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "matmul": lambda a, b: a @ b,
-    "conv": lambda a, w: F.conv2d(a, w, padding=1),
+    "matmul_tn": lambda a, b: a.T @ b,
+    "matmul_nt": lambda a, b: a @ b.T,
+    "matmul_strided": lambda a, b: a[:, ::2] @ b,
+    "conv": _conv,
+    "conv_s2": lambda a, w: _conv(a, w, 2),
+    "mlp_forward": _mlp_forward,
     "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "attention_causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
     "gpt": _gpt,
     "fuse": lambda a, b, c: torch.relu(a * b + c) * 0.5,
     "sum": lambda a: a.sum(),
+    "sum_axis0": lambda a: a.sum(0),
+    "sum_axis1": lambda a: a.sum(1),
+    "add_transposed": lambda a, b: a + b.T,
+    "bias_gelu": lambda a, bias: F.gelu(a + bias, approximate="tanh"),
     "softmax": lambda a: a.softmax(1),
-    "lnorm": lambda a: F.layer_norm(a, (4096,)),
+    "lnorm": lambda a: F.layer_norm(a, a.shape[-1:]),
     "transpose": lambda a: a.T.contiguous(),
     "sort": lambda a: a.sort(stable=True)[0],
     "argsort": lambda a: a.argsort(stable=True),
