@@ -228,6 +228,18 @@ _SCALARS: tuple[tuple[DType, Scalar, Scalar], ...] = (
     (dtypes.float32, 1e-7, -0.0), (dtypes.float64, 1 / 3, 5e-324))
 
 # by name, for parametrized tests; those of groups are apart, as not every language has them
+def reversed_in_local_memory(dtype: DType) -> ProgramCase:
+    """Each task stores a vector in memory of its own and reads it from the other end."""
+    p = ProgramBuilder("local", tasks=3)
+    lane = p.axis(LANES, vector=True)
+    x, out = p.buffer(dtype, 3 * LANES), p.buffer(dtype, 3 * LANES, "out")
+    own = p.buffer(dtype, LANES, "local")
+    start = p("MUL", I64, p("TASK", I64), p.const(LANES))
+    p.store(own, p.const(0), p.load(x, start, ((lane, 1),)), ((lane, 1),))
+    p.store(out, start, p.load(own, p.const(LANES - 1), ((lane, -1),)), ((lane, 1),))
+    return ProgramCase(p.build(), (some(dtype, 3 * LANES), np.zeros(3 * LANES, dtype.numpy)))
+
+
 CASES: dict[str, Callable[[], ProgramCase]] = {
     "branches": branches, "swapped accumulators": swapped_accumulators, "masks": masks, "matmul": matmul,
     **{f"strided {d.name} {gate or 'open'}": lambda d=d, gate=gate: strided(d, gate)
@@ -235,6 +247,7 @@ CASES: dict[str, Callable[[], ProgramCase]] = {
     "strided shut": lambda: strided(F32, "all", passes=False),
     **{f"gathered {d.name}{' gated' * gated}": lambda d=d, gated=gated: gathered(d, gated)
        for d in MOVED for gated in (False, True)},
+    **{f"local memory {d.name}": lambda d=d: reversed_in_local_memory(d) for d in MOVED},
     **{f"horizontal {op} {d.name} x{lanes}": lambda d=d, op=op, lanes=lanes: horizontal(d, op, lanes)
        for d, op in ((F32, "ADD"), (F32, "MAX"), (I64, "MIN"), (BOOL, "ADD"), (dtypes.int8, "MUL"))
        for lanes in (1, 3, 6, 16, 24)},

@@ -25,7 +25,10 @@ def run_program(program: Program, buffers: Sequence[np.ndarray], values: Sequenc
 class _Task:
     def __init__(self, program: Program, buffers: Sequence[np.ndarray], values: Sequence[object],
                  task: int) -> None:
-        self.program, self.buffers, self.slots, self.task = program, buffers, values, task
+        self.program, self.slots, self.task = program, values, task
+        local = program.buffers[len(buffers):]  # of any content: NaN is seen where it is read
+        self.buffers = [*buffers, *[np.full(b.size * b.dtype.itemsize, 0xFF, np.uint8).view(b.dtype.numpy)
+                                    for b in local]]
         self.dimension = {axis.id: i for i, axis in enumerate(program.axes, 1)}
         self.values: dict[int, np.ndarray] = {}
         self.ends = _matching(program.body)

@@ -45,6 +45,7 @@ class Capabilities:
     masked_memory: masked vector loads and stores are cheap. register_transposes: a block that is strided
     along its lanes and contiguous along its tile is moved as vectors and transposed in registers, not element
     by element. cores: workers that run tasks side by side.
+    local_bytes: memory that a task may have for itself, near enough to be read like a cache (0: none).
     cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.
     max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five is the least.
     max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task together; above 1,
@@ -69,6 +70,7 @@ class Capabilities:
     register_transposes: bool = _keyed(default=False)
     cores: int = _keyed(default=1)
     cache_bytes: int = _keyed(default=1 << 20)
+    local_bytes: int = _keyed(default=0)
     shared_cache_bytes: int = _keyed(default=8 << 20)
     alignment: int = _keyed(default=64)
     max_buffers: int = _keyed(default=0)

@@ -39,7 +39,7 @@ def cost(kernel: Kernel) -> Cost:
     """The cost of running `kernel` once. Index arithmetic counts nothing: loops make it increments."""
     extents = {axis.id: axis.extent for axis in kernel.axes}
     order = toposort(kernel.stores)
-    free = free_axes(order)
+    free = free_axes(order, kernel.local)
     read: Counter[int] = Counter()
     written: Counter[int] = Counter()
     flops = operations = 0
@@ -58,7 +58,8 @@ def cost(kernel: Kernel) -> Cost:
             written[node.arg[0]] += math.prod(extents[a] for a in free[node.src[0]])
     traffic = [(slot, count) for counts in (read, written) for slot, count in counts.items()]
     params = kernel.buffers
-    moved = sum(min(count, params[slot].size) * params[slot].dtype.itemsize for slot, count in traffic)
+    moved = sum(min(count, params[slot].size) * params[slot].dtype.itemsize for slot, count in traffic
+                if params[slot].role != "local")  # which stays in cache
     return Cost(flops, moved, operations)
 
 

@@ -92,12 +92,28 @@ def verify_kernel(kernel: Kernel, pass_name: str) -> None:
     if len(groups) > 1:
         raise VerifyError(op=f"kernel {kernel.name} after {pass_name}",
                           expected="one extent of all ITEM axes", got=str(sorted(groups)))
+    complaint = _local_complaint(kernel)
+    if complaint:
+        raise VerifyError(op=f"kernel {kernel.name} after {pass_name}", expected=complaint,
+                          got=str([b.role for b in kernel.buffers]))
     order = toposort(kernel.stores)
-    free = free_axes(order)
+    free = free_axes(order, kernel.local)
     for node in order:
         complaint = _complaint(kernel, node, free)
         if complaint:
             raise violation(node, GRAMMAR.stage, pass_name, complaint)
+
+
+def _local_complaint(kernel: Kernel) -> str:
+    """Local memory is of one work item, with stores in an order that no running value crosses."""
+    if not kernel.local:
+        return ""
+    if min(kernel.local) < len(kernel.arguments):
+        return "local buffers behind all others"
+    if any(axis.kind == "ITEM" for axis in kernel.axes):
+        return "no ITEM axes beside local buffers"
+    running = any(node.op in (ops.SCAN, ops.TALLY) for node in toposort(kernel.stores))
+    return "no SCAN and no TALLY beside local buffers" if running else ""
 
 
 def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> str:
@@ -116,12 +132,14 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
     if node.op is ops.SCAN:
         return _scan_complaint(kernel, node.arg[1], free[node.src[0]])
     if node.op is ops.LOAD:
-        return _buffer_complaint(kernel, node.arg, node.type, "in", "inout")
+        return _buffer_complaint(kernel, node.arg, node.type, "in", "inout", "local")
     if node.op is ops.STORE:
         slot, ranged = node.arg[:2]
         if not free[node] <= set(ranged) <= axes:
             return f"axes that hold {sorted(free[node])}, among {sorted(axes)}"
-        roles = ("inout",) if node.arg[2:] else ("out", "inout", "status")
+        if slot in kernel.local and not kernel.local[slot] <= set(ranged):
+            return "all PARALLEL axes, as each task has memory of its own"
+        roles = ("inout", "local") if node.arg[2:] else ("out", "inout", "status", "local")
         return _buffer_complaint(kernel, slot, node.src[1].type, *roles)
     return "" if free[node] <= axes else f"axes among {sorted(axes)}"
 

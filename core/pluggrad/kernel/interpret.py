@@ -4,6 +4,8 @@ Each axis of the kernel is one array dimension; a node is an array with the axis
 that it depends on and 1 along the others, so that NumPy's broadcasting is the loop nest. All values of an
 evaluation are computed before anything is stored. An element of an inout buffer may be read only where it is
 also written. What meets in one element is stored in the order of the axes, and the last stays.
+
+With local memory stores run in the order of order.py, loop by loop; each task's copy is a part of one array.
 """
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import Linear, linear
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.numpy_ops import Array
+from pluggrad.kernel.order import Group, Step, is_independent, store_order
 
 BLOCK_ELEMENTS: Final = 1 << 24  # the largest array made where an axis can be cut into blocks
 
@@ -35,11 +38,17 @@ Run = Callable[[Sequence[Array], Sequence[Scalar]], None]
 
 @dataclass(slots=True)
 class _Frame:
-    """The arguments of one run, and the range of positions along each dimension at present."""
+    """The buffers and values of one run, and the range of positions along each dimension at present."""
 
     buffers: Sequence[Array]
     values: Sequence[Scalar]
     ranges: Sequence[Range]
+
+    def at(self, dimension: int, position: int) -> _Frame:
+        """The same, at one position along a dimension."""
+        ranges = list(self.ranges)
+        ranges[dimension] = position, position + 1
+        return _Frame(self.buffers, self.values, ranges)
 
 
 # the array of one node, and the writing of one store, from the arrays of the sources
@@ -69,6 +78,8 @@ def interpret(kernel: Kernel, buffers: Sequence[Array], values: Sequence[Scalar]
 
 def compile_kernel(kernel: Kernel) -> Run:
     """What `interpret` does, with everything that depends on the kernel alone done once."""
+    if kernel.local:
+        return _compile_ordered(kernel)
     layout = _Layout(kernel)
     cuts = _block_cuts(layout)
     varying = frozenset(layout.ids[dimension] for dimension, _ in cuts)
@@ -99,6 +110,64 @@ def compile_kernel(kernel: Kernel) -> Run:
     return run
 
 
+def _compile_ordered(kernel: Kernel) -> Run:
+    """A kernel with local memory: step after step, on copies of it for the tasks of a block."""
+    layout = _Layout(kernel)
+    cuts = _block_cuts(layout)
+    steps = [_ordered_step(layout, step) for step in store_order(kernel)]
+    everything: list[Range] = [(0, extent) for extent in layout.extents]
+
+    def run(buffers: Sequence[Array], values: Sequence[Scalar]) -> None:
+        _check_arguments(kernel, buffers, values)
+        with np.errstate(all="ignore"):
+            for ranges in _blocks(everything, cuts):
+                tasks = math.prod(layout.shape(layout.parallel, ranges))
+                local = [np.full(tasks * b.size * b.dtype.itemsize, 0xFF, np.uint8).view(b.dtype.numpy)
+                         for b in kernel.buffers if b.role == "local"]  # NaN, to be seen where it is read
+                for step in steps:
+                    step(_Frame([*buffers, *local], values, ranges))
+
+    return run
+
+
+def _ordered_step(layout: _Layout, step: Step) -> Callable[[_Frame], None]:
+    if isinstance(step, Group) or is_independent(layout.kernel, step):
+        return _group_step(layout, _stores_of(step))
+    dimension = layout.dimension[step.axis]
+    inner = [_ordered_step(layout, each) for each in step.steps]
+
+    def run(frame: _Frame) -> None:
+        for position in range(*frame.ranges[dimension]):
+            for each in inner:
+                each(frame.at(dimension, position))
+
+    return run
+
+
+def _stores_of(step: Step) -> list[int]:
+    """The stores of a step, by their numbers."""
+    if isinstance(step, Group):
+        return list(step.stores)
+    return [number for each in step.steps for number in _stores_of(each)]
+
+
+def _group_step(layout: _Layout, numbers: Sequence[int]) -> Callable[[_Frame], None]:
+    stores = [layout.kernel.stores[number] for number in numbers]
+    order = toposort(stores, layout.operands)
+    register = {node: i for i, node in enumerate(order)}
+    kept = {source for store in stores for source in layout.operands(store)}
+    body = _instructions(layout, [n for n in order if n.op is not ops.STORE], register, kept)
+    writes = [(_store(layout, store), [register[s] for s in layout.operands(store)]) for store in stores]
+
+    def run(frame: _Frame) -> None:
+        registers: list[Array | None] = [None] * len(register)
+        _execute(body, frame, registers)
+        for write, sources in writes:
+            write(frame, [registers[i] for i in sources])  # type: ignore[misc]  # set by a step
+
+    return run
+
+
 def _execute(instructions: Iterable[_Instruction], frame: _Frame, registers: list[Array | None]) -> None:
     for instruction in instructions:
         sources = [registers[i] for i in instruction.sources]
@@ -108,10 +177,10 @@ def _execute(instructions: Iterable[_Instruction], frame: _Frame, registers: lis
 
 
 def _check_arguments(kernel: Kernel, buffers: Sequence[Array], values: Sequence[Scalar]) -> None:
-    if len(buffers) != len(kernel.buffers) or len(values) != len(kernel.values):
+    if len(buffers) != len(kernel.arguments) or len(values) != len(kernel.values):
         raise InternalError(op=kernel.name, got=f"{len(buffers)} and {len(values)}",
-                            expected=f"{len(kernel.buffers)} buffers and {len(kernel.values)} values")
-    for slot, (buffer, param) in enumerate(zip(buffers, kernel.buffers)):
+                            expected=f"{len(kernel.arguments)} buffers and {len(kernel.values)} values")
+    for slot, (buffer, param) in enumerate(zip(buffers, kernel.arguments)):
         if buffer.ndim != 1 or buffer.dtype != param.dtype.numpy or buffer.size < param.size:
             raise InternalError(op=f"{kernel.name}, buffer {slot}", got=f"{buffer.dtype}{list(buffer.shape)}",
                                 expected=f"{param.dtype.storage}[{param.size}]")
@@ -129,8 +198,10 @@ class _Layout:
         self.extents = [axis.extent for axis in kernel.axes]
         self.dimension = {axis.id: i for i, axis in enumerate(kernel.axes)}
         self.ones = (1,) * max(1, len(self.ids))  # a kernel without axes computes in arrays too
+        self.parallel = frozenset([a.id for a in kernel.axes if a.kind == "PARALLEL"])
+        self.local = kernel.local
         order = toposort(kernel.stores)
-        self.free = free_axes(order)
+        self.free = free_axes(order, self.local)
         self.strided = _strided(kernel, order, self.free)
         self.order = toposort(kernel.stores, self.operands)
 
@@ -158,6 +229,19 @@ class _Layout:
             shape[self.dimension[axis]] = stop - start
         return tuple(shape)
 
+    def places(self, frame: _Frame, index: Array, node: Node, slot: int) -> Array:
+        """Where elements lie: in local memory, in the part of each task."""
+        if slot not in self.local:
+            return _inside(index, frame.buffers[slot].size, node)
+        size = self.kernel.buffers[slot].size
+        offset, step = np.zeros(self.ones, np.int64), size
+        for dimension in [self.dimension[id] for id in self.parallel]:
+            start, stop = frame.ranges[dimension]
+            shape = [-1 if i == dimension else 1 for i in range(len(self.ones))]
+            offset = offset + step * np.arange(stop - start).reshape(shape)
+            step *= stop - start
+        return _inside(index, size, node) + offset
+
 
 def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozenset[int]],
              ) -> dict[Node, Linear]:
@@ -168,6 +252,8 @@ def _strided(kernel: Kernel, order: Sequence[Node], free: Mapping[Node, frozense
         if node.op not in (ops.LOAD, ops.STORE):
             continue
         slot, gate = (node.arg, node.src[1:]) if node.op is ops.LOAD else (node.arg[0], node.src[2:])
+        if slot in kernel.local:
+            continue
         axes = free[node.src[0]] if node.op is ops.LOAD else node.arg[1]
         position = linear(node.src[0])
         combines = node.op is ops.STORE and len(node.arg) > 2
@@ -186,6 +272,8 @@ def _block_cuts(layout: _Layout) -> list[tuple[int, int]]:
     bound = {axis for node in layout.order if node.op is ops.REDUCE for axis in node.arg[1]}
     bound |= {node.arg[1] for node in layout.order if node.op in (ops.SCAN, ops.TALLY)}
     common = set(layout.ids).intersection(*(store.arg[1] for store in layout.kernel.stores)) - bound
+    if layout.local:
+        common &= layout.parallel
     sizes = dict(zip(layout.ids, layout.extents))
     cuts: list[tuple[int, int]] = []
     for dimension, axis in enumerate(layout.ids):
@@ -356,10 +444,13 @@ def _load(layout: _Layout, node: Node) -> _Step:
     def step(frame: _Frame, sources: Sequence[Array]) -> Array:
         buffer = frame.buffers[node.arg]
         if len(sources) == 1:
-            return numpy_ops.decode(buffer[_inside(sources[0], buffer, node)], node.type)
-        index, gate = np.broadcast_arrays(sources[0], sources[1])
-        loaded = np.zeros(index.shape, buffer.dtype)
-        loaded[gate] = buffer[_inside(index[gate], buffer, node)]
+            return numpy_ops.decode(buffer[layout.places(frame, sources[0], node, node.arg)], node.type)
+        gate = sources[1]
+        if not gate.any():  # whatever the indices are, and however small the buffer
+            shape = layout.shape(layout.free[node], frame.ranges)
+            return numpy_ops.decode(np.zeros(shape, buffer.dtype), node.type)
+        index = layout.places(frame, np.where(gate, sources[0], 0), node, node.arg)
+        loaded = np.where(gate, buffer[index], np.zeros((), buffer.dtype))
         return numpy_ops.decode(loaded, node.type)
 
     return step
@@ -395,21 +486,24 @@ def _store(layout: _Layout, node: Node) -> _Write:
     def write(frame: _Frame, sources: Sequence[Array]) -> None:
         buffer, shape = frame.buffers[slot], layout.shape(index_axes, frame.ranges)
         index, value, *gates = [np.broadcast_to(source, shape) for source in sources]
-        for gate in gates:
-            index, value = index[gate], value[gate]
+        if gates and not gates[0].any():
+            return
+        index = layout.places(frame, np.where(gates[0], index, 0) if gates else index, node, slot)
+        if gates:
+            index, value = np.broadcast_to(index, shape)[gates[0]], value[gates[0]]
         if combine:
-            numpy_ops.combine_at(combine[0], dtype)(buffer, _inside(index, buffer, node), value)
+            numpy_ops.combine_at(combine[0], dtype)(buffer, index, value)
         else:
-            buffer[_inside(index, buffer, node)] = numpy_ops.encode(value, dtype)
+            buffer[index] = numpy_ops.encode(value, dtype)
 
     return write
 
 
-def _inside(index: Array, buffer: Array, node: Node) -> Array:
+def _inside(index: Array, size: int, node: Node) -> Array:
     """`index` itself; NumPy would count a negative one from the end."""
-    if index.size and (index.min() < 0 or index.max() >= buffer.size):
+    if index.size and (index.min() < 0 or index.max() >= size):
         raise InternalError(op=f"{node.op.name.lower()} of buffer {node.arg}",
-                            expected=f"0 <= index < {buffer.size}", got=f"{index.min()} to {index.max()}")
+                            expected=f"0 <= index < {size}", got=f"{index.min()} to {index.max()}")
     return index
 
 

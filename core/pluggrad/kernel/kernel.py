@@ -13,7 +13,7 @@ from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
 AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "TILE", "VECTOR"]
-Role = Literal["in", "out", "inout", "status"]
+Role = Literal["in", "out", "inout", "status", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class BufferParam:
-    """One buffer argument: element type, size in elements, and what the kernel does with it.
+    """One buffer: element type, size in elements, and what the kernel does with it.
 
-    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range.
+    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local one
+    is no argument but memory of each task's own, of any content when the task begins.
     """
 
     dtype: DType
@@ -62,13 +63,33 @@ NO_CHECK: Final = IndexCheck("", 0, 0)  # of a word that nobody writes
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """`stores` over `axes`; buffers and run-time values are slots. `name` says what it is, for people."""
+    """`stores` over `axes`; buffers and run-time values are slots. `name` says what it is, for people.
+
+    Local buffers stand behind all others. With them stores have an order (kernel/order.py).
+    """
 
     name: str
     buffers: tuple[BufferParam, ...]
     values: tuple[DType, ...]
     axes: tuple[Axis, ...]
     stores: tuple[Node, ...]
+
+    @property
+    def arguments(self) -> tuple[BufferParam, ...]:
+        """The buffers that a launch is given: all but the local ones."""
+        return tuple([b for b in self.buffers if b.role != "local"])
+
+    @property
+    def local(self) -> dict[int, frozenset[int]]:
+        """The slots of local buffers, each with the PARALLEL axes: what is in there differs along them."""
+        slots = [slot for slot, b in enumerate(self.buffers) if b.role == "local"]
+        parallel = frozenset([a.id for a in self.axes if a.kind == "PARALLEL"]) if slots else frozenset()
+        return dict.fromkeys(slots, parallel)
+
+    @property
+    def local_bytes(self) -> int:
+        """Memory that a task has for itself."""
+        return sum([b.size * b.dtype.itemsize for b in self.buffers if b.role == "local"])
 
     @property
     def tasks(self) -> int:

@@ -1,8 +1,8 @@
 """The vocabulary of kernels: the graph's elementwise rows and the few that speak of loops and memory.
 
 A kernel is a set of STOREs over a graph of these. Nothing is ordered: a node depends on the axes that it
-reaches, a REDUCE binds its axes, and `lower` derives the loop nest. Every node's type is a DType; indices are
-int64.
+reaches, a REDUCE binds its axes, and `lower` derives the loop nest. Only where tasks have local memory do
+STOREs come one after another (order.py). Every node's type is a DType; indices are int64.
 """
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, ConstBits, Kernel, Role, const
 
 _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
-_BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status) (" + _DTYPE + r")\[(\d+)\]")
+_BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status|local) (" + _DTYPE + r")\[(\d+)\]")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
 _WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD}
 _AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|TILE|VECTOR) (\d+)")

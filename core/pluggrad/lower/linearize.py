@@ -3,10 +3,12 @@
 A node is placed in the outermost block where all loop axes it depends on are bound, so loop-invariant code
 leaves loops by construction. A reduction opens its loops in the block where its own free axes are bound.
 Loops whose last step is partial (TAIL) run their full steps without gates, then the last one with them.
+What depends on local memory stays within the loops that change it, and is computed again after a store to it.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +22,7 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
+from pluggrad.kernel.order import Nest, Step
 from pluggrad.kernel.reductions import identity
 from pluggrad.lower.program import Instr
 
@@ -39,27 +42,32 @@ class _Item:
 
 @dataclass(eq=False, slots=True)
 class _Block:
-    """An open block: loop axes bound here and further out, its items, and which nodes they compute."""
+    """An open block: loop axes bound here and further out, its items, and which nodes they compute.
+
+    fills: local buffers that its loop stores to.
+    """
 
     bound: frozenset[int]
     items: list[_Item] = field(default_factory=list)
     memo: dict[Node, _Item] = field(default_factory=dict)
+    fills: frozenset[int] = frozenset()
 
 
-def linearize(kernel: Kernel) -> tuple[Instr, ...]:
-    """The instructions of one kernel, in order."""
-    return _flatten(_Linearizer(kernel).run())
+def linearize(kernel: Kernel, steps: Sequence[Step]) -> tuple[Instr, ...]:
+    """The instructions of one kernel, whose addresses are split, with its stores in the order of `steps`."""
+    return _flatten(_Linearizer(kernel, steps).run())
 
 
 class _Linearizer:
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: Kernel, steps: Sequence[Step]) -> None:
+        self.kernel, self.steps = kernel, steps
         self.axes = {a.id: a for a in kernel.axes}
         self.order = toposort(kernel.stores)
         self.loops: dict[Node, frozenset[int]] = {}
         self.registers: dict[Node, tuple[int, ...]] = {}
         self.depth: dict[Node, int] = {}  # reductions within reductions
-        self.groups: dict[tuple[Any, ...], list[Node]] = {}
+        self.local = kernel.local.keys()
+        self.reads: dict[Node, frozenset[int]] = {}  # local buffers that a node depends on
         self.tails: dict[int, list[Node]] = {}
         self.full: set[Node] = set()
         self.blocks: list[_Block] = []
@@ -69,6 +77,7 @@ class _Linearizer:
         self.item: _Item | None = None  # the index of the work item
         for n in self.order:
             self._dependencies(n)
+        self.groups = self._grouped(self.order)
 
     def _dependencies(self, n: Node) -> None:
         loops = frozenset().union(*[self.loops[s] for s in n.src])
@@ -88,12 +97,20 @@ class _Linearizer:
             loops, registers = loops - set(n.arg[1]), registers - set(n.arg[1])
         self.loops[n], self.registers[n] = loops, tuple(sorted(registers))
         self.depth[n] = max([self.depth[s] for s in n.src], default=0) + (n.op is ops.REDUCE)
-        if n.op is ops.REDUCE:
-            self.groups.setdefault(self._group(n), []).append(n)
+        if self.local:
+            loaded = {n.arg[0]} & self.local if n.op is ops.LOAD else frozenset[int]()
+            self.reads[n] = frozenset(loaded).union(*[self.reads[s] for s in n.src])
 
     def _group(self, n: Node) -> tuple[Any, ...]:
         """Equal for reductions that can share their loops."""
-        return n.arg[1], self.loops[n], self.depth[n]
+        return n.arg[1], self.loops[n], self.depth[n], self.reads.get(n)
+
+    def _grouped(self, nodes: Iterable[Node]) -> dict[tuple[Any, ...], list[Node]]:
+        groups: dict[tuple[Any, ...], list[Node]] = {}
+        for n in nodes:
+            if n.op is ops.REDUCE:
+                groups.setdefault(self._group(n), []).append(n)
+        return groups
 
     def _is_register(self, id: int) -> bool:
         return self.axes[id].in_registers
@@ -106,8 +123,12 @@ class _Linearizer:
         self.blocks[level].items.append(item)
         return item
 
-    def _level(self, loops: frozenset[int]) -> int:
-        for level in range(self.floor, len(self.blocks)):
+    def _level(self, n: Node) -> int:
+        """The outermost block that `n` may be computed in."""
+        loops, reads, floor = self.loops[n], self.reads.get(n), self.floor
+        if reads:
+            floor = max([floor, *[i for i, block in enumerate(self.blocks) if block.fills & reads]])
+        for level in range(floor, len(self.blocks)):
             if loops <= self.blocks[level].bound:
                 return level
         raise InternalError(f"kernel {self.kernel.name}: loop axes {sorted(loops)} are not open")
@@ -166,10 +187,11 @@ class _Linearizer:
             rest = self._append(0, _Item("CDIV", INDEX, (rest, extent)))
         memo[axis(parallel[0].id)] = rest
 
-    def _loop_nest(self, ids: list[int], emit: Callable[[], None]) -> None:
+    def _loop_nest(self, ids: list[int], emit: Callable[[], None],
+                   fills: frozenset[int] = frozenset()) -> None:
         """Open loops over `ids`, outermost first, and emit inside; steps with a tail follow the full ones.
 
-        A single step needs no loop.
+        A single step needs no loop. fills: local buffers that are stored to inside.
         """
         if not ids:
             emit()
@@ -183,8 +205,8 @@ class _Linearizer:
             before = set(self.full)
             if full:
                 self.full |= set(tails)
-            self.blocks.append(_Block(bound, memo={axis(current): counter}))
-            self._loop_nest(deeper, emit)
+            self.blocks.append(_Block(bound, memo={axis(current): counter}, fills=fills))
+            self._loop_nest(deeper, emit, fills)
             self.full = before
             return self.blocks.pop().items
 
@@ -202,20 +224,32 @@ class _Linearizer:
         return [a.id for a in self.kernel.axes if a.id in wanted]
 
     def _stores(self) -> None:
-        """Stores over the same loops share them; each group after the one before."""
-        groups: dict[tuple[int, ...], list[Node]] = {}
-        for store in self.kernel.stores:
-            axes = store.arg[2]
-            loops = self._ordered(id for id in axes if self.axes[id].kind == "LOOP")
-            groups.setdefault(tuple(loops), []).append(store)
-        for nest, stores in groups.items():
-            self._loop_nest(list(nest), partial(self._store_all, stores))
+        self._run(self.steps)
+
+    def _run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Nest):
+                self._forget(step.fills)
+                self._loop_nest([step.axis], partial(self._run, step.steps), step.fills)
+            else:
+                self._store_all([self.kernel.stores[number] for number in step.stores])
 
     def _store_all(self, stores: list[Node]) -> None:
         """Every value is computed before the first is written: a kernel may overwrite what it reads."""
+        if self.local:  # what later stores reduce may not be in memory yet
+            self.groups = self._grouped(toposort(stores))
         computed = [[self._emit(s) for s in store.src] for store in stores]
         for store, items in zip(stores, computed, strict=True):
             self._store(store, items)
+        self._forget(self.local & {store.arg[0] for store in stores})
+
+    def _forget(self, filled: AbstractSet[int]) -> None:
+        """What was computed from local buffers that change."""
+        if not filled:
+            return
+        for block in self.blocks:
+            block.memo = {n: item for n, item in block.memo.items()
+                          if filled.isdisjoint(self.reads.get(n, ()))}
 
     def _store(self, store: Node, items: list[_Item]) -> None:
         buffer, strides, axes, *combine = store.arg
@@ -257,9 +291,9 @@ class _Linearizer:
 
     def _emit_one(self, n: Node) -> None:
         if n.op is ops.REDUCE:
-            self._emit_reductions(self.groups[self._group(n)])
+            self._emit_reductions([m for m in self.groups[self._group(n)] if self._found(m) is None])
             return
-        level = self._level(self.loops[n])
+        level = self._level(n)
         if n.op is ops.SCAN:
             self.blocks[level].memo[n] = self._run_on(n, level)
             return
@@ -307,8 +341,7 @@ class _Linearizer:
 
     def _emit_reductions(self, group: list[Node]) -> None:
         """All reductions over the same loops at once, each with an accumulator over its registers."""
-        axes, free = group[0].arg[1], self.loops[group[0]]
-        level = self._level(free)
+        axes, level = group[0].arg[1], self._level(group[0])
         deeper, self.blocks = self.blocks[level + 1:], self.blocks[:level + 1]
         accumulators = []
         for n in group:

@@ -9,6 +9,10 @@ the missing axes (a renderer splats lanes). An instruction varies over at most o
 Each instruction is a row of `lower/instructions.py`: sources (`src`, ids of earlier instructions in the same
 block or in one around it), argument (`arg`) and meaning.
 
+A buffer of role "local" is memory of each task's own, aligned like an allocation and of any content when the
+task begins. It is no argument, stands behind those that are, and reaches only devices that declare
+`Capabilities.local_bytes`.
+
 Floats are computed in the dtypes of `Capabilities.arithmetic` only; in others there are constants, values,
 loads, stores and casts. Integers and bool are computed in every dtype.
 """
@@ -57,3 +61,8 @@ class Program:
     body: tuple[Instr, ...]
     kernel: Kernel = field(repr=False)
     group: int = 1
+
+    @property
+    def arguments(self) -> tuple[BufferParam, ...]:
+        """The buffers that a launch is given: all but the local ones."""
+        return tuple([b for b in self.buffers if b.role != "local"])

@@ -130,7 +130,7 @@ class _Planner:
         share = cost(built.kernel).operations / max(1, sum(each.operations for each in costs))
         for phase, work in zip(tuned.phases, costs, strict=True):
             args = [numbers[i] for i in phase.args]
-            roles = [b.role for b in phase.kernel.buffers]
+            roles = [b.role for b in phase.kernel.arguments]
             reads = {a for a, r in zip(args, roles, strict=True) if r in ("in", "inout")}
             writes = {a for a, r in zip(args, roles, strict=True) if r in ("out", "inout")}
             kernel = self.kernels.setdefault((phase.kernel, phase.extern), len(self.kernels))

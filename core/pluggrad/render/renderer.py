@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pluggrad import dtypes
+from pluggrad.dtypes import DType
 from pluggrad.errors import CompileError
 from pluggrad.lower.program import Program
 from pluggrad.render.body import Body
@@ -37,6 +38,9 @@ class CLikeRenderer(Dialect):
                                "has no groups")
         out = Source()
         head = self.open_kernel(program, out)
+        for i, buffer in enumerate(program.buffers):
+            if buffer.role == "local":
+                out.do(f"{self.memory_type(buffer.dtype, out)} b{i}[{buffer.size}];")
         Body(program, self, out, self.task).write()
         self.close_kernel(out)
         shared = [f"    {self.shared} {kind} shared_{kind}[{size}];" for kind, size in out.shared.items()]
@@ -45,17 +49,19 @@ class CLikeRenderer(Dialect):
 
     def open_kernel(self, program: Program, out: Source) -> list[str]:
         """The lines up to the brace of the function; writes what leads to the body of one task."""
-        for i, buffer in enumerate(program.buffers):
-            kind = self.type(dtypes.uint8 if buffer.dtype.kind == "b" else self.held(buffer.dtype), 1, out)
+        for i, buffer in enumerate(program.arguments):
             const = "const " if buffer.role == "in" else ""
-            out.do(f"{const}{kind} *restrict const b{i} = args[{i}];")
+            out.do(f"{const}{self.memory_type(buffer.dtype, out)} *restrict const b{i} = args[{i}];")
         for i, dtype in enumerate(program.values):
-            kind = self.type(dtypes.uint8 if dtype.kind == "b" else self.held(dtype), 1, out)
-            out.do(f"{kind} s{i};")
+            out.do(f"{self.memory_type(dtype, out)} s{i};")
             out.do(f"memcpy(&s{i}, (const char *)values + {8 * i}, sizeof s{i});")
         counter = self.type(dtypes.int64, 1, out)
         out.open(f"for ({counter} task = lo; task < hi; task++)")
         return [f"void {program.name}(void **args, const void *values, {counter} lo, {counter} hi) {{"]
+
+    def memory_type(self, dtype: DType, out: Source) -> str:
+        """What an element is in memory: a bool is a byte, a half that is not computed in its bits."""
+        return self.type(dtypes.uint8 if dtype.kind == "b" else self.held(dtype), 1, out)
 
     def close_kernel(self, out: Source) -> None:
         """End what `open_kernel` opened, save the function."""

@@ -137,7 +137,7 @@ def signature_of(kernel: Kernel, target: Target, extern: Extern | None = None) -
     """How the kernel, or what stands for it, will be called: known before it is lowered."""
     whole = extern is not None or target.capabilities.interprets_kernels
     name = "" if extern is None else extern.name
-    return Signature(program_name(kernel), kernel.buffers, kernel.values, 1 if whole else kernel.tasks,
+    return Signature(program_name(kernel), kernel.arguments, kernel.values, 1 if whole else kernel.tasks,
                      extern=name, group=1 if whole else kernel.group)
 
 

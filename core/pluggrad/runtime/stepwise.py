@@ -105,7 +105,7 @@ def _tell(device: DeviceId, step: Step, start: float, seconds: float) -> None:
 def _contents(device: Device, command: Launch, kernel: Kernel, slots: Sequence[Any]) -> list[Any]:
     """Copies of every buffer that a kernel is given."""
     return [_read(device, slots, ref, param.dtype, param.size)
-            for ref, param in zip(command.args, kernel.buffers, strict=True)]
+            for ref, param in zip(command.args, kernel.arguments, strict=True)]
 
 
 def _read(device: Device, slots: Sequence[Any], ref: SlotRef, dtype: DType, size: int) -> Any:
@@ -117,7 +117,7 @@ def _read(device: Device, slots: Sequence[Any], ref: SlotRef, dtype: DType, size
 
 def _compare(kernel: Kernel, expected: Sequence[Any], got: Sequence[Any],
              widening: Mapping[str, float]) -> None:
-    for number, (param, right, found) in enumerate(zip(kernel.buffers, expected, got, strict=True)):
+    for number, (param, right, found) in enumerate(zip(kernel.arguments, expected, got, strict=True)):
         if param.role in ("in", "status"):  # which of several wrong indices is reported depends on the order
             continue
         # a kernel may hold a sum, and fuses what is around it

@@ -1,7 +1,7 @@
 """Kernel -> one or more Kernels, scheduled for a target."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pluggrad.kernel.kernel import BufferParam, Kernel
 from pluggrad.kernel.offer import Claim, Extern
@@ -38,5 +38,9 @@ def tune(kernel: Kernel, capabilities: Capabilities, claim: Claim | None = None)
     parts = claimed_parts(kernel, claim) if claim is not None else [(kernel, None)]
     kernels = [(k, extern) for part, extern in parts
                for k in ((part,) if extern is not None else tune_kernel(part, capabilities))]
-    temporaries = max([k.buffers for k, _ in kernels], key=len)[len(kernel.buffers):]
-    return Tuned(tuple([Phase(*prune_buffers(k), extern) for k, extern in kernels]), temporaries)
+    phases = [Phase(*prune_buffers(k), extern) for k, extern in kernels]
+    handed_on = {arg: param for phase in phases for arg, param in zip(phase.args, phase.kernel.arguments)
+                 if arg >= len(kernel.buffers)}
+    number = dict(zip(sorted(handed_on), range(len(kernel.buffers), 1 << 30)))
+    return Tuned(tuple([replace(phase, args=tuple([number.get(arg, arg) for arg in phase.args]))
+                        for phase in phases]), tuple([handed_on[arg] for arg in sorted(handed_on)]))

@@ -252,9 +252,13 @@ def _row_major(axes: Sequence[Axis]) -> Node:
 
 
 def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
-    """Drop buffers that nothing touches; returns the kernel and the old numbers of those that stay."""
+    """Drop buffers that nothing touches, and put local ones last; returns the kernel and the old numbers of
+    its arguments."""
     accesses = [n for n in toposort(kernel.stores) if n.op in (ops.LOAD, ops.STORE)]
-    kept = tuple(sorted({n.arg if n.op is ops.LOAD else n.arg[0] for n in accesses}))
+    local = kernel.local
+    kept = tuple(sorted({n.arg if n.op is ops.LOAD else n.arg[0] for n in accesses},
+                        key=lambda slot: (slot in local, slot)))
+    arguments = tuple([slot for slot in kept if slot not in local])
     number = {old: new for new, old in enumerate(kept)}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
@@ -265,6 +269,6 @@ def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
         return node(n.op, src, (number[n.arg[0]], *n.arg[1:]) if n.op is ops.STORE else n.arg, n.type)
 
     if kept == tuple(range(len(kernel.buffers))):
-        return kernel, kept
+        return kernel, arguments
     buffers = tuple([kernel.buffers[old] for old in kept])
-    return replace(kernel, buffers=buffers, stores=rewrite(kernel.stores, rule)), kept
+    return replace(kernel, buffers=buffers, stores=rewrite(kernel.stores, rule)), arguments

@@ -1,7 +1,8 @@
 """`place`: a value that a kernel evaluates again and again is computed beforehand into memory of its own.
 
 Packed panels of a matmul's operands, and the padded input of a convolution, are values placed for the whole
-team: a kernel of its own fills the memory, the next one reads it.
+team: a kernel of its own fills the memory, the next one reads it. What one task alone reads again and again
+it places for itself, in local memory.
 """
 from __future__ import annotations
 
@@ -58,15 +59,56 @@ def place(kernel: Kernel, value: Node, dims: Sequence[Dim],
     store = node(ops.STORE, (position, moved), (number, tuple([a.id for a in axes])), value.type)
     fill = Kernel(f"{kernel.name}_{part}", (*kernel.buffers, memory), kernel.values,
                   (*axes, *_bound(kernel, [store])), (store,))
-    terms = [(axis(id), factor * stride) for dim, stride in zip(dims, strides, strict=True)
-             for id, factor in dim.terms]
-    low = sum([dim.low * stride for dim, stride in zip(dims, strides, strict=True)])
-    loaded = node(ops.LOAD, (weighted_sum(terms, -low),), number, value.type)
+    loaded = node(ops.LOAD, (_position(dims, strides),), number, value.type)
     stores = substitute(kernel.stores, {value: loaded})
     ranged = {id for n in stores for id in n.arg[1]}
     kept = (*[a for a in kernel.axes if a.id in ranged], *_bound(kernel, stores))
     buffers = (*kernel.buffers, replace(memory, role="in"))
     return fill, replace(kernel, buffers=buffers, axes=kept, stores=stores)
+
+
+def place_local(kernel: Kernel, value: Node, dims: Sequence[Dim],
+                within: Sequence[int] = ()) -> Kernel | None:
+    """The kernel in which each task first stores `value` over `dims`, row-major, in local memory of its own,
+    and then reads it there.
+
+    It is stored just before the first store that needs it, in the LOOPs `within` of that one, which have to
+    be its outermost. Along a dim that is a TILE or a VECTOR it is stored in registers, along others in loops.
+    None where `value` depends on more axes than PARALLEL ones, `within` and the dims.
+    """
+    axes: list[Axis] = []
+    merged: dict[int, tuple[Axis, Dim]] = {}
+    taken = max([a.id for a in kernel.axes]) + 1
+    kinds = {a.id: a.kind for a in kernel.axes}
+    for dim in dims:
+        (id, _), *more = dim.terms
+        if not more and dim == Dim(((id, 1),), 0, dim.extent) and kinds[id] in ("TILE", "VECTOR"):
+            axes.append(Axis(id, dim.extent, kinds[id]))
+            continue
+        axes.append(Axis(taken + len(axes), dim.extent, "LOOP"))
+        merged |= {id: (axes[-1], dim) for id, _ in dim.terms}
+    around = (*[a.id for a in kernel.axes if a.kind == "PARALLEL"], *within)
+    moved = _through(value, merged)
+    ranged = (*around, *[a.id for a in axes])
+    if moved is None or not free_axes(toposort([moved]), kernel.local)[moved] <= set(ranged):
+        return None
+    number, strides = len(kernel.buffers), row_major(tuple([a.extent for a in axes]))
+    memory = BufferParam(value.type, math.prod([a.extent for a in axes]), "local")
+    position = weighted_sum([(axis(a.id), stride) for a, stride in zip(axes, strides, strict=True)])
+    fill = node(ops.STORE, (position, moved), (number, ranged), value.type)
+    loaded = node(ops.LOAD, (_position(dims, strides),), number, value.type)
+    first = next(i for i, store in enumerate(kernel.stores) if value in toposort([store]))
+    stores = substitute(kernel.stores, {value: loaded})
+    new = [a for a in axes if a.id not in kinds]
+    return replace(kernel, buffers=(*kernel.buffers, memory), axes=(*kernel.axes, *new),
+                   stores=(*stores[:first], fill, *stores[first:]))
+
+
+def _position(dims: Sequence[Dim], strides: Sequence[int]) -> Node:
+    """Where the element of a kernel's axes lies in memory over `dims`."""
+    terms = [(axis(id), factor * stride) for dim, stride in zip(dims, strides, strict=True)
+             for id, factor in dim.terms]
+    return weighted_sum(terms, -sum([dim.low * stride for dim, stride in zip(dims, strides, strict=True)]))
 
 
 def _bound(kernel: Kernel, stores: Sequence[Node]) -> list[Axis]:
@@ -93,6 +135,8 @@ def _through(value: Node, merged: Mapping[int, tuple[Axis, Dim]]) -> Node | None
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
         if n.op is ops.LOAD:
             return node(n.op, (index(n.src[0]), *src[1:]), n.arg, n.type)
+        if n.op is ops.TAIL and n.arg[0] in merged:
+            return node(g.LT, (index(n.src[0]), const(n.arg[2])), None, n.type)
         if n.op in (g.LT, g.LE) and n.src[0].type is const(0).type:
             return node(n.op, (index(n.src[0]), index(n.src[1])), n.arg, n.type)
         return node(n.op, src, n.arg, n.type)

@@ -12,6 +12,11 @@ from pluggrad_cpu import shuffle
 from pluggrad_cpu.emit import REGISTER, Emitter, mangled, splat, vector
 
 
+def memory_type(buffer: BufferParam) -> str:
+    """What an element is in memory."""
+    return "i8" if buffer.dtype.kind == "b" else REGISTER[buffer.dtype.name]
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """`extent` registers' worth of memory: lane l of register t is element `index + offset + t + l * stride`.
@@ -34,7 +39,7 @@ class Access:
     @property
     def element(self) -> str:
         """The element type in memory."""
-        return "i8" if self.buffer.dtype.kind == "b" else REGISTER[self.buffer.dtype.name]
+        return memory_type(self.buffer)
 
     @property
     def kind(self) -> str:

@@ -146,6 +146,10 @@ class Emitter:
         self.entry.append(f"  {result} = alloca {kind}")
         return result
 
+    def local(self, name: str, element: str, size: int) -> None:
+        """Memory on the stack, from a cache line on."""
+        self.entry.append(f"  {name} = alloca [{size} x {element}], align 64")
+
     def splat(self, value: str, element: str, lanes: int) -> str:
         """A scalar in every lane."""
         if not lanes:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pluggrad.plugin_api import DType, Instr, Program, dtypes
 from pluggrad_cpu import elementwise, shuffle
-from pluggrad_cpu.access import Access
+from pluggrad_cpu.access import Access, memory_type
 from pluggrad_cpu.emit import REGISTER, Emitter, Machine, literal, vector
 from pluggrad_cpu.load_store import load, store
 
@@ -97,7 +97,10 @@ class _Kernel:
         """The function's body."""
         out = self.out
         self.buffers = [f"%buffer{i}" for i in range(len(self.program.buffers))]
-        for i, name in enumerate(self.buffers):
+        for i, (name, buffer) in enumerate(zip(self.buffers, self.program.buffers, strict=True)):
+            if buffer.role == "local":
+                out.local(name, memory_type(buffer), buffer.size)
+                continue
             slot = out.op(f"getelementptr inbounds ptr, ptr %args, i64 {i}")
             out.do(f"{name} = load ptr, ptr {slot}, align 8")
         self.values = [self._load_value(i, dtype) for i, dtype in enumerate(self.program.values)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,7 @@ _LEVELS: Final = (
     InstructionSet("sse2", "x86_64", "x86-64", (), 16, 16, False),
     InstructionSet("neon", "aarch64", "generic", (), 16, 32, False),
 )
+_HAS_STACK: Final = sys.platform != "win32"  # where a large frame calls a function of the C library
 _MACHINES: Final = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 # float16 and bfloat16 are stored as they are and computed in float32
@@ -43,6 +45,8 @@ _LAUNCH_US: Final = 1.2
 _TEAM_US: Final = 15.0
 # two fused multiply-adds a cycle on half of the lanes' worth of units, at about 3.2 GHz
 _FLOPS_PER_VECTOR_BYTE: Final = 1.6e9
+# of a task's stack: threads have 8 MB, some systems give them 1 or 2
+_MOST_LOCAL: Final = 512 << 10
 _CACHE_DEFAULTS: Final = (1 << 20, 8 << 20)
 
 
@@ -135,6 +139,7 @@ def capabilities(level: InstructionSet | None) -> Capabilities:
         vector_bytes=vector_bytes, vector_registers=level.vector_registers if level else 16,
         masked_memory=level.masked_memory if level else False, register_transposes=True,
         cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64, unified_memory=True,
+        local_bytes=min(private // 2, _MOST_LOCAL) if _HAS_STACK else 0,
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=max(vector_bytes, 8) * _FLOPS_PER_VECTOR_BYTE,
         features=frozenset({"graph", "threads", "zero_copy"}))

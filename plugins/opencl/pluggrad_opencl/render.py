@@ -45,7 +45,7 @@ class OpenCLRenderer(CLikeRenderer):
 
     def open_kernel(self, program: Program, out: Source) -> list[str]:
         parameters = []
-        for i, buffer in enumerate(program.buffers):
+        for i, buffer in enumerate(program.arguments):
             const = "const " if buffer.role == "in" else ""
             parameters.append(f"__global {const}{self._stored(buffer.dtype)} *restrict b{i}")
         parameters += [f"const {self._stored(dtype)} s{i}" for i, dtype in enumerate(program.values)]

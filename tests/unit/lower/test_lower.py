@@ -55,7 +55,7 @@ def test_verify_names_the_pass_that_broke_the_grammar(monkeypatch: pytest.Monkey
 
 def test_verify_checks_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     linearize = pluggrad.lower.linearize
-    monkeypatch.setattr(pluggrad.lower, "linearize", lambda kernel: linearize(kernel)[:-1])
+    monkeypatch.setattr(pluggrad.lower, "linearize", lambda *given: linearize(*given)[:-1])
     with Context(VERIFY=0):
         lower(increment(), TARGET)
     with Context(VERIFY=1), pytest.raises(VerifyError, match="after linearize"):

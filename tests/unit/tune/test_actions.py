@@ -36,7 +36,7 @@ def kinds(kernel: Kernel) -> Kernel:
 
 def data(kernel: Kernel) -> list[np.ndarray]:
     generator = np.random.default_rng(1)
-    return [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    return [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.arguments]
 
 
 def same(before: Kernel, *after: Kernel, temporaries: tuple[BufferParam, ...] = ()) -> None:

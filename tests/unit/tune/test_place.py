@@ -10,7 +10,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.kernel import Axis, Kernel, const
 from pluggrad.tune.actions import split
-from pluggrad.tune.place import Dim, gate_dims, place, whole
+from pluggrad.tune.place import Dim, gate_dims, place, place_local, whole
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, store, strided, write
 from tests.unit.tune.test_actions import kinds, same
 
@@ -73,3 +73,24 @@ def test_what_depends_on_other_axes_cannot_be_placed():
     kernel = kinds(matmul(5, 7, 11))
     first = loads(kernel)[0]
     assert place(kernel, first, [whole(kernel.axes[0])]) is None
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_task_packs_for_itself(number):
+    kernel, _, rows = split(kinds(matmul(5, 7, 11)), 0, 2, "PARALLEL", "TILE")
+    kernel, columns, lanes = split(kernel, 1, 4, "LOOP", "VECTOR")
+    value = next(n for n in loads(kernel) if n.arg == number)
+    within = [columns] if number else []
+    dims = [whole(a) for a in kernel.axes if a.id in (2, rows if number == 0 else lanes)]
+    made = place_local(kernel, value, dims, within)
+    assert made is not None
+    verify_kernel(made, "place_local")
+    same(kernel, made)
+    assert made.arguments == kernel.buffers
+    assert made.local_bytes == 4 * dims[0].extent * dims[1].extent
+    assert len(made.stores) == 2
+
+
+def test_what_a_task_packs_may_not_vary_within_it():
+    kernel, _, _ = split(kinds(matmul(5, 7, 11)), 1, 4, "LOOP", "VECTOR")
+    assert place_local(kernel, loads(kernel)[1], [whole(kernel.axes[-1])]) is None

@@ -22,6 +22,7 @@ class Requirement:
     without_dtypes: frozenset[str] = frozenset()
     without_features: frozenset[str] = frozenset()
     fork: bool = False
+    local: bool = False
 
     def missing(self, capabilities: Capabilities) -> str:
         """The first capability that keeps the test from being applicable; empty if it is applicable."""
@@ -36,6 +37,8 @@ class Requirement:
                                         ("feature", self.without_features, capabilities.features)):
             if refused & declared:
                 return f"no {what} {min(refused & declared)}"
+        if self.local and not capabilities.local_bytes:
+            return "local_bytes"
         return "os.fork" if self.fork and not hasattr(os, "fork") else ""
 
 
@@ -43,13 +46,14 @@ ANY: Final = Requirement()
 
 
 def requires(*, dtype: Names = (), arithmetic: Names = (), feature: Names = (), op: Names = (),
-             without_dtype: Names = (), without_feature: Names = (), fork: bool = False) -> Requirement:
+             without_dtype: Names = (), without_feature: Names = (), fork: bool = False,
+             local: bool = False) -> Requirement:
     """A requirement from one name or several each: `requires(dtype="float16", feature="graph")`.
 
-    fork: of the system that the tests run on.
+    fork: of the system that the tests run on. local: memory of a task's own.
     """
     return Requirement(_names(dtype), _names(arithmetic), _names(feature), _names(op),
-                       _names(without_dtype), _names(without_feature), fork)
+                       _names(without_dtype), _names(without_feature), fork, local)
 
 
 def _names(value: Names) -> frozenset[str]:

@@ -160,7 +160,7 @@ class Subject:
             result = tune(kernel, self.capabilities)
             phases, temporaries = result.phases, result.temporaries
         else:
-            phases, temporaries = (Phase(kernel, tuple(range(len(kernel.buffers)))),), ()
+            phases, temporaries = (Phase(kernel, tuple(range(len(kernel.arguments)))),), ()
         signatures = [signature_of(phase.kernel, self.target) for phase in phases]
         sources = [self.toolchain.render(lower(phase.kernel, self.target)) for phase in phases]
         binaries = self.toolchain.compile_many(sources)
@@ -174,7 +174,7 @@ class Subject:
         """Run the binary of a tuned kernel once, as `run` does."""
         signature = signature_of(kernel, self.target)
         executable = self.device.load(binary, signature)
-        phase = (executable, signature, tuple(range(len(kernel.buffers))))
+        phase = (executable, signature, tuple(range(len(kernel.arguments))))
         return self._run(LoadedKernel(kernel, (phase,), ()), arrays, values)
 
     def run(self, kernel: Kernel, arrays: Sequence[Array], values: Sequence[Scalar] = (), *,
@@ -187,7 +187,7 @@ class Subject:
         slots += [self.alloc(t.size * t.dtype.itemsize) for t in loaded.temporaries]
         self.device.submit(loaded.commands(range(len(slots))), slots, values).wait()
         return [self.download(slot, param.dtype, param.size)
-                for slot, param in zip(slots, loaded.kernel.buffers, strict=False)]
+                for slot, param in zip(slots, loaded.kernel.arguments, strict=False)]
 
     def reference(self, kernel: Kernel, arrays: Sequence[Array],
                   values: Sequence[Scalar] = ()) -> list[Array]:

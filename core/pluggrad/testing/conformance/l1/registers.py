@@ -230,6 +230,26 @@ def stores_that_meet(subject: Subject, name: str) -> None:
     subject.expect(subject.run(kernel, [there, x], tuned=False)[0], want, of, "sum", op=f"STORE {name}")
 
 
+@conformance("L1", cases=product(dtype=_MOVED), requires=lambda dtype: requires(dtype=dtype, local=True),
+             suggests="local memory is shared between tasks, too small, or stored to in another order")
+def local_memory(subject: Subject, dtype: str) -> None:
+    """Each task turns blocks around in memory of its own: what a load finds is what was stored last."""
+    of = dtypes.by_name(dtype)
+    lanes, kind = _lanes(subject, of)
+    tasks, blocks, rows = 6, 3, 64
+    block = rows * lanes
+    task, first = blocks * block, _at(a2=lanes, a3=1)
+    stores = [_store(2, (0, 1, 2, 3), first, _load(0, _at(a0=task, a1=block, a2=lanes, a3=1), of)),
+              _store(1, (0, 1, 4, 3), _at(a0=task, a1=block, a4=lanes, a3=1),
+                     _load(2, _at(block - 1, a4=-lanes, a3=-1), of))]
+    kernel = _kernel([(of, tasks * task, "in"), (of, tasks * task, "out"), (of, block, "local")],
+                     [(tasks, "PARALLEL"), (blocks, "LOOP"), (rows, "LOOP"), (lanes, kind), (rows, "LOOP")],
+                     *stores)
+    x = samples.plain(of, (tasks * blocks, block), samples.seeded("local", dtype))
+    have = subject.run(kernel, [stored(x, of).reshape(-1), np.zeros(x.size, of.numpy)], tuned=False)[1]
+    subject.expect(decoded(have, of), x[:, ::-1].reshape(-1), of, op=f"local memory of {dtype}")
+
+
 @conformance("L1", requires=requires(dtype="int32"),
              suggests="every value must be computed before one is stored")
 def values_before_stores(subject: Subject) -> None:
