@@ -155,6 +155,8 @@ def _buffer_complaint(kernel: Kernel, slot: int, dtype: dtypes.DType, *roles: st
     if slot >= len(kernel.buffers):
         return f"a slot below {len(kernel.buffers)}"
     param = kernel.buffers[slot]
+    if param.streamed and param.role != "out":
+        return f"what is streamed in role out, not {param.role}"
     if param.role not in roles:
         return f"a buffer of role {' or '.join(roles)}"
     return "" if param.dtype is dtype else f"type {param.dtype.name}"

@@ -39,12 +39,14 @@ class BufferParam:
     """One buffer: element type, size in elements, and what the kernel does with it.
 
     A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local one
-    is no argument but memory of each task's own, of any content when the task begins.
+    is no argument but memory of each task's own, of any content when the task begins. A
+    streamed one is not read by the kernel, and too large to be found in a cache by whoever reads it later.
     """
 
     dtype: DType
     size: int
     role: Role
+    streamed: bool = False
 
 
 class IndexCheck(NamedTuple):

@@ -24,7 +24,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, ConstBits, Kernel, Role, const
 
 _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
-_BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status|local) (" + _DTYPE + r")\[(\d+)\]")
+_BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status|local) (" + _DTYPE + r")\[(\d+)\]( streamed)?")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
 _WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD}
 _AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|TILE|VECTOR) (\d+)")
@@ -57,13 +57,19 @@ def axes_text(kernel: Kernel) -> str:
     return ", ".join(f"{a.id} {a.kind} {a.extent}" for a in kernel.axes) or "none"
 
 
+def buffer_text(number: int, buffer: BufferParam) -> str:
+    """A line for one buffer."""
+    streamed = " streamed" * buffer.streamed
+    return f"buffer {number}: {buffer.role} {buffer.dtype.name}[{buffer.size}]{streamed}"
+
+
 def digest(kernel: Kernel) -> str:
     """A sha256 in hexadecimal of everything but the name: equal for equal code, in every process."""
     return sha256(_code_text(kernel).encode()).hexdigest()
 
 
 def _code_text(kernel: Kernel) -> str:
-    lines = [f"buffer {i}: {b.role} {b.dtype.name}[{b.size}]" for i, b in enumerate(kernel.buffers)]
+    lines = [buffer_text(i, b) for i, b in enumerate(kernel.buffers)]
     lines += [f"value {i}: {dtype.name}" for i, dtype in enumerate(kernel.values)]
     lines += [f"axis {axis.id}: {axis.kind} {axis.extent}" for axis in kernel.axes]
     return "\n".join([*lines, graph_text(kernel.stores, _arg_text)])
@@ -113,7 +119,7 @@ def parse_kernel(text: str) -> Kernel:
     nodes = parse_graph(body, ops.KERNEL_OPS, _parse_arg)
     return Kernel(
         name=lines[0].removeprefix("kernel").strip(),
-        buffers=tuple(BufferParam(by_name(m[2]), int(m[3]), cast(Role, m[1])) for m in buffers),
+        buffers=tuple(BufferParam(by_name(m[2]), int(m[3]), cast(Role, m[1]), bool(m[4])) for m in buffers),
         values=tuple(by_name(m[1]) for m in values),
         axes=tuple(Axis(int(m[1]), int(m[3]), cast(AxisKind, m[2])) for m in axes),
         stores=tuple(n for n in nodes if n.op is ops.STORE),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from pluggrad.kernel.text import buffer_text
 from pluggrad.lower.program import Instr, Program
 
 _OPEN: Final = frozenset({"LOOP", "IF", "ELSE"})
@@ -25,7 +26,7 @@ def program_text(program: Program) -> str:
 
 def _lines(program: Program) -> Iterator[str]:
     yield header(program)
-    yield from (f"buffer {i}: {b.role} {b.dtype.name}[{b.size}]" for i, b in enumerate(program.buffers))
+    yield from (buffer_text(i, b) for i, b in enumerate(program.buffers))
     yield from (f"value {i}: {dtype.name}" for i, dtype in enumerate(program.values))
     depth = 0
     for number, instr in enumerate(program.body):

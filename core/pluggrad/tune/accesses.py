@@ -16,12 +16,14 @@ from pluggrad.target import Capabilities
 class Access:
     """One LOAD or STORE: its element size in bytes, and its address's stride along each axis in elements.
 
-    A stride of None means that the address does not grow by a constant along that axis.
+    A stride of None means that the address does not grow by a constant along that axis. offset: the address
+    where all axes are at 0; None where that is not a constant.
     """
 
     node: Node
     itemsize: int
     strides: dict[int, int | None]
+    offset: int | None
 
     def stride(self, id: int) -> int | None:
         """The stride along axis `id`; 0 where the address does not depend on it."""
@@ -39,7 +41,8 @@ def accesses(kernel: Kernel) -> list[Access]:
         for inner in toposort(position.rest):
             if inner.op is ops.AXIS:
                 strides[inner.arg] = None
-        found.append(Access(n, n.type.itemsize, strides))
+        offset = None if position.rest else position.offset
+        found.append(Access(n, n.type.itemsize, strides, offset))
     return found
 
 

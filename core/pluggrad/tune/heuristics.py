@@ -17,6 +17,7 @@ from pluggrad.tune.groups import contract_in_groups, tune_in_groups
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scans import is_scan, tune_scan
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
+from pluggrad.tune.streaming import stream_outputs
 from pluggrad.tune.windows import share_windows, tune_windows, window_axis
 
 
@@ -27,7 +28,8 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     if capabilities.interprets_kernels:
         return (kernel,)
     phases = split_long_reduction(kernel, capabilities)
-    return tuple([tuned for phase in phases for tuned in _tune_one(phase, capabilities)])
+    tuned = [each for phase in phases for each in _tune_one(phase, capabilities)]
+    return tuple([stream_outputs(each, capabilities) for each in tuned])
 
 
 def _contract(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:

@@ -5,11 +5,15 @@ No alignment beyond the element's is assumed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from pluggrad.plugin_api import BufferParam
 from pluggrad_cpu import shuffle
-from pluggrad_cpu.emit import REGISTER, Emitter, mangled, splat, vector
+from pluggrad_cpu.emit import REGISTER, Branch, Emitter, mangled, splat, vector
+
+STREAMED: Final = "!0"  # the metadata of stores that pass the caches by
+_LINE: Final = 64
+_NARROWEST: Final = 16  # bytes that are worth an instruction of their own
 
 
 def memory_type(buffer: BufferParam) -> str:
@@ -150,7 +154,11 @@ def write(out: Emitter, a: Access, lanes: int, value: str, pointer: str, mask: s
     """`lanes` contiguous elements, where the mask is true."""
     kind = vector(a.element, lanes)
     if mask is None:
-        out.do(f"store {kind} {value}, ptr {pointer}, align {a.align}")
+        ordinary = f"store {kind} {value}, ptr {pointer}, align {a.align}"
+        if a.buffer.streamed and lanes * a.align >= _NARROWEST:
+            _stream(out, kind, value, pointer, min(lanes * a.align, _LINE), ordinary)
+        else:
+            out.do(ordinary)
         return
     if _is_half_register(out, a, lanes):
         both = shuffle.shuffle(out, a.element, lanes, value, "poison", [*range(lanes), *[None] * lanes])
@@ -158,6 +166,18 @@ def write(out: Emitter, a: Access, lanes: int, value: str, pointer: str, mask: s
         return
     out.do(f"call void @llvm.masked.store.{mangled(a.element, lanes)}.p0({kind} {value}, ptr {pointer}, "
            f"i32 {a.align}, {vector('i1', lanes)} {mask})")
+
+
+def _stream(out: Emitter, kind: str, value: str, pointer: str, alignment: int, ordinary: str) -> None:
+    """A store past the caches, which has to be aligned; an ordinary one where the address is not."""
+    address = out.op(f"ptrtoint ptr {pointer} to i64")
+    beyond = out.op(f"and i64 {address}, {alignment - 1}")
+    aligned = out.op(f"icmp eq i64 {beyond}, 0")
+    branch = Branch(out, aligned)
+    out.do(f"store {kind} {value}, ptr {pointer}, align {alignment}, !nontemporal {STREAMED}")
+    branch.turn()
+    out.do(ordinary)
+    branch.close()
 
 
 def _is_half_register(out: Emitter, a: Access, lanes: int) -> bool:

@@ -163,3 +163,26 @@ class Emitter:
     def select(self, condition: str, lanes: int, kind: str, yes: str, no: str) -> str:
         """`condition ? yes : no`; with 0 lanes one condition for the whole of `kind`."""
         return self.op(f"select {vector('i1', lanes)} {condition}, {kind} {yes}, {kind} {no}")
+
+
+class Branch:
+    """A conditional block, open from its making to `close`; `turn` starts the other side."""
+
+    def __init__(self, out: Emitter, condition: str) -> None:
+        self.out = out
+        self.other, self.after = out.name("else"), out.name("after")
+        then = out.name("then")
+        out.do(f"br i1 {condition}, label %{then}, label %{self.other}")
+        out.block(then)
+        self.turned = False
+
+    def turn(self) -> None:
+        self.out.do(f"br label %{self.after}")
+        self.out.block(self.other)
+        self.turned = True
+
+    def close(self) -> None:
+        if not self.turned:
+            self.turn()
+        self.out.do(f"br label %{self.after}")
+        self.out.block(self.after)

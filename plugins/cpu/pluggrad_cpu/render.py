@@ -11,8 +11,8 @@ from typing import Final
 
 from pluggrad.plugin_api import DType, Instr, Program, dtypes
 from pluggrad_cpu import elementwise, shuffle
-from pluggrad_cpu.access import Access, memory_type
-from pluggrad_cpu.emit import REGISTER, Emitter, Machine, literal, vector
+from pluggrad_cpu.access import STREAMED, Access, memory_type
+from pluggrad_cpu.emit import REGISTER, Branch, Emitter, Machine, literal, vector
 from pluggrad_cpu.load_store import load, store
 
 
@@ -55,29 +55,6 @@ class _Loop:
         out.block(self.done)
 
 
-class _Branch:
-    """A conditional block, open from its making to `close`; `turn` starts the other side."""
-
-    def __init__(self, out: Emitter, condition: str) -> None:
-        self.out = out
-        self.other, self.after = out.name("else"), out.name("after")
-        then = out.name("then")
-        out.do(f"br i1 {condition}, label %{then}, label %{self.other}")
-        out.block(then)
-        self.turned = False
-
-    def turn(self) -> None:
-        self.out.do(f"br label %{self.after}")
-        self.out.block(self.other)
-        self.turned = True
-
-    def close(self) -> None:
-        if not self.turned:
-            self.turn()
-        self.out.do(f"br label %{self.after}")
-        self.out.block(self.after)
-
-
 class _Kernel:
     """One kernel while it is being written. `registers[i]` maps instruction i's tile positions to names."""
 
@@ -91,7 +68,7 @@ class _Kernel:
         self.registers: list[dict[tuple[int, ...], str]] = [{} for _ in program.body]
         self.splats: dict[tuple[int, str, int], str] = {}
         self.wanted_splats = self._find_splats()
-        self.blocks: list[_Loop | _Branch] = []
+        self.blocks: list[_Loop | Branch] = []
 
     def lines(self) -> list[str]:
         """The function's body."""
@@ -112,6 +89,9 @@ class _Kernel:
             for i in group:
                 _RENDER.get(self.body[i].op, _Kernel._alone)(self, i, self.body[i])
         self.tasks.close()
+        if any(buffer.streamed for buffer in self.program.buffers):
+            out.pieces["streamed"] = f"{STREAMED} = !{{i32 1}}"
+            out.do("fence seq_cst")  # streaming stores are ordered by nothing less
         return ["entry:", *out.entry, *out.lines, "  ret void"]
 
     def _load_value(self, slot: int, dtype: DType) -> str:
@@ -327,11 +307,11 @@ class _Kernel:
         self._define(i, {}, loop.counter)
 
     def _if(self, i: int, instr: Instr) -> None:
-        self.blocks.append(_Branch(self.out, self._use(instr.src[0], {}, 0)))
+        self.blocks.append(Branch(self.out, self._use(instr.src[0], {}, 0)))
 
     def _else(self, i: int, instr: Instr) -> None:
         branch = self.blocks[-1]
-        assert isinstance(branch, _Branch)
+        assert isinstance(branch, Branch)
         branch.turn()
 
     def _end(self, i: int, instr: Instr) -> None:

@@ -47,6 +47,7 @@ _TEAM_US: Final = 15.0
 _FLOPS_PER_VECTOR_BYTE: Final = 1.6e9
 # of a task's stack: threads have 8 MB, some systems give them 1 or 2
 _MOST_LOCAL: Final = 512 << 10
+_LINE: Final = 64  # bytes of a cache line
 _CACHE_DEFAULTS: Final = (1 << 20, 8 << 20)
 
 
@@ -138,7 +139,8 @@ def capabilities(level: InstructionSet | None) -> Capabilities:
         dtypes=frozenset(d.name for d in dtypes.ALL), arithmetic=_ARITHMETIC, ops=RENDERED_OPS,
         vector_bytes=vector_bytes, vector_registers=level.vector_registers if level else 16,
         masked_memory=level.masked_memory if level else False, register_transposes=True,
-        cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64, unified_memory=True,
+        cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64,
+        streaming_line_bytes=_LINE if level else 0, unified_memory=True,
         local_bytes=min(private // 2, _MOST_LOCAL) if _HAS_STACK else 0,
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=max(vector_bytes, 8) * _FLOPS_PER_VECTOR_BYTE,

@@ -66,6 +66,8 @@ BAD: dict[str, tuple[Callable[[], Kernel], str]] = {
         "ADD", 4, 4).buffers[1:])), "role inout"),
     "reading the status": (lambda: replace(holding(load(0, axis(0))), buffers=(
         BufferParam(F32, 16, "status"), write(16))), "role in"),
+    "streaming what is read": (lambda: replace(holding(load(0, axis(0))), buffers=(
+        replace(read(16), streamed=True), write(16))), "streamed in role out"),
     "running name": (lambda: holding(node(ops.SCAN, (load(0, axis(0)),), ("SUB", 0), F32)), "one of ADD"),
     "running along no loop": (lambda: replace(running(0), axes=(Axis(0, 4, "PARALLEL"), Axis(1, 4, "LOOP"))),
                               "a LOOP axis"),

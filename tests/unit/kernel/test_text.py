@@ -76,7 +76,8 @@ def every_form() -> Kernel:
     stores = store(0, (0, 4), strided(a0=8, a4=1), value, tail), store(0, (), const(0), single)
     built = kernel([], [write(40, dtypes.int8)], *stores, values=(dtypes.int8,))
     axes = tuple(Axis(i, 4, kind) for i, kind in enumerate(kinds))
-    return replace(built, name="all forms", axes=axes)
+    streamed = replace(built.buffers[0], streamed=True)
+    return replace(built, name="all forms", axes=axes, buffers=(streamed, *built.buffers[1:]))
 
 
 @pytest.mark.parametrize("built", [matmul(3, 4, 5), softmax(2, 3), scatter("ADD", 5, 3), running(1),
@@ -109,7 +110,8 @@ def test_digest_leaves_out_the_name_and_nothing_else() -> None:
     built = matmul(2, 3, 4)
     assert digest(replace(built, name="other")) == digest(built)
     retagged = replace(built, axes=(*built.axes[:2], Axis(2, 4, "REDUCE")))
-    different = [built, retagged, matmul(2, 3, 4, dtypes.float64), softmax(2, 3)]
+    streamed = replace(built, buffers=(*built.buffers[:2], replace(built.buffers[2], streamed=True)))
+    different = [built, retagged, streamed, matmul(2, 3, 4, dtypes.float64), softmax(2, 3)]
     assert len({digest(each) for each in different}) == len(different)
 
 
