@@ -25,7 +25,7 @@ def main(name: str, start: float) -> None:
     timers = StageTimers()
     begin = time.perf_counter()
     if name == OURS:
-        timers.install()  # what it imports early belongs to the call, and is counted
+        timers.install()
     call()
     seconds, process = time.perf_counter() - begin, time.monotonic() - start
     if timers.parts:

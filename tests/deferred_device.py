@@ -22,7 +22,7 @@ from pluggrad.device.plugins import Plugin
 from pluggrad.device.ref import TARGET, RefDevice, RefToolchain
 from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import DeviceLost, DeviceUnavailable, KernelFault
-from pluggrad.runtime import session as sessions
+from pluggrad.runtime import sessions
 from pluggrad.target import DeviceId, Target
 
 MAX_IN_FLIGHT = 4

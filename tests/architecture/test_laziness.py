@@ -45,5 +45,21 @@ def test_a_plugin_module_loads_no_driver_and_no_numpy(package):
     assert loaded_by(f"{package.name}.plugin") & (DRIVERS | {"numpy"}) == set()
 
 
+# what a process that finds its plans on disk never needs, and what of Python itself takes long to load
+COMPILER = {"pluggrad.schedule", "pluggrad.tune", "pluggrad.lower", "pluggrad.render", "pluggrad.plan.build"}
+SLOW = {"hashlib", "logging", "pathlib", "random", "shutil", "tempfile", "zipfile"}
+
+
+def test_names_load_no_compiler_and_little_of_the_standard_library():
+    code = """
+import numpy, sys
+before = set(sys.modules)
+from pluggrad import Tensor, jit, nn
+print(*sorted(set(sys.modules) - before))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) & (COMPILER | SLOW) == set()
+
+
 def test_a_load_is_seen():
     assert "numpy" in loaded_by("numpy.linalg")

@@ -16,7 +16,7 @@ from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.lower import lower
 from pluggrad.lower.verify import verify_program
-from pluggrad.plan import build_plan
+from pluggrad.plan.build import build_plan
 from pluggrad.runtime.normalize import normalize, rebuild
 from pluggrad.target import Capabilities, DeviceId, Target
 from tests.graph_reference import evaluate

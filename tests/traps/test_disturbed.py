@@ -19,7 +19,7 @@ from pluggrad import Tensor, jit, memory_stats
 from pluggrad.errors import KernelFault, OutOfMemoryError
 from pluggrad.nn import Linear, Sequential, optim, state
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 
 # ---- threads -------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pluggrad import Tensor, jit
 from pluggrad.cli.stages import run_stages
 from pluggrad.ir.passes import Trace
 from pluggrad.runtime.normalize import normalize
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 
 pytestmark = pytest.mark.usefixtures("device")
 

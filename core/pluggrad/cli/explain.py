@@ -24,7 +24,8 @@ from pluggrad.runtime import GlobalCounters, read
 from pluggrad.runtime.devices import device
 from pluggrad.runtime.normalize import Normalized, normalize
 from pluggrad.runtime.realization import execute
-from pluggrad.runtime.session import Session, session
+from pluggrad.runtime.session import Session
+from pluggrad.runtime.sessions import session
 from pluggrad.schedule.text import schedule_text
 from pluggrad.tensor import Tensor
 

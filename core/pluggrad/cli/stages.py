@@ -17,8 +17,10 @@ from pluggrad.kernel.offer import Claim
 from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.lower.verify import verify_lowered
-from pluggrad.plan import Plan, build_plan
-from pluggrad.runtime.compiled import CompiledPlan, infos_of, signatures_of
+from pluggrad.plan import Plan
+from pluggrad.plan.build import build_plan
+from pluggrad.runtime.compilation import infos_of, signatures_of
+from pluggrad.runtime.compiled import CompiledPlan
 from pluggrad.runtime.normalize import Normalized, rebuild
 from pluggrad.runtime.realization import execute
 from pluggrad.runtime.session import Session

@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from pluggrad.dtypes import DType, Scalar
 from pluggrad.errors import CompileError
-from pluggrad.kernel.kernel import BufferParam
-from pluggrad.kernel.offer import Extern, Offer
-from pluggrad.lower.program import Program
 from pluggrad.target import Target
+
+if TYPE_CHECKING:  # a process that finds its plans on disk loads no compiler
+    from pluggrad.kernel.kernel import BufferParam
+    from pluggrad.kernel.offer import Extern, Offer
+    from pluggrad.lower.program import Program
 
 Allocation = Any  # whatever an allocator hands out; opaque to the core
 

@@ -7,10 +7,13 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pluggrad import config
 from pluggrad.device.discovery import Entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _folder() -> Path:

@@ -2,11 +2,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from typing import Final
 
 from pluggrad.errors import UnknownDevice
@@ -30,7 +28,10 @@ class KnownDevices:
 @lru_cache(maxsize=1)
 def known_devices() -> KnownDevices:
     """Read known_devices.toml, once."""
-    text = resources.files("pluggrad.device").joinpath("known_devices.toml").read_text(encoding="utf-8")
+    import tomllib  # both at first use, as all that finding devices takes
+    from pathlib import Path
+
+    text = Path(__file__).with_name("known_devices.toml").read_text(encoding="utf-8")
     data = tomllib.loads(text)
     return KnownDevices(
         owners={name: row["distribution"] for name, row in data["devices"].items()},

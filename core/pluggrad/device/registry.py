@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pluggrad import config
 from pluggrad.device import default, markers
@@ -20,12 +19,11 @@ from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unk
 from pluggrad.device.plugins import Plugin, PluginHost, reason_of
 from pluggrad.device.variants import Brought, bringer, brought_for, require_working
 from pluggrad.errors import DeviceError, DeviceUnavailable, UnknownDevice, warn
-from pluggrad.kernel.kernel import Kernel
-from pluggrad.kernel.matmul import find_matmul
-from pluggrad.kernel.offer import Claim, Extern, Offer
 from pluggrad.target import DeviceId, Target
 
-log = logging.getLogger("pluggrad")
+if TYPE_CHECKING:
+    from pluggrad.kernel.kernel import Kernel
+    from pluggrad.kernel.offer import Claim
 
 State = Literal["installed", "ready", "unavailable", "failed", "incompatible", "shadowed", "blocked"]
 
@@ -227,6 +225,8 @@ class Registry:
         backend = plugin.backend()
         if type(backend).claim is Backend.claim:
             return None
+        from pluggrad.kernel.matmul import find_matmul  # for backends that claim alone
+        from pluggrad.kernel.offer import Extern, Offer
 
         def ask(kernel: Kernel) -> Extern | None:
             offer = Offer(kernel, target, find_matmul(kernel))
@@ -265,7 +265,9 @@ class Registry:
             try:
                 device.close()
             except Exception:
-                log.warning("closing %s failed", device.target.arch, exc_info=True)
+                import logging  # when it is needed: it takes 4 ms
+
+                logging.getLogger("pluggrad").warning("closing %s failed", device.target.arch, exc_info=True)
 
     # -------------------------------------------------------------------------------------- extensions
 

@@ -3,10 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 
@@ -16,9 +13,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     After an exception the old file, if there was one, is untouched. OSError as `open` raises it.
     """
+    import shutil  # both when a file is written: they bring much along
+    from pathlib import Path
+
     target = Path(path)
     # beside the target: a rename is atomic within one file system only
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.partial")
+    partial = target.with_name(f".{target.name}.{os.urandom(6).hex()}.partial")
     with partial.open("xb") as file:
         try:
             yield file

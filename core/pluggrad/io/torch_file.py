@@ -9,10 +9,8 @@ import mmap
 import os
 import struct
 import sys
-import zipfile
 from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +19,12 @@ from pluggrad.errors import FileFormatError
 from pluggrad.io.torch_pickle import Stored, unpickle, with_tensors
 from pluggrad.target import DeviceId
 
+if TYPE_CHECKING:
+    import zipfile
+
 _MAGIC: Final = 0x1950A86A20F9469CFC6C  # the first pickle of a file before version 1.6
 _PROTOCOL: Final = 1001
+_STORED: Final = 0  # the compression of a zip entry that has none
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")  # of a zip entry: lengths of the name and of what follows it
 
 Reader = Callable[[Stored], npt.NDArray[Any]]
@@ -40,6 +42,8 @@ def torch_load(path: str | os.PathLike[str], device: str | DeviceId | None = Non
     nn.state.load_state_dict(model, nn.state.torch_load("model.pt"))
     ```
     """
+    import zipfile  # when a file is read: it brings compressors along
+
     op = f"torch_load of {os.fspath(path)}"
     with open(path, "rb") as file:
         if zipfile.is_zipfile(file):
@@ -50,10 +54,12 @@ def torch_load(path: str | os.PathLike[str], device: str | DeviceId | None = Non
 
 # ---- zip archives ------------------------------------------------------------------------------------------
 def _load_zip(file: BinaryIO, op: str, device: Any) -> Any:
+    import zipfile
+
     try:
         with zipfile.ZipFile(file) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
-            found = [name for name in entries if PurePosixPath(name).name == "data.pkl"]
+            found = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
             if len(found) != 1:
                 raise FileFormatError(op=op, expected="an archive with one data.pkl",
                                       got=f"{len(found)} of them among {len(entries)} files",
@@ -83,7 +89,7 @@ def _swapped(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], name
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, mapped: memoryview) -> bytes | memoryview:
     """The bytes of an entry; of the mapped file itself, unless they are compressed."""
-    if entry.compress_type != zipfile.ZIP_STORED:
+    if entry.compress_type != _STORED:
         return archive.read(entry)
     name_length, extra_length = _LOCAL_HEADER.unpack_from(mapped, entry.header_offset)
     begin = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length

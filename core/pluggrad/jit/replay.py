@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -15,10 +15,12 @@ from pluggrad.graph.types import TensorType
 from pluggrad.runtime import BufferVersion, Handle, buffer
 from pluggrad.runtime.apart import Apart
 from pluggrad.runtime.interrupts import held
-from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.realization import duplicate, execute, raise_reported, shared
-from pluggrad.runtime.session import Session
 from pluggrad.tensor import Tensor
+
+if TYPE_CHECKING:
+    from pluggrad.runtime.loaded import LoadedPlan
+    from pluggrad.runtime.session import Session
 
 
 class Source(NamedTuple):

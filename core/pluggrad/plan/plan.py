@@ -3,11 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pluggrad.kernel.cost import Cost
 from pluggrad.kernel.kernel import IndexCheck, Kernel
-from pluggrad.kernel.offer import Extern
+
+if TYPE_CHECKING:
+    from pluggrad.kernel.cost import Cost
+    from pluggrad.kernel.offer import Extern
 
 
 class BufferRef(NamedTuple):

@@ -13,7 +13,7 @@ from pluggrad.runtime.realization import (
     realize_written,
     upload,
 )
-from pluggrad.runtime.session import memory_stats, reset_peak_memory_stats
+from pluggrad.runtime.sessions import memory_stats, reset_peak_memory_stats
 from pluggrad.runtime.sharing import borrow, is_host_memory, share
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.runtime.supported import require_dtype

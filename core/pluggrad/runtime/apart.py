@@ -13,7 +13,7 @@ from pluggrad.ir.node import Node
 from pluggrad.runtime import copies, lapack
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.interrupts import at_once
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from pluggrad.runtime.storage import BufferVersion, Storage
 
 

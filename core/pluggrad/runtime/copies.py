@@ -3,14 +3,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pluggrad.device.contract import Allocation, CopyCommand, SlotRef
 from pluggrad.device.hookspecs import CopyFinished
 from pluggrad.device.registry import REGISTRY
-from pluggrad.runtime.session import Session
 from pluggrad.runtime.storage import Storage
 from pluggrad.target import DeviceId
+
+if TYPE_CHECKING:
+    from pluggrad.runtime.session import Session
 
 
 def upload(place: Session, target: Storage, data: memoryview) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from pluggrad.device.registry import REGISTRY, DeviceInfo
 from pluggrad.runtime.memory import MemoryStats
 from pluggrad.runtime.realization import synchronize
-from pluggrad.runtime.session import memory_of
+from pluggrad.runtime.sessions import memory_of
 from pluggrad.target import Capabilities, DeviceId
 
 

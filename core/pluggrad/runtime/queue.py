@@ -5,7 +5,6 @@ out again, while a list that uses it is still in flight. Only giving it back to 
 """
 from __future__ import annotations
 
-import logging
 import os
 from collections import deque
 from collections.abc import Iterable
@@ -19,8 +18,6 @@ from pluggrad.config import SYNC
 from pluggrad.device.contract import Device, Event
 from pluggrad.errors import DeviceLost, KernelFault
 from pluggrad.target import DeviceId
-
-_log = logging.getLogger("pluggrad")
 
 
 class Output(Protocol):
@@ -169,7 +166,9 @@ def drain() -> None:
         except DeviceLost:
             continue
         except KernelFault as error:
-            _log.warning("found before the process ends or forks: %s", error)
+            import logging  # when it is needed: it takes 4 ms
+
+            logging.getLogger("pluggrad").warning("found before the process ends or forks: %s", error)
 
 
 def _in_child() -> None:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
@@ -30,12 +30,15 @@ from pluggrad.runtime.apart import Apart, apart_of
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
-from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve, stands
 from pluggrad.runtime.queue import drain, queue_of
-from pluggrad.runtime.session import Session, session
+from pluggrad.runtime.sessions import session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
+
+if TYPE_CHECKING:
+    from pluggrad.runtime.loaded import LoadedPlan
+    from pluggrad.runtime.session import Session
 
 lock = threading.RLock()
 

@@ -1,25 +1,19 @@
-"""What the runtime keeps for each device in use: the open device, its memory, its plans."""
+"""What the runtime keeps for a device in use: the open device, its memory, its plans."""
 from __future__ import annotations
 
-import atexit
 import hashlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any
 
 from pluggrad import config
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
-from pluggrad.graph.grammar import GRAMMAR
-from pluggrad.ir.verify import verify
-from pluggrad.kernel.kernel import Kernel
-from pluggrad.plan import build_plan
 from pluggrad.profiling import follow_setting
 from pluggrad.runtime.compiled import (
     CompiledPlan,
-    compile_plan,
+    Donated,
     context_key,
     load_plan,
     store_plan,
@@ -27,13 +21,15 @@ from pluggrad.runtime.compiled import (
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.interrupts import at_once
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.memory import MemoryReport, MemoryStats, Pool
-from pluggrad.runtime.normalize import Normalized, rebuild, stable_text
-from pluggrad.runtime.queue import drain, queue_of
+from pluggrad.runtime.memory import Pool
+from pluggrad.runtime.normalize import Normalized, stable_text
+from pluggrad.runtime.queue import queue_of
 from pluggrad.runtime.supported import require_dtype
 from pluggrad.target import DeviceId
 
-Donated = tuple[int | None, ...]
+if TYPE_CHECKING:
+    from pluggrad.kernel.kernel import Kernel
+
 _MOST_PLANS = 4096  # in memory, for each device
 
 
@@ -92,15 +88,13 @@ class Session:
             return stored, ()
         for _, _, kind, _ in normalized.rows:
             self.require(kind.dtype)
-        GlobalCounters.scheduled += 1
-        roots = rebuild(normalized)
-        if config.VERIFY.value:
-            verify(roots, GRAMMAR, "normalize")
-        plan = build_plan(roots, donated, self.target.capabilities, self.claim)
-        compiled = compile_plan(plan, self.id, self.target, self.toolchain, self.context)
+        from pluggrad.runtime.compilation import make_plan  # loads the compiler: not before it is needed
+
+        made, kernels = make_plan(normalized, donated, self.id, self.target, self.toolchain, self.claim,
+                                  self.context)
         if self._cached:
-            store_plan(digest, compiled)
-        return compiled, plan.kernels
+            store_plan(digest, made)
+        return made, kernels
 
 
 def _sources(*makers: object) -> str:
@@ -108,47 +102,3 @@ def _sources(*makers: object) -> str:
     folders = [Path(__file__).parents[1], *[Path(inspect.getfile(type(maker))).parent for maker in makers]]
     files = sorted({path for folder in folders for path in folder.rglob("*.py")})
     return repr([(path.name, found.st_size, found.st_mtime_ns) for path in files for found in [path.stat()]])
-
-
-_sessions: dict[DeviceId, Session] = {}
-atexit.register(drain)  # before the registry, which is older, closes the devices
-
-
-def session(device: DeviceId) -> Session:
-    """The session of a device, opened on first use."""
-    found = _sessions.get(device)
-    if found is None:
-        found = _sessions[device] = Session(device)
-    return found
-
-
-def memory_of(device: DeviceId) -> MemoryStats:
-    """A copy of one device's figures; all 0 where nothing used it yet. Opens nothing."""
-    found = _sessions.get(device)
-    return MemoryStats() if found is None else replace(found.pool.stats)
-
-
-@overload
-def memory_stats(device: None = None) -> MemoryReport: ...
-@overload
-def memory_stats(device: str | DeviceId) -> MemoryStats: ...
-def memory_stats(device: str | DeviceId | None = None) -> MemoryReport | MemoryStats:
-    """Bytes of memory in use, pooled and at most in use so far; see `MemoryStats`.
-
-    device: the figures of that one, all 0 where nothing used it yet. None: a table of all devices in use, by
-    their names, which `print` shows line by line.
-
-        print(memory_stats())            # cpu: 1.2 MiB in use, 4.0 MiB pooled, 3.1 MiB at most in use
-        memory_stats("cpu").peak
-    """
-    if device is None:
-        return MemoryReport({str(name): memory_of(name) for name in list(_sessions)})
-    return memory_of(REGISTRY.resolve(device))
-
-
-def reset_peak_memory_stats(device: str | DeviceId | None = None) -> None:
-    """Let `peak` of a device, or of all, begin anew from what is in use now."""
-    chosen = list(_sessions) if device is None else [REGISTRY.resolve(device)]
-    for name in chosen:
-        if name in _sessions:
-            _sessions[name].pool.reset_peak()

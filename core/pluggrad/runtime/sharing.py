@@ -16,7 +16,7 @@ from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
 from pluggrad.runtime.memory import Block
 from pluggrad.runtime.realization import lock, version_of
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
 

@@ -13,7 +13,7 @@ import pytest
 
 from pluggrad import config
 from pluggrad.device.registry import REGISTRY
-from pluggrad.runtime.session import _sessions
+from pluggrad.runtime.sessions import _sessions
 from tests.fake_plugins.install import install
 
 SOURCES = Path(__file__).parents[3] / "examples" / "extensions"

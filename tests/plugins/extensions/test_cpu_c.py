@@ -13,7 +13,7 @@ from pluggrad import Tensor
 from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import CompileError, DeviceUnavailable, KernelFault, MixedDevices, UnknownDevice
 from pluggrad.plugin_api import CVectorRenderer, DeviceId, Signature
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 
 HERE = "cpu@c"
 CPU, VARIANT = DeviceId("cpu"), DeviceId("cpu", 0, "c")

@@ -7,7 +7,8 @@ import pytest
 from pluggrad import dtypes, runtime
 from pluggrad.graph import build, ops
 from pluggrad.ir.node import Node
-from pluggrad.plan import Plan, PlannedCopy, PlannedLaunch, build_plan
+from pluggrad.plan import Plan, PlannedCopy, PlannedLaunch
+from pluggrad.plan.build import build_plan
 from pluggrad.runtime.normalize import normalize, rebuild
 from pluggrad.target import Capabilities, DeviceId
 from tests.plan_executor import run_plan

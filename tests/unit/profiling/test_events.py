@@ -16,7 +16,7 @@ from pluggrad.device.hookspecs import hookimpl
 from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import PluggradWarning
 from pluggrad.runtime import loaded
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
 from tests import deferred_device
 

@@ -13,7 +13,7 @@ from pluggrad.graph.leaf import Identity
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.runtime.loaded import LoadedPlan
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from tests.unit.runtime.handles import REF, Kept, counting, stored
 
 ERRORS = [KernelFault, KeyboardInterrupt, OutOfMemoryError]

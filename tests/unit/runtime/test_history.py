@@ -8,7 +8,7 @@ import pytest
 
 from pluggrad import Context, Tensor
 from pluggrad.graph import ops
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from tests.unit.runtime.handles import REF
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from pluggrad import Context, Device, GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.errors import KernelFault, TensorIndexError
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
 from tests.deferred_device import MAX_IN_FLIGHT, opened
 

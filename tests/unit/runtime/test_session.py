@@ -10,7 +10,7 @@ import pytest
 from pluggrad import dtypes, runtime
 from pluggrad.errors import UnsupportedDType
 from pluggrad.graph import build
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
 
 REF = DeviceId("ref")

@@ -17,8 +17,8 @@ from pluggrad import Context, Tensor, config
 from pluggrad.device.contract import Event, Launch
 from pluggrad.errors import InternalError, KernelFault
 from pluggrad.kernel.kernel import Kernel
-from pluggrad.runtime import stepwise
-from pluggrad.runtime.session import session
+from pluggrad.runtime import validation
+from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
 
 # a plan that is in memory already is not compiled again, so each test computes with a size of its own
@@ -112,13 +112,13 @@ def spoil(device, command: Launch, slots) -> None:
 
 def test_validate_checks_every_kernel_and_passes_a_correct_device(device_name, launches, monkeypatch):
     rows, checked = next(sizes), []
-    interpret = stepwise.interpret
+    interpret = validation.interpret
 
     def counting(kernel: Kernel, *rest):
         checked.append(kernel)
         return interpret(kernel, *rest)
 
-    monkeypatch.setattr(stepwise, "interpret", counting)
+    monkeypatch.setattr(validation, "interpret", counting)
     launched = launches(device_name)
     with Context(VALIDATE=1):
         assert_trained(train(device_name, rows), rows)

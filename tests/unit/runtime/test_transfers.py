@@ -11,7 +11,7 @@ from pluggrad import GlobalCounters, Tensor, dtypes
 from pluggrad.device.contract import implemented
 from pluggrad.errors import KernelFault, UnsupportedDType
 from pluggrad.runtime import copies
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
 from tests.deferred_device import FEATURES, opened
 from tests.unit.runtime.test_queue import values

@@ -10,7 +10,7 @@ from pluggrad.graph import ops
 from pluggrad.ir.walk import toposort
 from pluggrad.plan.build import build_plan
 from pluggrad.runtime.normalize import normalize, rebuild
-from pluggrad.runtime.session import session
+from pluggrad.runtime.sessions import session
 
 RNG = np.random.default_rng(6)
 X = RNG.uniform(-1, 1, (4, 8)).astype(np.float32)

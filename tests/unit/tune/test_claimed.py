@@ -10,7 +10,8 @@ from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.matmul import Matmul, Matrix, find_matmul
 from pluggrad.kernel.offer import Extern
-from pluggrad.plan import Plan, build_plan
+from pluggrad.plan import Plan
+from pluggrad.plan.build import build_plan
 from pluggrad.plan.text import plan_text
 from pluggrad.runtime.normalize import Normalized, normalize, rebuild
 from pluggrad.target import Capabilities

@@ -29,7 +29,7 @@ from pluggrad.kernel.kernel import BufferParam, Kernel
 from pluggrad.kernel.numpy_ops import decode, encode, round_bfloat16
 from pluggrad.kernel.tolerance import Kind
 from pluggrad.lower import lower
-from pluggrad.runtime.compiled import signature_of
+from pluggrad.runtime.compilation import signature_of
 from pluggrad.target import Capabilities, DeviceId, Target
 from pluggrad.tensor import Tensor
 from pluggrad.testing.conformance import mismatch

@@ -7,7 +7,7 @@ from typing import Final
 
 from pluggrad.errors import CompileError, KernelFault
 from pluggrad.kernel.text import kernel_text
-from pluggrad.runtime.compiled import signature_of
+from pluggrad.runtime.compilation import signature_of
 from pluggrad.testing.conformance.kernels import affine
 from pluggrad.testing.conformance.l0.toolchains import made
 from pluggrad.testing.conformance.mismatch import Mismatch
