@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ContextDecorator
 from contextvars import ContextVar, Token
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar, cast
 
 from pluggrad.errors import ValueRangeError
 
@@ -25,7 +25,8 @@ PREFIX: Final = "PLUGGRAD_"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _SETTINGS: Final[dict[str, Setting[Any]]] = {}
-_overrides: ContextVar[Mapping[str, Any]] = ContextVar("pluggrad_settings", default=MappingProxyType({}))
+_NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("pluggrad_settings", default=_NO_OVERRIDES)
 
 
 def _flag(text: str) -> bool:
@@ -67,6 +68,7 @@ class Setting(Generic[T]):
             raise ValueRangeError(op=f"setting {name}", expected="a name that is free", got="one in use",
                                   hint="begin a plugin's settings with its name")
         _SETTINGS[name] = self
+        Summary.changes += 1
 
     def __repr__(self) -> str:
         return f"Setting({self.name}={self.value!r})"
@@ -132,10 +134,31 @@ class Setting(Generic[T]):
     def assign(self, value: Any) -> None:
         """Let `value` hold from now on, in every thread, where no `Context` says otherwise."""
         self._base, self._source = self.check(value), "program"
+        Summary.changes += 1
 
     def forget(self) -> None:
         """Read the environment again next time."""
         self._base = None
+        Summary.changes += 1
+
+
+class Summary(Generic[T]):
+    """What follows from settings alone, for paths that ask at every call: worked out when one changes."""
+
+    __slots__ = ("_work_out", "_known")
+    changes: ClassVar[int] = 0  # of any setting so far
+
+    def __init__(self, work_out: Callable[[], T]) -> None:
+        self._work_out = work_out
+        self._known: tuple[int, T] | None = None
+
+    def __call__(self) -> T:
+        if _overrides.get() is not _NO_OVERRIDES:  # inside a `Context`, which may hold for this thread alone
+            return self._work_out()
+        known, changes = self._known, Summary.changes
+        if known is None or known[0] != changes:
+            known = self._known = (changes, self._work_out())
+        return known[1]
 
 
 DEVICE: Final = Setting[tuple[str, ...]](
@@ -212,6 +235,12 @@ def settings() -> tuple[Setting[Any], ...]:
 def key() -> tuple[tuple[str, Any], ...]:
     """Names and values of the settings that belong to cache keys."""
     return tuple((s.name, s.value) for s in _SETTINGS.values() if s.keyed)
+
+
+# what a captured function depends on
+traced: Final = Summary(lambda: (key(), DEFAULT_FLOAT.value, DEFAULT_INT.value))
+# whether command lists run one command at a time
+one_by_one: Final = Summary(lambda: bool(SYNC.value or VALIDATE.value or DEBUG.value > 1))
 
 
 def reload() -> None:

@@ -64,7 +64,7 @@ class Registry:
         self._plugins: dict[str, Plugin] = {}
         self._extensions_loaded = False
         # names and ids that were checked; a miss costs a lookup of the plugin, a hit nothing
-        self._verified: dict[str | DeviceId | None, DeviceId] = {}
+        self._verified: dict[str | DeviceId, DeviceId] = {}
         self._default: DeviceId | None = None
         self._choice: default.Choice | None = None
         self._open: dict[DeviceId, Device] = {}
@@ -81,14 +81,15 @@ class Registry:
 
         UnknownDevice, DeviceUnavailable or PluginFailed with reason and fix; a name never falls back.
         """
+        if name is None:  # asked at every call of a captured function
+            found = self._scoped.get() or self._default
+            return found if found is not None else (self._choice or self._chosen()).device
         try:
             known = self._verified.get(name)
         except TypeError:  # unhashable, and so no name
             known = None
         if known is not None:
             return known
-        if name is None:
-            return self._scoped.get() or self._default or self._chosen().device
         with self._lock:
             device = self._verify(_parse(name))
             self._verified[name] = self._verified[str(device)] = self._verified[device] = device

@@ -14,14 +14,16 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 from weakref import ref
 
-from pluggrad import config, dtypes, runtime
+from pluggrad import config, runtime
 from pluggrad.errors import JitError
+from pluggrad.graph import ops
 from pluggrad.graph import scalar as host_values
 from pluggrad.jit.capture import Capture, stand_in
 from pluggrad.jit.closure import store
 from pluggrad.jit.frozen import frozen, give
 from pluggrad.jit.inlining import function
 from pluggrad.jit.replay import Replay, fresh, restore, write_back
+from pluggrad.runtime import BufferVersion
 from pluggrad.runtime import normalize as normalizing
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
@@ -72,23 +74,24 @@ class CapturedFunction(Generic[P, R]):
             if realizing.inspecting is not None:  # in anomaly(), which looks at graphs
                 return self._function(*args, **kwargs)
             tensors: list[Tensor] = []
-            bound: list[BoundVariable] = []
-            description = flatten((args, kwargs), tensors, frozen("argument", bound))
-            give(bound)
-            stored = _stored(tensors)
-            key = (description, _kinds(tensors, stored), Tensor.training, mode.enabled, autocasting.casting,
-                   place(None), dtypes.default_float, dtypes.default_int, config.key())
-            found = next((known for known in self._replays.get(key, ()) if known[0].fits(tensors)), None)
-            if found is None:
-                return self._capture(key, description, tensors, stored)
+            description = _describe(args, kwargs, tensors)
+            kinds, versions = _kinds(tensors)
+            key = (description, kinds, Tensor.training, mode.enabled, autocasting.casting, place(None),
+                   config.traced())
+            for known in self._replays.get(key, ()):
+                if known[0].fits(tensors):
+                    break
+            else:
+                return self._capture(key, description, tensors, versions)
             if self._check:
-                self._compare(found, description, tensors, stored)
-            results = found[0].run(tensors, stored)
-            return rebuild(found[1], results.__getitem__)  # type: ignore[no-any-return]
+                self._compare(known, description, tensors, versions)
+            results = known[0].run(tensors, versions)
+            return rebuild(known[1], results.__getitem__)  # type: ignore[no-any-return]
 
-    def _capture(self, key: Any, description: Any, tensors: list[Tensor], stored: list[Tensor]) -> R:
+    def _capture(self, key: Any, description: Any, tensors: list[Tensor],
+                 versions: list[BufferVersion]) -> R:
         """Run the function with stand-ins for its arguments, and record what it ran."""
-        stand_ins, replay, outcome, results = self._record(description, tensors, stored)
+        stand_ins, replay, outcome, results = self._record(description, tensors, versions)
         for tensor, stand in zip(tensors, stand_ins, strict=True):
             tensor._grad = stand._grad
         nodes = {i: stand_ins[i].node for i in replay.overwritten}
@@ -97,15 +100,15 @@ class CapturedFunction(Generic[P, R]):
         self.captures += 1
         return rebuild(outcome, results.__getitem__)  # type: ignore[no-any-return]
 
-    def _record(self, description: Any, tensors: list[Tensor], stored: list[Tensor]) -> Any:
+    def _record(self, description: Any, tensors: list[Tensor], versions: list[BufferVersion]) -> Any:
         store(self._function, tensors)
-        once = {id(tensor): stand_in(tensor, held) for tensor, held in zip(tensors, stored, strict=True)}
+        once = {id(tensor): stand_in(tensor, held) for tensor, held in zip(tensors, versions, strict=True)}
         stand_ins = [once[id(tensor)] for tensor in tensors]
         capture = Capture(stand_ins)
         realizing.recorder, host_values.reading = capture, capture.host_read
         gradients.watching, normalizing.captured = capture.gradient_touched, capture.computed
         try:
-            args, kwargs = rebuild(description, stand_ins.__getitem__)
+            args, kwargs = _arguments(description, stand_ins)
             outcome, outputs = _call(self._function, args, kwargs)
             left = [*outputs, *capture.left()]
             runtime.realize(left)
@@ -119,11 +122,11 @@ class CapturedFunction(Generic[P, R]):
         return stand_ins, capture.finish(values), outcome, results
 
     def _compare(self, known: tuple[Replay, Any], description: Any, tensors: list[Tensor],
-                 stored: list[Tensor]) -> None:
+                 versions: list[BufferVersion]) -> None:
         """Run the function for real and compare: a Python value that is no argument must not have changed."""
         saved = known[0].save()
         try:
-            _, replay, outcome, _ = self._record(description, tensors, stored)
+            _, replay, outcome, _ = self._record(description, tensors, versions)
             replay.rewind()
         finally:
             restore(saved)
@@ -168,13 +171,51 @@ def _forget(methods: dict[int, Any], number: int, weak: ref[Any]) -> None:
         del methods[number]
 
 
+def _describe(args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]) -> Any:
+    """What tells the arguments from others but for their tensors, which are added to `tensors`.
+
+    Their number, where there is nothing else."""
+    if not kwargs:
+        for arg in args:
+            if not isinstance(arg, Tensor):
+                break
+        else:
+            tensors += args
+            return len(args)
+    bound: list[BoundVariable] = []
+    description = flatten((args, kwargs), tensors, frozen("argument", bound))
+    give(bound)
+    return description
+
+
+def _arguments(description: Any, tensors: list[Tensor]) -> Any:
+    """The arguments that were described, with these tensors."""
+    return (tensors, {}) if isinstance(description, int) else rebuild(description, tensors.__getitem__)
+
+
+def _kinds(tensors: list[Tensor]) -> tuple[tuple[Any, ...], list[BufferVersion]]:
+    """Types of the arguments, which are leaves, and which of them share memory; and the versions that hold
+    them, in memory of their own each: views are copied."""
+    kinds: list[Any] = []
+    versions: list[BufferVersion] = []
+    for tensor in tensors:
+        node = tensor.node
+        if node.op is not ops.BUFFER:
+            versions = [held.node.arg for held in _stored(tensors)]
+            kinds = [part for tensor in tensors for part in (tensor.node.type, tensor._flag())]
+            break
+        kinds += node.type, tensor._flag()
+        versions.append(node.arg)
+    if len({version.storage for version in versions}) < len(versions):
+        storages = [version.storage for version in versions]
+        kinds += [storages.index(storage) for storage in storages]
+    return tuple(kinds), versions
+
+
 def _stored(tensors: list[Tensor]) -> list[Tensor]:
-    """The arguments in memory of their own each: views are copied."""
-    unstored = [t for t in tensors if t.node.op.name != "BUFFER"]
-    if not unstored:
-        return tensors
-    Tensor.realize(*unstored)
-    copies = {id(t): t.detach().contiguous() for t in unstored if t.node.op.name != "BUFFER"}
+    """The arguments in memory of their own each."""
+    Tensor.realize(*[t for t in tensors if t.node.op is not ops.BUFFER])
+    copies = {id(t): t.detach().contiguous() for t in tensors if t.node.op is not ops.BUFFER}
     if copies:
         runtime.realize(list(copies.values()))
     return [copies.get(id(t), t) for t in tensors]
@@ -191,13 +232,6 @@ def _own(detached: list[Tensor]) -> None:
     """Give another tensor's value, detached, a version of its own."""
     for tensor in detached:
         runtime.own(tensor)
-
-
-def _kinds(tensors: list[Tensor], stored: list[Tensor]) -> tuple[Any, ...]:
-    """Types of the arguments, which of them share memory, and which are leaves."""
-    first: dict[Any, int] = {}
-    return tuple([(t.node.type, first.setdefault(held.node.arg.storage, i), t._flag())
-                  for i, (t, held) in enumerate(zip(tensors, stored, strict=True))])
 
 
 @overload

@@ -11,16 +11,18 @@ from pluggrad.errors import JitError
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.scalar import HostRead, HostValue
 from pluggrad.graph.types import TensorType
-from pluggrad.jit.replay import ApartStep, Gradient, Replay, Source, State, Step, Value, Written
-from pluggrad.runtime import BufferVersion, buffer
+from pluggrad.jit.replay import Gradient, Replay, State, Value, Written
+from pluggrad.jit.steps import ApartStep, Source, Step
+from pluggrad.runtime import BufferVersion
 from pluggrad.runtime.apart import Apart
 from pluggrad.runtime.realization import Run, shared
+from pluggrad.runtime.storage import stored
 from pluggrad.tensor import Tensor
 
 
-def stand_in(argument: Tensor, stored: Tensor) -> Tensor:
+def stand_in(argument: Tensor, version: BufferVersion) -> Tensor:
     """A handle to an argument's memory: reading it is told from reading the same tensor as a variable."""
-    made = Tensor._of(buffer(shared(stored.node.arg, None), stored.shape, stored.dtype))
+    made = Tensor._of(stored(shared(version, None), argument.node.type))
     if argument._identity is not None:
         made._identity = made.node.arg.identity = Identity(ref(made), argument.requires_grad)
     made._grad = argument._grad
@@ -141,7 +143,8 @@ class Capture:
         apart = {*number, *[id(tensor._grad) for tensor, _ in touched]}
         written = self._written(apart)
         states = list(self._states.values())
-        return Replay(self._steps, states, self._constants, hosts, written, overwritten, gradients, outputs)
+        return Replay(len(self._arguments), self._steps, states, self._constants, hosts, written, overwritten,
+                      gradients, outputs)
 
     def _gradient(self, tensor: Tensor, held: _Held, number: dict[int, int]) -> Gradient:
         before, after = held.gradient, tensor._grad

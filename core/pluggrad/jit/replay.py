@@ -1,35 +1,34 @@
 """Replay: the command lists of one call, run again with other inputs, scalars and results."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
 
 from pluggrad import runtime
 from pluggrad.dtypes import Scalar as PythonScalar
-from pluggrad.graph.scalar import HostRead, HostValue, Scalar
+from pluggrad.graph import ops
+from pluggrad.graph.scalar import HostRead, HostValue
 from pluggrad.graph.types import TensorType
+from pluggrad.ir.node import Node
+from pluggrad.jit.steps import (
+    ApartReplay,
+    ApartStep,
+    Emptied,
+    ListReplay,
+    Source,
+    Step,
+    bind,
+    identity_of,
+)
 from pluggrad.runtime import BufferVersion, Handle, buffer
-from pluggrad.runtime.apart import Apart
 from pluggrad.runtime.interrupts import held
-from pluggrad.runtime.realization import duplicate, execute, raise_reported, shared
+from pluggrad.runtime.realization import raise_reported, shared
+from pluggrad.runtime.storage import stored
 from pluggrad.tensor import Tensor
-
-if TYPE_CHECKING:
-    from pluggrad.runtime.loaded import LoadedPlan
-    from pluggrad.runtime.session import Session
-
-
-class Source(NamedTuple):
-    """Where an input comes from: an argument, a handle read from outside, an earlier result, or a
-    constant."""
-
-    kind: Literal["argument", "state", "result", "constant"]
-    number: int
-    root: int = 0
 
 
 class Value(NamedTuple):
@@ -66,59 +65,57 @@ class Gradient(NamedTuple):
     plain: Any
 
 
-@dataclass(slots=True)
-class Step:
-    """One command list: its plan, where its inputs come from, its scalars, and the graph it was made from.
-
-    overwrites: the input slots that it writes over, each with the number of a root that is then there.
-    """
-
-    place: Session
-    loaded: LoadedPlan
-    inputs: tuple[Source, ...]
-    scalars: tuple[Scalar, ...]
-    graph: tuple[Any, ...]
-    overwrites: tuple[tuple[int, int], ...]
-
-
-@dataclass(slots=True)
-class ApartStep:
-    """What no command list does, and where its inputs come from."""
-
-    work: Apart
-    inputs: tuple[Source, ...]
-
-
-@dataclass(slots=True)
-class _Bound:
-    """The versions that one replay works on, and what it reads from host values. `moved` are handles whose
-    memory a step wrote over."""
-
-    arguments: list[BufferVersion]
-    states: list[BufferVersion]
-    results: list[list[BufferVersion]]
-    moved: list[Written]
-    numbers: list[PythonScalar]
-
-
 class Replay:
-    """Repeats one call. Handles that the function read or assigned are kept alive."""
+    """Repeats one call of `arguments` tensors. Handles that the function read or assigned are kept alive."""
 
-    def __init__(self, steps: list[Step | ApartStep], states: list[State],
+    def __init__(self, arguments: int, steps: list[Step | ApartStep], states: list[State],
                  constants: list[tuple[BufferVersion, TensorType]],
                  hosts: dict[HostValue, tuple[PythonScalar, PythonScalar]], written: list[Written],
                  overwritten: dict[int, Value], gradients: list[Gradient], outputs: list[Value]) -> None:
-        self._steps, self._states, self._constants, self._hosts = steps, states, constants, hosts
-        self._written, self.overwritten = written, overwritten
+        self._arguments, self._steps, self._states, self._constants = arguments, steps, states, constants
+        self._hosts, self._written, self.overwritten = hosts, written, overwritten
         self._gradients, self._outputs = gradients, outputs
-        # readings of host values: many scalars share one
-        sources = [s.source for step in steps if isinstance(step, Step) for s in step.scalars]
-        self._reads = list(dict.fromkeys([read for read in sources if read is not None]))
-        number = {read: i for i, read in enumerate(self._reads)}
-        self._read_of = {id(step): [None if s.source is None else number[s.source] for s in step.scalars]
-                         for step in steps if isinstance(step, Step)}
         # a gradient from before the call is found through its tensor: every backward makes a new one
         self._through = {g.state: g.owner for g in gradients if g.state is not None}
+        self._handles, self._kinds = [state.handle for state in states], [state.kind for state in states]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Work out what is the same at every replay."""
+        first = len(self._states) + self._arguments
+        self._first = {"argument": 0, "state": self._arguments, "constant": first}
+        self._starts: list[int] = []  # of each step's results among the values
+        start = first + len(self._constants)
+        for step in self._steps:
+            self._starts.append(start)
+            start += step.results
+        self._constant_versions = [version for version, _ in self._constants]
+        # readings of host values: many scalars share one
+        sources = [s.source for step in self._steps if isinstance(step, Step) for s in step.scalars]
+        self._reads = list(dict.fromkeys([read for read in sources if read is not None]))
+        number = {read: i for i, read in enumerate(self._reads)}
+        self._ready = [ListReplay(step, self._position, number) if isinstance(step, Step)
+                       else ApartReplay(step, self._position) for step in self._steps]
+        self._bound = [(w.handle, self._position(w.value.source), w.value.kind) for w in self._written]
+        self._bound_last = {id(handle) for handle, _, _ in self._bound}
+        self._given = [(self._position(value.source), value.kind, self._keeper(value.source))
+                       for value in self._outputs]
+        self._advancing = [(host, change) for host, (_, change) in self._hosts.items() if change]
+        self._left = [gradient for gradient in self._gradients if gradient.changed]
+        overwrites = any(isinstance(step, Step) and step.overwrites for step in self._steps)
+        # it leaves more than its results: Ctrl-C must find all of that done, or none of it
+        self._lasting = bool(overwrites or self._bound or self._advancing or self._left or self.overwritten)
+
+    def _position(self, source: Source) -> int:
+        if source.kind == "result":
+            return self._starts[source.number] + source.root
+        return self._first[source.kind] + source.number
+
+    def _keeper(self, source: Source) -> Callable[[Node], None] | None:
+        """What notes the leaf of a result."""
+        if source.kind != "result":
+            return None
+        return partial(self._ready[source.number].keep, source.root)
 
     # ---- does it fit? --------------------------------------------------------------------------------------
     def fits(self, arguments: Sequence[Tensor]) -> bool:
@@ -127,73 +124,68 @@ class Replay:
             present = isinstance(_tensor(gradient.owner, arguments)._grad, Tensor)
             if gradient.before not in (None, present):
                 return False
-        return all(self._handle(state, arguments).node.type is state.kind for state in self._states)
+        for handle, kind in zip(self._present_handles(arguments), self._kinds):
+            if handle.node.type is not kind:
+                return False
+        return True
 
-    def _handle(self, state: State, arguments: Sequence[Tensor]) -> Handle:
-        owner = self._through.get(state.number)
-        return state.handle if owner is None else _tensor(owner, arguments)._grad
+    def _present_handles(self, arguments: Sequence[Tensor]) -> list[Handle]:
+        """The handle of each state now."""
+        if not self._through:
+            return self._handles
+        handles = self._handles.copy()
+        for number, owner in self._through.items():
+            handles[number] = _tensor(owner, arguments)._grad
+        return handles
 
     # ---- run -----------------------------------------------------------------------------------------------
-    def run(self, arguments: Sequence[Tensor], stored: Sequence[Tensor]) -> list[Tensor]:
-        """Everything again with these arguments, whose memory `stored` holds; fresh tensors for the results.
+    def run(self, arguments: Sequence[Tensor], versions: Sequence[BufferVersion]) -> list[Tensor]:
+        """Everything again with these arguments, whose memory `versions` are; fresh tensors for the results.
 
         If a step fails, handles keep the values that complete steps gave them.
         """
-        handles = [self._handle(state, arguments) for state in self._states]
-        if any(handle.node.op.name != "BUFFER" for handle in handles):
-            runtime.realize_pending()
-            runtime.realize(handles)
-        with held:
-            results = self._run(arguments, stored, handles)
+        handles = self._present_handles(arguments)
+        for handle in handles:
+            if handle.node.op is not ops.BUFFER:
+                runtime.realize_pending()
+                runtime.realize(handles)
+                break
+        if not self._lasting:
+            results = self._run(arguments, versions, handles)
+        else:
+            with held:
+                results = self._run(arguments, versions, handles)
         raise_reported()
         return results
 
-    def _run(
-        self, arguments: Sequence[Tensor], stored: Sequence[Tensor], handles: list[Handle]
-    ) -> list[Tensor]:
-        bound = _Bound([t.node.arg for t in stored], [h.node.arg for h in handles], [], [],
-                       [self._present(read) for read in self._reads])
+    def _run(self, arguments: Sequence[Tensor], versions: Sequence[BufferVersion],
+             handles: list[Handle]) -> list[Tensor]:
+        values = [*versions, *[handle.node.arg for handle in handles], *self._constant_versions]
+        numbers = [self._present(read) for read in self._reads] if self._reads else ()
+        emptied: list[Emptied] = []
         try:
-            for step in self._steps:
-                bound.results.append(self._run_step(step, bound, handles))
+            for step in self._ready:
+                step.run(values, handles, numbers, emptied)
         except BaseException:
-            for handle, value in bound.moved:
-                _bind(handle, self._version(value.source, bound), value.kind)
+            for handle, position, kind in emptied:
+                bind(handle, values[position], kind)
             raise
-        for handle, value in self._written:
-            _bind(handle, self._version(value.source, bound), value.kind)
-        for host, (_, change) in self._hosts.items():
-            if change:
-                host.value = host.value + change
-        results = [self.fresh(value, bound) for value in self._outputs]
-        self._leave(arguments, bound)
+        for handle, position, kind in emptied:
+            if id(handle) not in self._bound_last:
+                bind(handle, values[position], kind)
+        for handle, position, kind in self._bound:
+            bind(handle, values[position], kind)
+        for host, change in self._advancing:
+            host.value = host.value + change
+        results = []
+        for position, kind, keep in self._given:
+            made = fresh(values[position], kind)
+            if keep is not None:
+                keep(made.node)
+            results.append(made)
+        if self._left or self.overwritten:
+            self._leave(arguments, values)
         return results
-
-    def _run_step(self, step: Step | ApartStep, bound: _Bound, handles: list[Handle]) -> list[BufferVersion]:
-        inputs = [self._version(source, bound) for source in step.inputs]
-        if isinstance(step, ApartStep):
-            return step.work.do(inputs)
-        moved = []
-        for slot, root in step.overwrites:
-            source, version = step.inputs[slot], inputs[slot]
-            handle = handles[source.number] if source.kind == "state" else None
-            if handle is None or version.storage.exported or not _sole_holder(handle, version):
-                inputs[slot] = duplicate(step.place, version)
-                continue
-            moved.append(Written(handle, Value(Source("result", len(bound.results), root), handle.node.type)))
-        scalars = [s.python if read is None else bound.numbers[read]
-                   for s, read in zip(step.scalars, self._read_of[id(step)], strict=True)]
-        storages = execute(step.place, step.loaded, inputs, scalars)
-        bound.moved += moved
-        return [shared(inputs[root.number], None) if root.place == "input"
-                else BufferVersion(storages[root.number]) for root in step.loaded.plan.roots]
-
-    def _version(self, source: Source, bound: _Bound) -> BufferVersion:
-        if source.kind == "result":
-            return bound.results[source.number][source.root]
-        if source.kind == "constant":
-            return self._constants[source.number][0]
-        return (bound.arguments if source.kind == "argument" else bound.states)[source.number]
 
     def _present(self, read: HostRead) -> PythonScalar:
         """What a reading gives now."""
@@ -202,18 +194,16 @@ class Replay:
         return read.at(*present)
 
     # ---- results -------------------------------------------------------------------------------------------
-    def fresh(self, value: Value, bound: _Bound) -> Tensor:
+    def _fresh(self, value: Value, values: list[BufferVersion]) -> Tensor:
         """A tensor of its own with a value of this run."""
-        return fresh(self._version(value.source, bound), value.kind)
+        return fresh(values[self._position(value.source)], value.kind)
 
-    def _leave(self, arguments: Sequence[Tensor], bound: _Bound) -> None:
+    def _leave(self, arguments: Sequence[Tensor], values: list[BufferVersion]) -> None:
         """Gradients and arguments as the function leaves them."""
-        for gradient in self._gradients:
-            if not gradient.changed:
-                continue
-            left = gradient.plain if gradient.after is None else self.fresh(gradient.after, bound)
+        for gradient in self._left:
+            left = gradient.plain if gradient.after is None else self._fresh(gradient.after, values)
             _tensor(gradient.owner, arguments)._grad = left
-        write_back(arguments, {i: self.fresh(value, bound) for i, value in self.overwritten.items()})
+        write_back(arguments, {i: self._fresh(value, values) for i, value in self.overwritten.items()})
 
     # ---- comparing -----------------------------------------------------------------------------------------
     def save(self) -> list[Any]:
@@ -230,7 +220,7 @@ class Replay:
 
     def difference(self, other: Replay) -> str:
         """What another capture of the same call did otherwise, or ""."""
-        if [_work(step) for step in self._steps] != [_work(step) for step in other._steps]:
+        if [step.work() for step in self._steps] != [step.work() for step in other._steps]:
             return "other kernels or other constants"
         if not all(map(_same_state, self._states, other._states)):
             return "other tensors"
@@ -243,8 +233,8 @@ def restore(saved: list[Any]) -> None:
     """Undo a call that was only made to compare."""
     values, gradients, hosts = saved
     for handle, leaf in values:
-        if leaf.op.name == "BUFFER":
-            leaf.arg.identity = _identity(handle)  # an assignment gave the handle a new one
+        if leaf.op is ops.BUFFER:
+            leaf.arg.identity = identity_of(handle)  # an assignment gave the handle a new one
         handle.rebind(leaf)
     for tensor, gradient in gradients:
         tensor._grad = gradient
@@ -254,10 +244,10 @@ def restore(saved: list[Any]) -> None:
 
 def fresh(version: BufferVersion, kind: TensorType) -> Tensor:
     """A tensor with this value that no handle shares a version with: no leaf, no history."""
-    made = Tensor._of(buffer(version, kind.shape, kind.dtype))
     if version.owner is not None or version.identity is not None or version.history is not None:
-        made = Tensor._of(buffer(shared(version, None), kind.shape, kind.dtype))
-    made.node.arg.owner = ref(made)
+        version = shared(version, None)
+    made = Tensor._of(stored(version, kind))
+    version.owner = ref(made)
     return made
 
 
@@ -271,34 +261,6 @@ def write_back(arguments: Sequence[Tensor], values: dict[int, Tensor]) -> None:
 
 def _tensor(owner: Tensor | int, arguments: Sequence[Tensor]) -> Tensor:
     return arguments[owner] if isinstance(owner, int) else owner
-
-
-def _bind(handle: Handle, version: BufferVersion, kind: TensorType) -> None:
-    version.identity, version.owner = _identity(handle), ref(handle)
-    handle.rebind(buffer(version, kind.shape, kind.dtype))
-
-
-def _identity(handle: Handle) -> Any:
-    return getattr(handle, "_identity", None)
-
-
-def _sole_holder(handle: Handle, version: BufferVersion) -> bool:
-    """Whether nothing else holds the leaf of `handle`: let go of it, and see whether it dies."""
-    leaf = handle.node
-    if leaf.arg is not version:
-        return False
-    watch, kind = ref(leaf), leaf.type
-    handle.rebind(None)  # type: ignore[arg-type]
-    del leaf
-    alone = watch() is None
-    handle.rebind(buffer(version, kind.shape, kind.dtype))
-    return alone
-
-
-def _work(step: Step | ApartStep) -> tuple[Any, ...]:
-    if isinstance(step, ApartStep):
-        return step.work, step.inputs
-    return step.graph, step.inputs, [s.python for s in step.scalars if s.source is None]
 
 
 def _same_state(one: State, other: State) -> bool:

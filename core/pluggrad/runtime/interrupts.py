@@ -21,6 +21,11 @@ class _Held:
         self._previous: Callable[[int, Any], Any] | None = None
         self.waiting = self.open = False
 
+    @property
+    def entered(self) -> bool:
+        """Whether Ctrl-C waits now."""
+        return self._depth > 0
+
     def __enter__(self) -> None:
         if threading.get_ident() != threading.main_thread().ident:
             return

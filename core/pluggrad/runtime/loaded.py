@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from pluggrad.config import DEBUG, SYNC, VALIDATE
+from pluggrad.config import one_by_one
 from pluggrad.device.contract import (
     DONE,
     Command,
@@ -67,7 +67,7 @@ class LoadedPlan:
             return DONE
         GlobalCounters.kernels += self.launches
         queue = self._queue
-        if SYNC.value or VALIDATE.value or DEBUG.value > 1 or REGISTRY.observed:
+        if one_by_one() or REGISTRY.observed:
             queue.wait()  # or a fault of an earlier list would be taken for one of these commands
             run_stepwise(self._device_id, queue.device, self._each(), slots, values)
             return DONE

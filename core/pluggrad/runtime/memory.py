@@ -104,8 +104,10 @@ class Pool:
                 self.stats.pooled -= capacity
             else:
                 block = Block(self._alloc(capacity), nbytes, capacity)
-            self.stats.used += capacity
-            self.stats.peak = max(self.stats.peak, self.stats.used)
+            stats = self.stats
+            stats.used += capacity
+            if stats.used > stats.peak:
+                stats.peak = stats.used
             return block
 
     def _alloc(self, capacity: int) -> Allocation:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
@@ -51,6 +51,7 @@ def _before_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=lock.release, after_in_child=lock.release)
+_NONE: Final[Mapping[int, BufferVersion]] = {}
 _ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
 
 
@@ -354,40 +355,56 @@ def shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
     return made
 
 
-def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
-            values: Sequence[Any]) -> list[Storage]:
+def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion], values: Sequence[Any],
+            again: Mapping[int, BufferVersion] = _NONE) -> list[Storage]:
     """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version.
+
+    again: by number of the output, versions that nobody reads any more, in whose memory it is computed.
 
     On a device that declares `async` it may be in flight on return, unless it checks indices.
     TensorIndexError if a kernel met an index out of range. Where the run wrote over inputs it is complete
     then, and `raise_reported` is to be called once their handles are bound to the new versions.
     """
-    plan, queue = loaded.plan, place.queue
+    plan, queue, pool = loaded.plan, place.queue, place.pool
     if queue.lost is not None:
         raise queue.gone()
     if queue.deferred:
         with at_once, queue:
             queue.make_room()
+    slots = []
     for version in inputs:
-        version.storage.require_usable()
-        if version.version != version.storage.version:
+        storage = version.storage
+        if storage.fault is not None:
+            storage.require_usable()
+        if version.version != storage.version:
             raise InternalError("a buffer was overwritten while a graph still needed its old version")
-    outputs = [Storage(place.id, place.pool, o.nbytes) if o.reuses is None else inputs[o.reuses].storage
-               for o in plan.outputs]
-    slots = [v.storage.block.allocation for v in inputs] + [s.block.allocation for s in outputs]
+        slots.append(storage.block.allocation)
+    outputs, written = [], []
+    for number, output in enumerate(plan.outputs):
+        if number in again:
+            storage = again[number].storage
+        elif output.reuses is None:
+            storage = Storage(place.id, pool, output.nbytes)
+        else:
+            storage = inputs[output.reuses].storage
+            written.append(storage)
+        outputs.append(storage)
+        slots.append(storage.block.allocation)
     if loaded.status is not None:
         slots.append(loaded.status.allocation)
-    arena = place.pool.take(plan.arena_bytes) if plan.arena_bytes else None
+    arena = pool.take(plan.arena_bytes) if plan.arena_bytes else None
     if arena is not None:
         slots.append(arena.allocation)
-    written = [s for s, o in zip(outputs, plan.outputs, strict=True) if o.reuses is not None]
     GlobalCounters.realizations += 1
     wrong = None
     try:
-        with nullcontext() if written or queue.deferred else at_once:
+        if written or queue.deferred or not held.entered:
             event = loaded.run(slots, values)
-            if queue.deferred and event is not DONE:
-                queue.add(event, loaded.name, outputs, loaded)
+        else:
+            with at_once:
+                event = loaded.run(slots, values)
+        if queue.deferred and event is not DONE:
+            queue.add(event, loaded.name, outputs, loaded)
         if loaded.status is not None:
             with nullcontext() if written else at_once:
                 queue.wait()
@@ -403,7 +420,7 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
         raise
     finally:
         if arena is not None:
-            place.pool.give(arena)
+            pool.give(arena)
     for storage in written:
         storage.version += 1
     for number in loaded.shared:

@@ -12,7 +12,7 @@ from pluggrad.dtypes import DType
 from pluggrad.errors import KernelFault
 from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
-from pluggrad.graph.types import tensor_type
+from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.ir.node import Node, node
 from pluggrad.runtime.memory import Block
 from pluggrad.shape.dims import Shape
@@ -80,7 +80,12 @@ class BufferVersion:
 
 def buffer(version: BufferVersion, shape: Shape, dtype: DType) -> Node:
     """The leaf node of a version."""
-    return node(ops.BUFFER, (), version, tensor_type(shape, dtype, version.storage.device))
+    return stored(version, tensor_type(shape, dtype, version.storage.device))
+
+
+def stored(version: BufferVersion, kind: TensorType) -> Node:
+    """The leaf node of a version that holds a value of this type."""
+    return node(ops.BUFFER, (), version, kind)
 
 
 class Handle:

@@ -157,3 +157,19 @@ def test_the_cache_folder(environment, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     assert config.cache_dir() == Path("/local/pluggrad/cache")
+
+
+def test_a_summary_follows_settings(monkeypatch):
+    told = config.Summary(lambda: (config.DEBUG.value, config.SYNC.value))
+    assert told() == (0, False)
+    with Context(DEBUG=2):
+        assert told() == (2, False)
+    assert told() == (0, False)
+    monkeypatch.setenv("PLUGGRAD_SYNC", "1")
+    assert told() == (0, False)
+    config.reload()
+    assert told() == (0, True)
+    config.SYNC.assign(False)
+    assert told() == (0, False)
+    monkeypatch.undo()
+    config.reload()

@@ -7,7 +7,7 @@ from collections import OrderedDict, namedtuple
 import numpy as np
 import pytest
 
-from pluggrad import GlobalCounters, Tensor, jit
+from pluggrad import GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.errors import JitError
 from pluggrad.nn import Dropout, Linear, Sequential, optim, state
 
@@ -342,3 +342,58 @@ def test_seeding_inside_is_refused():
 
     with pytest.raises(JitError, match="manual_seed: expected a call outside"):
         f()
+
+
+# ---- memory of results that were dropped -----------------------------------------------------------
+
+HOLDS = {
+    "tensor": lambda result: result,
+    "view": lambda result: result[1:],
+    "graph": lambda result: result * 1,
+    "detached": lambda result: result.detach(),
+    "array": lambda result: np.from_dlpack(result),
+    "leaf": lambda result: result.requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_what_still_refers_to_a_result_keeps_its_value(name):
+    f = jit(lambda x: x + 1)
+    f(numbers(0, 0))
+    for value in range(1, 5):
+        held = [HOLDS[name](f(numbers(value + i, 5))) for i in range(3)]
+        f(numbers(100, 100))
+        for i, each in enumerate(held):
+            array = each if isinstance(each, np.ndarray) else each.numpy()
+            np.testing.assert_array_equal(array, [value + i + 1, 6][-len(array):])
+
+
+def test_a_dropped_result_that_was_written_to():
+    f = jit(lambda x: x + 1)
+    for value in range(4):
+        result = f(numbers(value))
+        assert result.item() == value + 1
+        result.assign(numbers(50))
+        result.realize()
+    kept = f(numbers(1))
+    other = f(numbers(2))
+    assert (kept.item(), other.item()) == (2, 3)
+
+
+def test_a_result_that_is_the_next_argument():
+    f = jit(lambda x: x * 2)
+    x = numbers(1)
+    for _ in range(10):
+        x = f(x)
+    assert x.item() == 1024
+
+
+def test_dropped_results_are_computed_in_the_same_memory(device):
+    f = jit(lambda x: (x + 1, x.sum()))
+    x = numbers(1, 2, 3).realize()
+    f(x)
+    f(x)
+    used = memory_stats()[device]["used"]
+    places = {id(f(x)[0].node.arg.storage.block) for _ in range(5)}
+    assert len(places) == 1
+    assert memory_stats()[device]["used"] == used

@@ -1,0 +1,70 @@
+"""Results of a captured function that nobody has any more: the next call computes its own in their place.
+
+A small result costs less than taking its memory from the pool, making its leaf, and giving both back.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from pluggrad.dtypes import float32
+from pluggrad.graph.types import tensor_type
+from pluggrad.ir.node import Node
+from pluggrad.runtime.storage import BufferVersion, Storage, stored
+from pluggrad.target import DeviceId
+
+MOST_BYTES: Final = 64 << 10  # of a result that is kept: beyond that, kernels take longer than the pool does
+_references: Final[Callable[[Any], int]] = getattr(sys, "getrefcount", lambda _: 0)
+
+
+def _holders(leaf: Node) -> int:
+    """References to a leaf, its version and its memory."""
+    version = leaf.arg
+    storage = version.storage
+    return _references(leaf) + _references(version) + _references(storage)
+
+
+def _unheld(leaves: dict[int, Node], alone: int) -> dict[int, BufferVersion]:
+    """The versions, by their numbers, of leaves that nobody else holds: then they have `alone` holders."""
+    found = {}
+    for number, leaf in leaves.items():
+        if _holders(leaf) == alone:
+            found[number] = leaf.arg
+    return found
+
+
+class _NoMemory:
+    """Stands for a pool in the leaf that is measured."""
+
+    def take(self, nbytes: int) -> Any:
+        return None
+
+    def give(self, block: Any) -> None:
+        return
+
+
+def _measured() -> int:
+    """How many holders a leaf has that only a table holds: the interpreter's own references count, too.
+
+    Where references are not counted, a number that no leaf has."""
+    device = DeviceId("none")
+    leaves = {0: stored(BufferVersion(Storage(device, _NoMemory(), 0)), tensor_type((), float32, device))}
+    return next((count for count in range(3, 64) if _unheld(leaves, count)), -1)
+
+
+_ALONE: Final = _measured()
+
+
+def dropped(leaves: dict[int, Node]) -> dict[int, BufferVersion]:
+    """The versions, by their numbers, of results that nobody has any more and that are as they were given."""
+    if not leaves:
+        return {}
+    found = _unheld(leaves, _ALONE)
+    for number, version in list(found.items()):
+        storage = version.storage
+        if storage.exported or storage.fault or version.identity or version.history:
+            del found[number]
+        else:
+            version.owner = None
+    return found
