@@ -1,9 +1,13 @@
-"""The one module that plugins import. Importing it loads no NumPy and no driver.
+"""The one module that plugins import. Importing it loads no NumPy and no driver; what belongs to the compiler
+is resolved on first access, as a process that finds its kernels on disk needs none of it.
 
 A device is a distribution with an entry point in the group `pluggrad.devices.v1`, whose module implements the
 hook `pluggrad_backend`.
 """
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from pluggrad import dtypes
 from pluggrad.config import Setting
@@ -43,8 +47,6 @@ from pluggrad.device.hookspecs import (
     PluginApi,
     hookimpl,
 )
-from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
-from pluggrad.device.ref import RefBackend, RefDevice
 from pluggrad.device.seal import seal, unseal
 from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.dtypes import DType, Scalar
@@ -59,12 +61,41 @@ from pluggrad.errors import (
     UnknownDevice,
     UnsupportedDType,
 )
-from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
-from pluggrad.kernel.matmul import Matmul, Matrix
-from pluggrad.kernel.offer import Extern, Offer
-from pluggrad.lower.program import Instr, Program, RegisterAxis
-from pluggrad.render import CLikeRenderer, CVectorRenderer, Source, Value
 from pluggrad.target import Capabilities, DeviceId, Target
+
+if TYPE_CHECKING:
+    from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
+    from pluggrad.device.ref import RefBackend, RefDevice
+    from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
+    from pluggrad.kernel.matmul import Matmul, Matrix
+    from pluggrad.kernel.offer import Extern, Offer
+    from pluggrad.lower.program import Instr, Program, RegisterAxis
+    from pluggrad.render import CLikeRenderer, CVectorRenderer, Source, Value
+
+# name -> the module that holds it, imported when it is first asked for
+_ON_ACCESS: Final[dict[str, str]] = {
+    "HOST_ALIGNMENT": "pluggrad.device.host",
+    "HostAllocator": "pluggrad.device.host",
+    "load_function": "pluggrad.device.host",
+    "pack_values": "pluggrad.device.host",
+    "RefBackend": "pluggrad.device.ref",
+    "RefDevice": "pluggrad.device.ref",
+    "Axis": "pluggrad.kernel.kernel",
+    "BufferParam": "pluggrad.kernel.kernel",
+    "ConstBits": "pluggrad.kernel.kernel",
+    "Kernel": "pluggrad.kernel.kernel",
+    "Matmul": "pluggrad.kernel.matmul",
+    "Matrix": "pluggrad.kernel.matmul",
+    "Extern": "pluggrad.kernel.offer",
+    "Offer": "pluggrad.kernel.offer",
+    "Instr": "pluggrad.lower.program",
+    "Program": "pluggrad.lower.program",
+    "RegisterAxis": "pluggrad.lower.program",
+    "CLikeRenderer": "pluggrad.render",
+    "CVectorRenderer": "pluggrad.render",
+    "Source": "pluggrad.render",
+    "Value": "pluggrad.render",
+}
 
 __all__ = [
     # the contract
@@ -92,3 +123,11 @@ __all__ = [
     "Setting", "DeviceError", "DeviceUnavailable", "UnknownDevice", "UnsupportedDType", "CompileError",
     "KernelFault", "DeviceLost", "OutOfMemoryError", "PluggradWarning",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _ON_ACCESS.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(home), name)
+    return value

