@@ -11,6 +11,7 @@ from pluggrad.runtime.realization import (
     realize,
     realize_pending,
     realize_written,
+    unobserved,
     upload,
 )
 from pluggrad.runtime.sessions import memory_stats, reset_peak_memory_stats
@@ -22,5 +23,5 @@ __all__ = [
     "BufferVersion", "GlobalCounters", "Handle", "MemoryReport", "MemoryStats", "Storage", "add_pending",
     "borrow", "buffer", "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats", "own", "read",
     "realize", "realize_pending", "realize_written", "require_dtype", "reset_peak_memory_stats", "share",
-    "upload",
+    "unobserved", "upload",
 ]

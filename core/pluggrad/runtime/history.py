@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pluggrad import config
 from pluggrad.graph import ops
 from pluggrad.graph.leaf import Identity
+from pluggrad.graph.template import RESULT
 from pluggrad.ir.node import Node
 
 
@@ -19,11 +20,13 @@ class History:
 
 
 _NONE = History(False)
+# through what no gradient passes; a RESULT that a handle holds is an update
+_ENDS = frozenset({ops.DETACH, ops.LEAF, ops.BUFFER, ops.CONST, RESULT})
 
 
 def judge(root: Node, always: bool = False) -> History:
     """Marked leaves keep a history without limit; unmarked ones, which every float tensor is, to a depth."""
-    if not root.dtype.is_float or root.op in (ops.DETACH, ops.LEAF, ops.BUFFER, ops.CONST):
+    if not root.dtype.is_float or root.op in _ENDS:
         return _NONE
     marked = live_marked = live = cut = False
     depth = 0

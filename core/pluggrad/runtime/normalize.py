@@ -14,6 +14,7 @@ from pluggrad.graph.repeated import sum_of_repeated
 from pluggrad.graph.scalar import Scalar, ValueSlot, scalar
 from pluggrad.graph.scans import running
 from pluggrad.graph.sums import simplify_sums
+from pluggrad.graph.template import CALL
 from pluggrad.graph.types import TensorType, tensor_type
 from pluggrad.graph.windows import folded
 from pluggrad.ir.node import Node, node
@@ -29,7 +30,8 @@ Row = tuple[Any, ...]  # (op, arg, type, source rows)
 @dataclass(slots=True)
 class Normalized:
     """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots.
-    `apart` is what no kernel computes: it is done first, after which the graph is normalized again."""
+    `apart` is what no kernel computes: it is done first, after which the graph is normalized again. `calls`:
+    there are rows that have to be expanded before."""
 
     rows: tuple[Row, ...]
     roots: tuple[int, ...]
@@ -38,6 +40,7 @@ class Normalized:
     scalars: list[Scalar]
     scalar_dtypes: tuple[DType, ...]
     apart: list[Node]
+    calls: bool = False
 
     def key(self) -> tuple[Any, ...]:
         """Equal for graphs that one plan serves (within this process)."""
@@ -80,6 +83,7 @@ def normalize(roots: Sequence[Node]) -> Normalized:
     scalar_dtypes: list[DType] = []
     slots: dict[BufferVersion, int] = {}
     apart: list[Node] = []
+    calls = False
     resolved = [resolve(root) for root in roots]
     stack = resolved[::-1]
     # on the path of every eager step: one visit a node, and `resolve` only where it has work to do
@@ -111,7 +115,9 @@ def normalize(roots: Sequence[Node]) -> Normalized:
                     sources.append(found)
             if stack[-1] is not n:
                 continue
-            if op in ops.APART:
+            if op is CALL:
+                calls = True
+            elif op in ops.APART:
                 apart.append(n)
             elif op is ops.STAND_IN:
                 raise TransformError(op=arg.op, got="one that depends on the function's arguments",
@@ -121,7 +127,7 @@ def normalize(roots: Sequence[Node]) -> Normalized:
         rows.append((op, arg, n.type, tuple(sources)))
         stack.pop()
     return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars,
-                      tuple(scalar_dtypes), apart)
+                      tuple(scalar_dtypes), apart, calls)
 
 
 def rebuild(normalized: Normalized) -> list[Node]:

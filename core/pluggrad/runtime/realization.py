@@ -21,13 +21,15 @@ from pluggrad.device.contract import DONE
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
 from pluggrad.errors import DeviceLost, InternalError, JitError, KernelFault, TensorIndexError
-from pluggrad.graph import build, ops
+from pluggrad.graph import build, ops, origin
 from pluggrad.graph.leaf import Identity
+from pluggrad.graph.template import RESULT, expand, overwritten
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
 from pluggrad.runtime import copies
 from pluggrad.runtime.apart import Apart, apart_of
 from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.expansions import expanded
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve, stands
@@ -53,6 +55,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=lock.release, after_in_child=lock.release)
 _NONE: Final[Mapping[int, BufferVersion]] = {}
 _ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
+_WRITTEN = ops.WRITES | {RESULT}
 
 
 class _Pending(threading.local):
@@ -122,6 +125,11 @@ def capturing() -> bool:
         return False
     with lock:  # another thread's capture is over when it is given
         return recorder is not None
+
+
+def unobserved() -> bool:
+    """Whether nobody records what runs or looks at graphs, so that calls may stand for what is in them."""
+    return recorder is None and inspecting is None and origin.operation is None and origin.gradient is None
 
 
 def realize_pending() -> None:
@@ -223,9 +231,11 @@ def _has_own_gradient(n: Node) -> bool:
 def _on_one_device(nodes: list[Node]) -> Normalized:
     """The normalized graph, once everything in it that no kernel computes is done."""
     normalized = normalize(nodes)
+    if normalized.calls:
+        normalized = expanded(normalized, nodes)
     while normalized.apart:
         _do_apart(normalized.apart[0])
-        normalized = normalize(nodes)
+        normalized = normalize(expand(nodes))
     return normalized
 
 
@@ -272,10 +282,12 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
         while n is not None and n.op in (ops.LEAF, ops.DETACH):
             n = n.src[0]
         base = n
+        if n is not None and n.op is RESULT:
+            base = overwritten(n)
         while base is not None and base.op in _ABOVE_BASE:
             base = resolve(base.src[0]) if base.op in ops.WRITES else base.src[0]
         slot = None
-        if n is not None and n.op in ops.WRITES and base is not None and base.op is ops.BUFFER:
+        if n is not None and n.op in _WRITTEN and base is not None and base.op is ops.BUFFER:
             slot = slots.get(base.arg) if base.type is job.kind else None
         donors.append(None if slot is None or base is None else (slot, ref(base)))
     return donors
@@ -529,4 +541,4 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
 
 __all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
            "read", "realize", "realize_pending", "realize_written", "run", "shared", "synchronize", "upload",
-           "version_of"]
+           "unobserved", "version_of"]

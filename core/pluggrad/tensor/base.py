@@ -18,6 +18,7 @@ from pluggrad.errors import DTypeError, GradientError, ValueRangeError
 from pluggrad.graph import build, origin
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.scalar import HostRead
+from pluggrad.graph.template import expand
 from pluggrad.ir.node import Node, Op
 from pluggrad.runtime import Handle
 from pluggrad.runtime.realization import lock
@@ -38,14 +39,16 @@ class TensorBase(Handle):
     # _node: the node, for a view as composed from _seen, the base's node then. _steps: a chain (previous,
     # name, arg)
     # _frozen: made, or set to be, `requires_grad=False`, which optimizers heed; computed tensors are not
-    __slots__ = ("_node", "_base", "_steps", "_seen", "_identity", "_grad", "_frozen")
-    _node: Any  # a Node; None only while another thread realizes it
+    # _promised: in place of a node, the result of a call, until somebody but an optimizer asks for it
+    __slots__ = ("_node", "_base", "_steps", "_seen", "_identity", "_grad", "_frozen", "_promised")
+    _node: Any  # a Node; None only while another thread realizes it, or where one is promised
     _base: TensorBase | None
     _steps: tuple[Any, ...] | None
     _seen: Node
     _identity: Identity | None
     _grad: Any
     _frozen: bool
+    _promised: Node | None
 
     training: ClassVar[bool] = False
     __array_ufunc__ = None  # `array + tensor` is the tensor's business
@@ -59,6 +62,13 @@ class TensorBase(Handle):
         made._node = node
         made._base = made._identity = made._grad = None
         made._frozen = False
+        return made
+
+    @classmethod
+    def _promising(cls, result: Node) -> Self:
+        """A tensor of its own around the result of a call, which is expanded for whoever asks for its node."""
+        made = cls._of(None)  # type: ignore[arg-type]
+        made._promised = result
         return made
 
     @classmethod
@@ -143,9 +153,20 @@ class TensorBase(Handle):
         return moved
 
     def _awaited(self) -> Node:
-        """The node after another thread's realization, which empties handles while it runs."""
+        """The node that was promised, or that is there after another thread's realization, which empties
+        handles while it runs."""
         with lock:
+            if self._node is None:
+                promised = self._take_promised()
+                self._node = None if promised is None else expand((promised,))[0]
             return self._node  # type: ignore[no-any-return]
+
+    def _take_promised(self) -> Node | None:
+        """What is promised in place of a node, which has to be replaced then."""
+        found = getattr(self, "_promised", None) if self._node is None else None
+        if found is not None:
+            self._promised = None
+        return found
 
     def rebind(self, leaf: Node) -> None:
         """Called by the runtime: the value is stored now, `leaf` holds it. A view stays a view."""
@@ -261,12 +282,16 @@ class TensorBase(Handle):
         base._releaf(write(build.detach(before), build.detach(value), path))
 
     def _releaf(self, node: Node) -> None:
-        """Take a new value as a leaf anew; gradients of earlier graphs no longer reach this tensor."""
+        """Take a new value as a leaf anew, to be computed with the next that is."""
+        self._overwrite(node)
+        runtime.add_pending(self)
+
+    def _overwrite(self, node: Node) -> None:
+        """Take a new value, as a leaf anew; gradients of earlier graphs no longer reach this tensor."""
         before, self._identity = self._identity, None
         if before is not None:
             before.handle = None
         self._become_leaf(node, False if before is None else before.marked or None)
-        runtime.add_pending(self)
 
     def _take_back(self, version: runtime.BufferVersion) -> None:
         """Hold this version, which the tensor held before it was written to, again."""

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Self
 
 from pluggrad import autograd, runtime
@@ -10,6 +10,7 @@ from pluggrad.autograd import Trace
 from pluggrad.errors import DTypeError, GradientError, PluggradWarning, ShapeError, TransformError
 from pluggrad.graph import build, ops
 from pluggrad.graph.leaf import Identity
+from pluggrad.graph.template import RESULT, expand
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import substitute
 from pluggrad.tensor.base import TensorBase
@@ -33,6 +34,13 @@ class Differentiable(Data):
     @property
     def grad(self) -> Self | None:
         """The gradient that `backward` has added up here, or None. Assign None to reset."""
+        found = self._promised_grad()
+        if found is not None and found._node is None:
+            found._awaited()
+        return found
+
+    def _promised_grad(self) -> Self | None:
+        """`grad`, of which the node may be promised only."""
         if watching is not None:
             watching(self, True)
         if self._grad is _LEFT_OUT:
@@ -41,7 +49,7 @@ class Differentiable(Data):
                 "this tensor got no gradient because the graph holds tensors that are marked as parameters, "
                 "and then only those get one. Call requires_grad_() on it before, or use loss.gradient(x)",
                 PluggradWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self._grad  # type: ignore[no-any-return]
 
@@ -108,33 +116,40 @@ class Differentiable(Data):
                                  hint="Use gradient() or grad(), which return gradients")
         root = self.node
         seed = self._seed("backward", gradient)
-        found = autograd.trace(root)
-        identities = set(found.leaves.values())
+        keeps = gradient is None and watching is None and runtime.unobserved()
+        way = autograd.WayBack(root, keeps)
+        identities = set(way.leaves.values())
         marked = {identity for identity in identities if identity.marked}
         receivers = {identity: identity.live() for identity in marked or identities}
         wanted = {identity for identity, tensor in receivers.items() if tensor is not None}
         if not wanted:
-            raise _nothing_to_differentiate("backward", root, found)
+            raise _nothing_to_differentiate("backward", root, autograd.trace(root))
         if runtime.realize_written(receivers.values()):
-            root = self._let_go_of_writes(root, found)
-            found = autograd.trace(root)
-        for identity, part in autograd.gradients(found, {root: seed}, wanted).items():
-            tensor = receivers[identity]
-            if watching is not None:
-                watching(tensor, True)
-            before = tensor._grad
-            accumulates = before is not None and before is not _LEFT_OUT
-            tensor._grad = tensor._of(build.binary(ops.ADD, before.node, part) if accumulates else part)
+            root = self._let_go_of_writes(root, way.leaves)
+            way = autograd.WayBack(root, keeps)
+        for identity, part in way.gradients(seed, wanted).items():
+            receivers[identity]._receive(part)
         if marked:
             _note_left_out(identities - marked)
         # what reads the gradients next computes this value with them, instead of computing its graph again
         runtime.add_pending(self if self._base is None else self._base)
         return self
 
-    def _let_go_of_writes(self, root: Node, found: Trace) -> Node:
+    def _receive(self, part: Node) -> None:
+        """Add what `backward` brings to `grad`."""
+        if watching is not None:
+            watching(self, True)
+        before = self._grad
+        if before is None or before is _LEFT_OUT:
+            self._grad = self._promising(part) if part.op is RESULT else self._of(part)
+        else:
+            part, = expand((part,))
+            self._grad = self._of(build.binary(ops.ADD, before.node, part))
+
+    def _let_go_of_writes(self, root: Node, leaves: Iterable[Node]) -> Node:
         """The graph on leaves as they are stored now: a loop that writes to its weights itself takes a step
         each time, and there is no graph of all its steps."""
-        stored = {leaf: version for leaf in found.leaves
+        stored = {leaf: version for leaf in leaves
                   if leaf.realized is not None and (version := leaf.realized()) is not None}
         rebuilt, = substitute((root,), stored)
         if self._base is None and self._identity is None:

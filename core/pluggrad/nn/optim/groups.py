@@ -46,6 +46,10 @@ class ParamGroup(MutableMapping[str, Any]):
         """One reading of a step count and numbers, through a function of all of them."""
         return scalar.read((count, *[self._hosts[name] for name in names]), through)
 
+    def switches(self) -> tuple[Any, ...]:
+        """What decides which parts of a step there are: which numbers are 0, and all that is no number."""
+        return *[host.value == 0 for host in self._hosts.values()], repr(self._others)
+
     def __getitem__(self, name: str) -> Any:
         if name == "params":
             return self.params

@@ -9,17 +9,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from pluggrad import dtypes
+from pluggrad import dtypes, runtime
 from pluggrad.errors import StateError, ValueRangeError
 from pluggrad.graph import build, ops
 from pluggrad.graph.scalar import HostValue
 from pluggrad.ir.node import Node
 from pluggrad.nn.optim.groups import ParamGroup, groups
+from pluggrad.nn.optim.updates import Updates
+from pluggrad.target import DeviceId
 from pluggrad.tensor import Tensor
+from pluggrad.tensor.tracing import active
+
+_updates: Final[WeakKeyDictionary[Optimizer, Updates]] = WeakKeyDictionary()  # a copy has its own
 
 
 class Optimizer(ABC):
@@ -75,7 +82,7 @@ class Optimizer(ABC):
         before = [(t, t.node.arg) for t in tensors if t.node.op is ops.BUFFER]
         sharing, counts = list(self._counts), [(count, count.value) for count in self._counts]
         try:
-            changed = self.schedule_step()
+            changed = self._scheduled(calls=runtime.unobserved() and not active.traces)
             if changed:
                 Tensor.realize(*changed)
         except BaseException:
@@ -89,12 +96,20 @@ class Optimizer(ABC):
 
     def schedule_step(self) -> list[Tensor]:
         """As `step`, but computing nothing yet: the tensors to realize, together with others if you like."""
-        grads = ((index, param.grad) for index, param in enumerate(self.params))
-        found = {index: grad for index, grad in grads if grad is not None}
+        return self._scheduled(calls=False)
+
+    def _scheduled(self, calls: bool) -> list[Tensor]:
+        """calls: nobody sees the graphs before they are computed, so calls may stand for them."""
+        grads = [param._promised_grad() if calls else param.grad for param in self.params]
+        found = {index: grad for index, grad in enumerate(grads) if grad is not None}
         counts = self._counts_of(list(found))
         changed: list[Tensor] = []
+        switches = {id(group): group.switches() for group in self.param_groups} if calls else {}
         for index, grad in found.items():
-            changed += self._assign(index, grad)
+            if calls and self._unless is None and self.params[index]._base is None:
+                changed += self._call(index, grad, switches[id(self._group_of[index])])
+            else:
+                changed += self._assign(index, grad)
         for count in counts:  # after they were read: a replay reads them as they are before its step, too
             count.read()
             count.value += 1
@@ -109,18 +124,50 @@ class Optimizer(ABC):
             self._counts[index] = parted[self._counts[index]]
         return list(parted.values())
 
-    def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
-        param, kept, group = self.params[index], self.state[index], self._group_of[index]
-        before = param.node
+    def _kept(self, index: int, device: DeviceId) -> dict[str, Tensor]:
+        """What is kept beside a tensor, where the tensor is."""
+        kept = self.state[index]
         for tensor in kept.values():
-            if tensor.node.device != before.device:  # the model was moved since
-                tensor.to_(before.device)
-        working = dtypes.accumulator_dtype(before.dtype)
-        slope = build.cast(grad.node, working)
+            if tensor.node.type.device != device:  # the model was moved since
+                tensor.to_(device)
+        return kept
+
+    def _changed(self, index: int, before: Node, grad: Node,
+                 kept: dict[str, Node]) -> tuple[Node, dict[str, Node]]:
+        """`_update` of a tensor in the dtype that sums of its elements have."""
+        group, working = self._group_of[index], dtypes.accumulator_dtype(before.dtype)
+        slope = build.cast(grad, working)
         value, states = self._update(group, self._counts[index], build.cast(before, working),
-                                     build.unary(ops.NEG, slope) if group["maximize"] else slope,
-                                     {name: tensor.node for name, tensor in kept.items()})
-        value = build.cast(value, before.dtype)
+                                     build.unary(ops.NEG, slope) if group["maximize"] else slope, kept)
+        return build.cast(value, before.dtype), states
+
+    def _call(self, index: int, grad: Tensor, switches: object) -> Iterator[Tensor]:
+        """As `_assign`, by a template."""
+        param, count = self.params[index], self._counts[index]
+        before, slope = param.node, grad._take_promised() or grad.node
+        kept = self._kept(index, before.type.device)
+        nodes = {name: tensor.node for name, tensor in kept.items()}
+        updates = _updates.get(self) or _updates.setdefault(self, Updates())
+        types = [n.type for n in nodes.values()]
+        key = id(self._group_of[index]), switches, count, before.type, slope.type, *types
+        update = updates.get(key) or updates.make(
+            key, before.type, slope.type, dict(zip(nodes, types, strict=True)),
+            partial(self._changed, index))
+        value, *states = update(before, slope, nodes)
+        param._overwrite(value)
+        yield param
+        for name, state in zip(update.states, states, strict=True):
+            kept[name]._overwrite(state)
+            yield kept[name]
+        grad.rebind(build.detach(slope))  # stored too, as in `_assign`
+        yield grad
+
+    def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
+        param = self.params[index]
+        before = param.node
+        kept = self._kept(index, before.device)
+        value, states = self._changed(index, before, grad.node,
+                                      {name: tensor.node for name, tensor in kept.items()})
         if self._unless is not None:
             unless = build.copy(self._unless.node, before.device)
             value = build.where(unless, before, value)
@@ -144,7 +191,9 @@ class Optimizer(ABC):
                 kept: dict[str, Node]) -> tuple[Node, dict[str, Node]]:
         """The new value of a tensor and of what is kept beside it; count: the steps before this one.
 
-        All nodes have the dtype in which sums of the tensor's elements are taken.
+        All nodes have the dtype in which sums of the tensor's elements are taken. The graph may depend on
+        which options are 0, on options that are no numbers, and on nothing else that changes between steps:
+        it is built once and called then.
         """
 
     def __repr__(self) -> str:

@@ -1,0 +1,79 @@
+"""What graphs with calls came to: a step of a loop is looked up as short as it was written, and is expanded
+once."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pluggrad.dtypes import DType
+from pluggrad.graph.scalar import Scalar
+from pluggrad.graph.template import expand
+from pluggrad.graph.types import TensorType
+from pluggrad.ir.node import Node
+from pluggrad.runtime.normalize import Normalized, Row, normalize
+
+_MOST: Final = 256
+_Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """A normalized graph without calls. inputs: the number that each has in the graph with calls. scalars:
+    the same for those that a host value is behind; others are what they were."""
+
+    rows: tuple[Row, ...]
+    roots: tuple[int, ...]
+    inputs: tuple[int, ...]
+    input_types: list[TensorType]
+    scalars: tuple[int | Scalar, ...]
+    scalar_dtypes: tuple[DType, ...]
+
+    def over(self, short: Normalized) -> Normalized:
+        """The graph over the data of a graph with calls."""
+        inputs, scalars = short.inputs, short.scalars
+        return Normalized(self.rows, self.roots, [inputs[i] for i in self.inputs], self.input_types,
+                          [scalars[s] if s.__class__ is int else s for s in self.scalars],
+                          self.scalar_dtypes, [])
+
+
+_expansions: dict[_Key, _Expansion] = {}
+_met: dict[int, None] = {}  # hashes of keys: what is met once only, as with constants that change, is not kept
+
+
+def expanded(short: Normalized, roots: Sequence[Node]) -> Normalized:
+    """The normalized graph of `roots` without calls; `short`: with them. Called under the runtime's lock."""
+    # constants are part of the key: gradients are made of them, and one may equal another only today
+    key = short.rows, short.roots, tuple([s for s in short.scalars if s.source is None])
+    found = _expansions.get(key)
+    if found is not None:
+        return found.over(short)
+    whole = normalize(expand(roots))
+    met = hash(key)
+    if met in _met:
+        made = None if whole.apart else _matched(short, whole)
+        if made is not None:
+            _keep(_expansions, key, made)
+    else:
+        _keep(_met, met, None)
+    return whole
+
+
+def _matched(short: Normalized, whole: Normalized) -> _Expansion | None:
+    """How the data of both belong together; None where the whole graph reads what the short one does not."""
+    inputs = {version: number for number, version in enumerate(short.inputs)}
+    scalars = {known: i for i, known in enumerate(zip(short.scalars, short.scalar_dtypes, strict=True))}
+    numbers = [inputs.get(version) for version in whole.inputs]
+    chosen = [scalar if scalar.source is None else scalars.get((scalar, dtype))
+              for scalar, dtype in zip(whole.scalars, whole.scalar_dtypes, strict=True)]
+    found = tuple([n for n in numbers if n is not None])
+    given = tuple([s for s in chosen if s is not None])
+    if len(found) < len(numbers) or len(given) < len(chosen):
+        return None
+    return _Expansion(whole.rows, whole.roots, found, whole.input_types, given, whole.scalar_dtypes)
+
+
+def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
+    if len(kept) >= _MOST:
+        del kept[next(iter(kept))]  # the oldest
+    kept[key] = value
