@@ -90,6 +90,8 @@ def _kept(results: list[Node], leaves: tuple[int, ...], number: dict[Node, int])
     if any(n not in number and n.op in _LIKE_NO_OTHER for n in made):
         return None
     sources = [n for n in made if n in number]
+    if not sources:  # a constant
+        return None
     return Kept(template(sources, results), tuple([number[n] for n in sources]), leaves)
 
 

@@ -33,12 +33,12 @@ class _Expansion:
         """The graph over the data of a graph with calls."""
         inputs, scalars = short.inputs, short.scalars
         return Normalized(self.rows, self.roots, [inputs[i] for i in self.inputs], self.input_types,
-                          [scalars[s] if s.__class__ is int else s for s in self.scalars],
+                          [scalars[s] if isinstance(s, int) else s for s in self.scalars],
                           self.scalar_dtypes, [])
 
 
 _expansions: dict[_Key, _Expansion] = {}
-_met: dict[int, None] = {}  # hashes of keys: what is met once only, as with constants that change, is not kept
+_met: dict[int, None] = {}  # hashes of keys: what is met once only, as where a constant changes, is not kept
 
 
 def expanded(short: Normalized, roots: Sequence[Node]) -> Normalized:

@@ -73,61 +73,79 @@ def resolve(n: Node) -> Node:
             return n
 
 
+class _Slots:
+    """The data of a graph. Equal buffers share a slot; each CONST node has one of its own."""
+
+    __slots__ = ("inputs", "input_types", "scalars", "scalar_dtypes", "_of")
+
+    def __init__(self) -> None:
+        self.inputs: list[BufferVersion] = []
+        self.input_types: list[TensorType] = []
+        self.scalars: list[Scalar] = []
+        self.scalar_dtypes: list[DType] = []
+        self._of: dict[BufferVersion, int] = {}
+
+    def row(self, n: Node) -> Row:
+        """The row of a node without sources."""
+        op, arg, kind = n.op, n.arg, n.type
+        if op is ops.BUFFER:
+            slot = self._of.get(arg)
+            if slot is None:
+                slot = self._of[arg] = len(self.inputs)
+                self.inputs.append(arg)
+                self.input_types.append(kind)
+            return ops.INPUT, slot, kind, ()
+        if op is ops.CONST:
+            value = arg.value
+            if arg.source is not None or not (arg.fixed or value in _SPECIAL or value != value):
+                self.scalars.append(arg)
+                self.scalar_dtypes.append(kind.dtype)
+                arg = ValueSlot(len(self.scalars) - 1)
+        elif op is ops.STAND_IN:
+            raise TransformError(op=arg.op, got="one that depends on the function's arguments",
+                                 expected="no value to be read inside a function it transforms",
+                                 hint="Return the tensor and read it outside; decide with where()")
+        return op, arg, kind, ()
+
+
 def normalize(roots: Sequence[Node]) -> Normalized:
-    """Number the nodes that `roots` need. Equal buffers share a slot; each CONST node has one of its own."""
+    """Number the nodes that `roots` need."""
     number: dict[Node, int] = {}
     rows: list[Row] = []
-    inputs: list[BufferVersion] = []
-    input_types: list[TensorType] = []
-    scalars: list[Scalar] = []
-    scalar_dtypes: list[DType] = []
-    slots: dict[BufferVersion, int] = {}
+    slots = _Slots()
     apart: list[Node] = []
     calls = False
     resolved = [resolve(root) for root in roots]
-    stack = resolved[::-1]
+    stack: list[Node | None] = [*resolved[::-1]]
+    waiting: list[tuple[Node, tuple[Node, ...]]] = []  # for each None on the stack, whose sources lie above
     # on the path of every eager step: one visit a node, and `resolve` only where it has work to do
     while stack:
-        n = stack[-1]
-        if n in number:
-            stack.pop()
-            continue
-        op, arg = n.op, n.arg
-        sources: list[int] = []
-        if op is ops.BUFFER:
-            op, arg = ops.INPUT, slots.setdefault(arg, len(inputs))
-            if arg == len(inputs):
-                inputs.append(n.arg)
-                input_types.append(n.type)
-        elif op is ops.CONST:
-            if arg.source is not None or not (arg.fixed or arg.value in _SPECIAL or arg.value != arg.value):
-                scalars.append(arg)
-                scalar_dtypes.append(n.type.dtype)
-                arg = ValueSlot(len(scalars) - 1)
-        else:
-            for s in n.src:
-                if s.realized is not None or s.op in INDIRECT:
-                    s = resolve(s)
-                found = number.get(s)
-                if found is None:
-                    stack.append(s)
-                else:
-                    sources.append(found)
-            if stack[-1] is not n:
-                continue
+        n = stack.pop()
+        if n is None:
+            n, sources = waiting.pop()
+            op = n.op
             if op is CALL:
                 calls = True
             elif op in ops.APART:
                 apart.append(n)
-            elif op is ops.STAND_IN:
-                raise TransformError(op=arg.op, got="one that depends on the function's arguments",
-                                     expected="no value to be read inside a function it transforms",
-                                     hint="Return the tensor and read it outside; decide with where()")
-        number[n] = len(rows)
-        rows.append((op, arg, n.type, tuple(sources)))
-        stack.pop()
-    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), inputs, input_types, scalars,
-                      tuple(scalar_dtypes), apart, calls)
+            number[n] = len(rows)
+            rows.append((op, n.arg, n.type, tuple([number[s] for s in sources])))
+        elif n not in number:
+            sources = n.src
+            if not sources:
+                number[n] = len(rows)
+                rows.append(slots.row(n))
+                continue
+            for s in sources:
+                if s.realized is not None or s.op in INDIRECT:
+                    sources = tuple([resolve(s) for s in sources])
+                    break
+            number[n] = -1  # visited
+            waiting.append((n, sources))
+            stack.append(None)
+            stack += sources
+    return Normalized(tuple(rows), tuple([number[n] for n in resolved]), slots.inputs, slots.input_types,
+                      slots.scalars, tuple(slots.scalar_dtypes), apart, calls)
 
 
 def rebuild(normalized: Normalized) -> list[Node]:

@@ -66,7 +66,7 @@ class TensorBase(Handle):
 
     @classmethod
     def _promising(cls, result: Node) -> Self:
-        """A tensor of its own around the result of a call, which is expanded for whoever asks for its node."""
+        """A tensor of its own around the result of a call, expanded for whoever asks for its node."""
         made = cls._of(None)  # type: ignore[arg-type]
         made._promised = result
         return made

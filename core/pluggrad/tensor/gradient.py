@@ -39,6 +39,18 @@ class Differentiable(Data):
             found._awaited()
         return found
 
+    @grad.setter
+    def grad(self, value: Self | None) -> None:
+        if value is not None and not isinstance(value, TensorBase):
+            raise DTypeError(op="grad", expected="a tensor or None", got=type(value).__name__)
+        if value is not None and value.shape != self.shape:
+            raise ShapeError(op="grad", expected=f"a gradient of shape {self.shape}", got=str(value.shape))
+        if value is not None:
+            build.same_device("grad", self.node, value.node)
+        if watching is not None:
+            watching(self, False)
+        self._grad = value
+
     def _promised_grad(self) -> Self | None:
         """`grad`, of which the node may be promised only."""
         if watching is not None:
@@ -52,18 +64,6 @@ class Differentiable(Data):
                 stacklevel=3,
             )
         return self._grad  # type: ignore[no-any-return]
-
-    @grad.setter
-    def grad(self, value: Self | None) -> None:
-        if value is not None and not isinstance(value, TensorBase):
-            raise DTypeError(op="grad", expected="a tensor or None", got=type(value).__name__)
-        if value is not None and value.shape != self.shape:
-            raise ShapeError(op="grad", expected=f"a gradient of shape {self.shape}", got=str(value.shape))
-        if value is not None:
-            build.same_device("grad", self.node, value.node)
-        if watching is not None:
-            watching(self, False)
-        self._grad = value
 
     @property
     def requires_grad(self) -> bool:

@@ -69,7 +69,8 @@ class Updates:
         results = [value, *states.values()]
         constants = [n for n in toposort(results) if n.op is ops.CONST and n.arg.source is not None]
         places = {name: 2 + i for i, name in enumerate(beside)}
-        made = Template([p, g, *beside.values(), *constants], results, [0, *[places[name] for name in states]])
+        overwrites = [0, *[places[name] for name in states]]
+        made = Template([p, g, *beside.values(), *constants], results, overwrites)
         found = self._made[key] = Update(made, tuple(states), tuple([self._number(n) for n in constants]))
         return found
 
