@@ -179,8 +179,8 @@ DEFAULT_INT: Final = Setting(
     "DEFAULT_INT", str, "int32", "dtype of Python integers, and of small integers' sums",
     choices=("int32", "int64"))
 DEBUG: Final = Setting(
-    "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time as it runs, one by one; 3: also the source "
-    "of kernels as they are compiled", minimum=0)
+    "DEBUG", int, 0, "log, as 'pluggrad': 2: each kernel's time, rates and share of the limit, one by one; 3:"
+    " also the source of kernels as they are compiled", minimum=0)
 PROFILE: Final = Setting(
     "PROFILE", str, "", "write a trace of every kernel to this file when the program ends, for Perfetto",
     scoped=False)

@@ -11,12 +11,13 @@ from typing import Self
 from pluggrad.config import PROFILE
 from pluggrad.device.hookspecs import CopyFinished, KernelCompiled, KernelFinished, hookimpl
 from pluggrad.device.registry import REGISTRY
+from pluggrad.profiling.limits import limits_of
 from pluggrad.profiling.table import KernelTotal, table_text, totals
 from pluggrad.profiling.trace import trace
 
 
 class Profile:
-    """What ran in a `with` block; `print` shows it as a table.
+    """What ran in a `with` block; `print` shows it as a table, beside what each device reaches at most.
 
     finished, copied, compiled: the events as they came, each with device, start and seconds. kernels: a row
     for each kernel. seconds: how long the block took. `save` and `trace`: what ran when.
@@ -75,7 +76,9 @@ class Profile:
         Path(file).write_text(json.dumps(self.trace()), encoding="utf-8")
 
     def __str__(self) -> str:
-        return table_text(self.kernels, self.copied, self.compiled, self.seconds)
+        found = {device: limits_of(device) for device in {event.device for event in self.finished}}
+        limits = {device: each for device, each in found.items() if each is not None}
+        return table_text(self.kernels, self.copied, self.compiled, self.seconds, limits)
 
 
 def profile(file: str | os.PathLike[str] | None = None) -> Profile:

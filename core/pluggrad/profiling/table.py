@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pluggrad.device.hookspecs import CopyFinished, KernelCompiled, KernelFinished, KernelInfo
+from pluggrad.profiling.limits import Limits
 from pluggrad.target import DeviceId
 
-_COLUMNS: Final = ("device", "kernel", "calls", "total ms", "share", "each us", "GFLOP/s", "GB/s")
+_COLUMNS: Final = ("device", "kernel", "calls", "total ms", "share", "each us", "GFLOP/s", "GB/s", "of limit")
 _LEFT: Final = 2  # columns of text; the others are numbers
 
 
@@ -49,10 +50,10 @@ def totals(finished: Sequence[KernelFinished]) -> list[KernelTotal]:
 
 
 def table_text(kernels: Sequence[KernelTotal], copied: Sequence[CopyFinished],
-               compiled: Sequence[KernelCompiled], seconds: float) -> str:
-    """The table, and below it what else took time."""
+               compiled: Sequence[KernelCompiled], seconds: float, limits: Mapping[DeviceId, Limits]) -> str:
+    """The table, and below it what else took time. limits: of the devices that have any."""
     in_kernels = sum(row.seconds for row in kernels)
-    rows = [_COLUMNS, *[_row(row, in_kernels) for row in kernels]]
+    rows = [_COLUMNS, *[_row(row, in_kernels, limits.get(row.device)) for row in kernels]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     lines = ["  ".join([cell.ljust(width) if i < _LEFT else cell.rjust(width)
                         for i, (cell, width) in enumerate(zip(row, widths, strict=True))]).rstrip()
@@ -67,10 +68,11 @@ def table_text(kernels: Sequence[KernelTotal], copied: Sequence[CopyFinished],
     return "\n".join(lines)
 
 
-def _row(row: KernelTotal, in_kernels: float) -> tuple[str, ...]:
+def _row(row: KernelTotal, in_kernels: float, limits: Limits | None) -> tuple[str, ...]:
     share = row.seconds / in_kernels if in_kernels else 0.0
     return (str(row.device), row.kernel.title, str(row.calls), f"{row.seconds * 1e3:.2f}", f"{share:.0%}",
-            f"{row.seconds / row.calls * 1e6:.1f}", f"{row.gflops:.2f}", f"{row.gbytes:.2f}")
+            f"{row.seconds / row.calls * 1e6:.1f}", f"{row.gflops:.2f}", f"{row.gbytes:.2f}",
+            "" if limits is None else limits.text(row.kernel, row.seconds / row.calls))
 
 
 def _copies(copied: Sequence[CopyFinished]) -> str:

@@ -10,10 +10,12 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from pluggrad import config
 from pluggrad.errors import warn
 
+_KINDS: Final = ("plan-", "kernel-", "blob-", "limits-", "new-")  # how names of entries begin
 _judged: dict[Path, bool] = {}  # folders looked at, and whether they can be used
 
 
@@ -131,7 +133,7 @@ def clear() -> int:
     root = folder()
     if root is None:
         return 0
-    entries = [p for p in root.iterdir() if p.name.startswith(("plan-", "kernel-", "blob-", "new-"))]
+    entries = [p for p in root.iterdir() if p.name.startswith(_KINDS)]
     for path in entries:
         path.unlink(missing_ok=True)
     return len(entries)

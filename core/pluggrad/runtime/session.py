@@ -12,6 +12,7 @@ from pluggrad import config
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
 from pluggrad.profiling import follow_setting
+from pluggrad.profiling.limits import Limits, measured_by
 from pluggrad.runtime.compiled import (
     CompiledPlan,
     Donated,
@@ -51,7 +52,14 @@ class Session:
         self._cached = bool(self.toolchain.cache_key) and all(claimer.claim_key for claimer in claims)
         self.context = "\0".join([context_key(self.target, self.toolchain), repr(config.key()),
                                   _sources(self.toolchain, *claims), *[c.claim_key for c in claims]])
+        measured_by(device, self.limits)
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
+
+    def limits(self) -> Limits | None:
+        """What the device reaches at most; None where it cannot run what would measure that."""
+        from pluggrad.runtime.limits import limits_of  # for profiles alone
+
+        return limits_of(self)
 
     def require(self, dtype: DType) -> None:
         """UnsupportedDType unless the device declares `dtype`."""

@@ -13,6 +13,7 @@ from pluggrad.device.hookspecs import CopyFinished, KernelFinished, KernelInfo
 from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import DeviceLost, KernelFault
 from pluggrad.kernel.kernel import Kernel
+from pluggrad.profiling.limits import limits_of
 from pluggrad.target import DeviceId
 
 _log = logging.getLogger("pluggrad")
@@ -55,18 +56,21 @@ def run_stepwise(device_id: DeviceId, device: Device, steps: Sequence[Step], slo
             validation = Validation(device, command, kernel, slots)
         start, seconds = _run(device, step, slots, values)
         if DEBUG.value > 1:
-            _log.warning("%s %8.1f us%s", step.name, seconds * 1e6, _rates(step.info, seconds))
+            _log.warning("%s %8.1f us%s", step.name, seconds * 1e6, _rates(device_id, step.info, seconds))
         if REGISTRY.observed:
             _tell(device_id, step, start, seconds)
         if validation is not None:
             validation.check(values)
 
 
-def _rates(info: KernelInfo | None, seconds: float) -> str:
-    """Arithmetic and memory traffic of a kernel by time, and what it computes, as logs show them."""
+def _rates(device: DeviceId, info: KernelInfo | None, seconds: float) -> str:
+    """A kernel's arithmetic and traffic by time, its share of the device's limit, and what it computes."""
     if info is None or not seconds:
         return ""
-    return f" {info.flops / seconds / 1e9:8.1f} GFLOP/s {info.bytes / seconds / 1e9:7.1f} GB/s  {info.title}"
+    limits = limits_of(device)
+    share = "" if limits is None else f" {limits.text(info, seconds):>13}"
+    return (f" {info.flops / seconds / 1e9:8.1f} GFLOP/s {info.bytes / seconds / 1e9:7.1f} GB/s{share}"
+            f"  {info.title}")
 
 
 def _run(device: Device, step: Step, slots: Sequence[Any], values: Sequence[Any]) -> tuple[float, float]:

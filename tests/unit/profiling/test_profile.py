@@ -16,6 +16,7 @@ from pluggrad import Tensor, config, jit, profile
 from pluggrad.cli import main
 from pluggrad.device.hookspecs import CopyFinished, KernelCompiled, KernelFinished, KernelInfo, PhaseTime
 from pluggrad.device.registry import REGISTRY
+from pluggrad.profiling.limits import Limits
 from pluggrad.profiling.table import table_text, totals
 from pluggrad.profiling.trace import trace
 from pluggrad.target import DeviceId
@@ -76,12 +77,12 @@ def test_totals_are_by_device_and_kernel():
 
 
 def test_the_table_says_where_time_went():
-    text = table_text(totals(FINISHED), COPIED, COMPILED, 0.01)
+    text = table_text(totals(FINISHED), COPIED, COMPILED, 0.01, {CPU: Limits(4e9, 1e9)})
     assert text == textwrap.dedent("""\
-        device  kernel     calls  total ms  share  each us  GFLOP/s  GB/s
-        cpu     sum_64_64      2      4.00    80%   2000.0     1.00  0.25
+        device  kernel     calls  total ms  share  each us  GFLOP/s  GB/s     of limit
+        cpu     sum_64_64      2      4.00    80%   2000.0     1.00  0.25  25% compute
         gpu:1   add_64         1      1.00    20%   1000.0     0.00  0.00
-        cpu     add_64         1      0.00     0%      0.0     0.00  0.00
+        cpu     add_64         1      0.00     0%      0.0     0.00  0.00   0% compute
         kernels: 4 runs of 3, 5.0 ms of 10.0
         copies: 1 transfer of 1,000 bytes in 0.5 ms, 1 upload of 8 bytes in 1.0 ms
         compiled: 1 kernels in 40.0 ms""")
