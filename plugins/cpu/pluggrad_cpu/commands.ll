@@ -1,11 +1,12 @@
 ; Command lists in native memory: binding slots to arguments, and the kernels of copy and fill commands.
 ; launcher.py lays the memory out. A kernel is `void (ptr args, ptr values, i64 lo, i64 hi)` and runs tasks lo..hi-1.
 
-%Record = type { ptr, ptr, ptr, i64, i64, i64 }       ; kernel, args, values, tasks, chunk, parallel
+%Record = type { ptr, ptr, ptr, i64, i64, i64 }       ; kernel, args, values, tasks, tasks of a chunk, first chunk
+%Wave = type { ptr, i64, i64, i64 }                   ; records, how many, their chunks, sharing (launcher.py)
 %Place = type { i64, i64 }                            ; slot, byte offset
-;                0 records, 1 how many; 2 args, 3 their places, 4 how many; 5 slot addresses;
-;                6 kernel values, 7 their positions, 8 how many; 9 run-time values
-%List = type { ptr, i64, ptr, ptr, i64, ptr, ptr, ptr, i64, ptr }
+;                0 waves, 1 how many; 2 args, 3 their places, 4 how many; 5 slot addresses;
+;                6 kernel values, 7 their positions, 8 how many; 9 run-time values; 10 whether the team takes part
+%List = type { ptr, i64, ptr, ptr, i64, ptr, ptr, ptr, i64, ptr, i64 }
 
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)

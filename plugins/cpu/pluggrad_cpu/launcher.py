@@ -1,11 +1,11 @@
 """Kernels and command lists in the form in which native code runs them."""
 from __future__ import annotations
 
-import math
 import struct
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from pluggrad.plugin_api import (
@@ -28,14 +28,19 @@ from pluggrad_cpu.native import KERNEL, Runtime
 from pluggrad_cpu.threads import Step, Team
 from pluggrad_cpu.values import ValuePacker
 
-# Chunks a thread: enough for a thread that is held up to leave its share to others.
+# Chunks of a wave for each thread: enough for one that is held up to leave its share to others.
 _CHUNKS_PER_THREAD: Final = 8
 # No chunk is estimated longer than this: between chunks is where Ctrl-C is seen.
 _CHUNK_US: Final = 2000.0
+# Tasks are not handed out in chunks below this: to take one costs 0.1 us, and more where all take at once.
+_LEAST_CHUNK_US: Final = 1.0
 # Copies and fills are cut into blocks of this size, which one core moves in about 25 us.
 _BLOCK_BYTES: Final = 256 << 10
 _BLOCK_US: Final = 25.0
 _WORD: Final = 8
+_ADDRESS: Final = attrgetter("address")
+# how a wave is run: by the caller, also by those who are awake, or by all
+_ALONE, _AWAKE, _ALL = 0, 1, 2
 
 
 class CpuExecutable(Executable):
@@ -90,11 +95,55 @@ _RECORDS: Final[dict[type[Command], Callable[..., _Record]]] = {
     Launch: _of_launch, CopyCommand: _of_copy, FillCommand: _of_fill}
 
 
+@dataclass(frozen=True, slots=True)
+class _Wave:
+    """Records that may run side by side, each with the tasks of its chunks; the longest chunks come first."""
+
+    records: tuple[_Record, ...]
+    sizes: tuple[int, ...]
+    sharing: int
+
+    @property
+    def chunks(self) -> list[int]:
+        """How many chunks each record has."""
+        return [-(-record.tasks // size) for record, size in zip(self.records, self.sizes)]
+
+
+def _waves(commands: Sequence[Command], records: Sequence[_Record]) -> list[list[_Record]]:
+    """Records by wave: a copy or a fill is one of its own."""
+    waves: list[list[_Record]] = []
+    joined = False
+    for command, record in zip(commands, records):
+        launch = isinstance(command, Launch)
+        if joined and launch and not command.barrier:  # type: ignore[union-attr]
+            waves[-1].append(record)
+        else:
+            waves.append([record])
+        joined = launch
+    return waves
+
+
+def _cut(records: list[_Record], team: Team) -> _Wave:
+    """A wave in chunks of about the same estimated work."""
+    work = sum(record.work_us for record in records)
+    several = team.size > 1 and sum(record.tasks for record in records) > 1
+    sharing = _ALONE if not several or work < team.awake_us else _AWAKE if work < team.worth_us else _ALL
+    share = work if sharing == _ALONE else max(work / (team.size * _CHUNKS_PER_THREAD), _LEAST_CHUNK_US)
+    share = min(share, _CHUNK_US)
+    sized = []
+    for record in records:
+        task_us = record.work_us / max(1, record.tasks)
+        size = max(1, record.tasks if task_us * record.tasks <= share else int(share / task_us))
+        sized.append((size * task_us, record, size))
+    sized.sort(key=lambda each: -each[0])
+    return _Wave(tuple([record for _, record, _ in sized]), tuple([size for _, _, size in sized]), sharing)
+
+
 class CommandListRunner:
     """A command list in native memory, laid out as `%List` of commands.ll. Calling it binds and runs it.
 
-    Words of 8 bytes: the list's header, then a record for each command, argument pointers, their places (slot
-    and offset), slot addresses, kernel values, their positions among the list's values, constants, the list's
+    Words of 8 bytes: the list's header, its waves, their records, argument pointers, their places (slot and
+    offset), slot addresses, kernel values, their positions among the list's values, constants, the list's
     values.
     """
 
@@ -105,54 +154,58 @@ class CommandListRunner:
         self._team = team
         records = [_RECORDS[type(command)](command, runtime) for command in commands]
         self.slots = 1 + max((ref.slot for record in records for ref in record.args), default=-1)
-        self._lay_out(records, len(value_dtypes))
+        self._waves = [_cut(wave, team) for wave in _waves(commands, records)]
+        self.parallel = sum(record.work_us for wave in self._waves if wave.sharing != _ALONE
+                            for record in wave.records) >= team.worth_us
+        self._lay_out(len(value_dtypes))
         self._pack_slots = struct.Struct(f"<{self.slots}Q").pack_into
         self._pack_values = ValuePacker(value_dtypes).pack_into
         self._has_values = bool(value_dtypes)
         self._steps: tuple[Step, ...] | None = None
 
-    def _lay_out(self, records: Sequence[_Record], value_count: int) -> None:
+    def _lay_out(self, value_count: int) -> None:
+        waves = self._waves
+        records = [record for wave in waves for record in wave.records]
         places = [ref for record in records for ref in record.args]
         positions = [position for record in records for position in record.values]
         constants = [constant for record in records for constant in record.constants]
-        sizes = (10, 6 * len(records), len(places), 2 * len(places), self.slots, len(positions),
-                 len(positions), len(constants), value_count)
+        sizes = (11, 4 * len(waves), 6 * len(records), len(places), 2 * len(places), self.slots,
+                 len(positions), len(positions), len(constants), value_count)
         starts = [sum(sizes[:part]) for part in range(len(sizes))]
         memory = array("Q", bytes(_WORD * max(1, sum(sizes))))
         self.address, _ = memory.buffer_info()
-        _, record_at, arg_at, place_at, slot_at, kernel_value_at, position_at, constant_at, value_at = (
-            self.address + _WORD * start for start in starts)
-        words = [record_at, len(records), arg_at, place_at, len(places), slot_at,
-                 kernel_value_at, position_at, len(positions), value_at]
-        for record in records:
-            values_at = constant_at if record.constants else kernel_value_at
-            words += [record.kernel, arg_at, values_at, record.tasks, *self._schedule(record)]
-            arg_at += _WORD * len(record.args)
-            kernel_value_at += _WORD * len(record.values)
-            constant_at += _WORD * len(record.constants)
+        (_, wave_at, record_at, arg_at, place_at, slot_at, kernel_value_at, position_at, constant_at,
+         value_at) = (self.address + _WORD * start for start in starts)
+        words = [wave_at, len(waves), arg_at, place_at, len(places), slot_at,
+                 kernel_value_at, position_at, len(positions), value_at, int(self.parallel)]
+        for wave in waves:
+            words += [record_at, len(wave.records), sum(wave.chunks), wave.sharing]
+            record_at += _WORD * 6 * len(wave.records)
+        for wave in waves:
+            first = 0
+            for record, size, chunks in zip(wave.records, wave.sizes, wave.chunks):
+                values_at = constant_at if record.constants else kernel_value_at
+                words += [record.kernel, arg_at, values_at, record.tasks, size, first]
+                first += chunks
+                arg_at += _WORD * len(record.args)
+                kernel_value_at += _WORD * len(record.values)
+                constant_at += _WORD * len(record.constants)
         memory[:len(words)] = array("Q", words)
-        memory[starts[3]:starts[4]] = array("Q", [word for ref in places for word in (ref.slot, ref.offset)])
-        memory[starts[6]:starts[7]] = array("Q", positions)
-        memory[starts[7]:starts[8]] = array("Q", constants)
-        self._memory, self._record_words = memory, (starts[1], starts[2])
-        self._slot_offset, self._value_offset = _WORD * starts[4], _WORD * starts[8]
-        self.parallel = any(words[15::6])
-
-    def _schedule(self, record: _Record) -> tuple[int, int]:
-        """Tasks of a chunk, and whether the team takes part (1) or the caller runs it alone (0)."""
-        parallel = record.tasks > 1 and self._team.size > 1 and record.work_us >= self._team.worth_us
-        shares = self._team.size * _CHUNKS_PER_THREAD if parallel else 1
-        pieces = max(shares, math.ceil(record.work_us / _CHUNK_US))
-        return max(1, record.tasks // pieces), int(parallel)
+        memory[starts[4]:starts[5]] = array("Q", [word for ref in places for word in (ref.slot, ref.offset)])
+        memory[starts[7]:starts[8]] = array("Q", positions)
+        memory[starts[8]:starts[9]] = array("Q", constants)
+        self._memory, self._record_words = memory, (starts[2], starts[3])
+        self._slot_offset, self._value_offset = _WORD * starts[5], _WORD * starts[9]
 
     def steps(self) -> tuple[Step, ...]:
         """The commands one by one, for a team that runs them from Python."""
         if self._steps is None:
             first, stop = self._record_words
             words = self._memory[first:stop].tolist()
+            shared = [wave.sharing == _ALL for wave in self._waves for _ in wave.records]
             self._steps = tuple(
-                Step(KERNEL(kernel), args, values, tasks, chunk, bool(parallel))
-                for kernel, args, values, tasks, chunk, parallel in zip(*[iter(words)] * 6))
+                Step(KERNEL(kernel), args, values, tasks, chunk, parallel and tasks > chunk)
+                for parallel, (kernel, args, values, tasks, chunk, _) in zip(shared, zip(*[iter(words)] * 6)))
         return self._steps
 
     def __call__(self, slots: Sequence[Block], values: Sequence[Scalar]) -> Event:
@@ -162,8 +215,8 @@ class CommandListRunner:
         """
         team = self._team
         with team.lock:
-            addresses = [block.address for block in slots[:self.slots]]
-            self._pack_slots(self._memory, self._slot_offset, *addresses)
+            bound = slots if len(slots) == self.slots else slots[:self.slots]
+            self._pack_slots(self._memory, self._slot_offset, *map(_ADDRESS, bound))
             if self._has_values:
                 self._pack_values(self._memory, self._value_offset, values)
             team.run(self)

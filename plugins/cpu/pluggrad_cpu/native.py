@@ -16,9 +16,10 @@ from pluggrad_cpu.target import machine
 
 KERNEL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
-# 300 pauses are some 5 to 15 us: longer than the gap between commands of a list, shorter than a sleep costs.
-# Where cores are shared with other work, spinning much longer starves the very thread that is waited for.
-_SPINS: Final = "300"
+# How long a thread spins before it sleeps, in ns: between lists as long as waking costs, which covers the gap
+# between calls of a loop; while a list is under way, longer than the waves that its caller runs alone. Where
+# cores are shared with other work, spinning much longer starves the very thread that is waited for.
+_IDLE_NS, _HELD_NS = "50000", "200000"
 # machine -> (number of the futex system call, instruction that makes a spinning core yield to its sibling)
 _FUTEX: Final = {"x86_64": ("202", "pause"), "aarch64": ("98", "isb")}
 
@@ -37,7 +38,7 @@ def _source() -> str:
         return _text("commands.ll")
     futex, pause = _FUTEX[machine()]
     team = _text("team.ll").replace("{{futex}}", futex).replace("{{pause}}", pause)
-    return _text("commands.ll") + team.replace("{{spins}}", _SPINS)
+    return _text("commands.ll") + team.replace("{{idle}}", _IDLE_NS).replace("{{held}}", _HELD_NS)
 
 
 def _compile(source: str) -> bytes:

@@ -1,20 +1,21 @@
 ; The native thread team (Linux): what a caller and its workers do between kernels. threads.py holds the Python side
-; and fills in what differs between machines: {{futex}}, the system call's number, and {{pause}}, a spin-wait hint;
-; {{spins}} is how many of those a thread waits before it sleeps.
+; and fills in what differs between machines: {{futex}}, the system call's number, and {{pause}}, a spin-wait hint.
 ;
-; A parallel command is offered, not assigned. The caller opens the gate and takes chunks of tasks itself; a worker
-; that is awake enters, takes chunks from the same counter, and leaves. Once the tasks are gone the caller shuts the
-; gate and waits only for those inside, so a worker that slept through a command costs nothing. A worker reads the
-; command only while it is inside, and the caller returns only when nobody is: finished lists can be freed.
+; The commands of a wave share one counter of chunks, so that whoever is done with one command goes on with the next.
+; A shared wave is offered, not assigned. The caller opens the gate and takes chunks itself; a worker that is awake
+; enters, takes chunks from the same counter, and leaves. Once the chunks are gone the caller shuts the gate and waits
+; only for those inside, so a worker that slept through a wave costs nothing. A worker reads the wave only while it is
+; inside, and the caller returns only when nobody is: finished lists can be freed.
+;
+; Who waits spins for {{idle}} ns before it sleeps, {{held}} ns while a list is under way: between its waves nobody
+; is to be woken, which takes longer than most waves do.
 
-;                0 bell (futex; rises with each parallel command), 1 workers asleep
-;                3 gate (futex): OPEN plus the number of workers inside, 4 the caller sleeps on it
-;                6 next task
-;                8 kernel, 9 args, 10 values, 11 tasks, 12 chunk, 13 parallel: the command at hand
-;                14 list, 15 its position, 16 phase of the command, 17 cancel, 18 stop
+;                0 bell (futex; rises with each shared wave), 1 workers asleep, 2 a list with shared waves is under way
+;                4 gate (futex): OPEN plus the number of workers inside, 5 the caller sleeps on it
+;                7 next chunk
+;                9 the wave at hand, 10 list, 11 its position, 12 phase of the wave, 13 cancel, 14 stop
 ; Fields that different threads write lie two cache lines apart: some CPUs fetch lines in pairs.
-%Team = type { i32, i32, [120 x i8], i32, i32, [120 x i8], i64, [120 x i8],
-               ptr, ptr, ptr, i64, i64, i64, ptr, i64, i32, i32, i32 }
+%Team = type { i32, i32, i32, [116 x i8], i32, i32, [120 x i8], i64, [120 x i8], ptr, ptr, i64, i32, i32, i32 }
 %Time = type { i64, i64 }
 
 @nap = internal constant %Time { i64 0, i64 20000000 }         ; 20 ms: the longest sleep of a caller
@@ -50,36 +51,60 @@ define internal void @wake(ptr %word, i32 %count) {
   ret void
 }
 
-; Run chunks of the command at hand. True: no tasks are left. False: the deadline (0: none) has passed.
+; Run chunks of the wave at hand. True: none are left. False: the deadline (0: none) has passed.
 define internal i1 @take(ptr %team, i64 %deadline) {
 entry:
-  %next.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 6
-  %kernel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 8
-  %kernel = load ptr, ptr %kernel.at
-  %args.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 9
-  %args = load ptr, ptr %args.at
-  %values.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 10
-  %values = load ptr, ptr %values.at
-  %tasks.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 11
-  %tasks = load i64, ptr %tasks.at
-  %chunk.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 12
-  %chunk = load i64, ptr %chunk.at
-  %cancel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 17
+  %next.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 7
+  %wave.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 9
+  %wave = load ptr, ptr %wave.at
+  %records = load ptr, ptr %wave
+  %count.at = getelementptr inbounds %Wave, ptr %wave, i64 0, i32 1
+  %count = load i64, ptr %count.at
+  %chunks.at = getelementptr inbounds %Wave, ptr %wave, i64 0, i32 2
+  %chunks = load i64, ptr %chunks.at
+  %cancel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 13
   %timed = icmp ne i64 %deadline, 0
   br label %claim
 
 claim:
+  %from = phi i64 [ 0, %entry ], [ %record, %work ], [ %record, %check ]
   %cancel = load atomic i32, ptr %cancel.at monotonic, align 4
   %cancelled = icmp ne i32 %cancel, 0
-  br i1 %cancelled, label %gone, label %count
+  br i1 %cancelled, label %gone, label %draw
 
-count:
-  %lo = atomicrmw add ptr %next.at, i64 %chunk monotonic
-  %left = icmp slt i64 %lo, %tasks
-  br i1 %left, label %work, label %gone
+draw:
+  %chunk = atomicrmw add ptr %next.at, i64 1 monotonic
+  %left = icmp slt i64 %chunk, %chunks
+  br i1 %left, label %find, label %gone
+
+find:                                                    ; the last record that begins at or before this chunk
+  %record = phi i64 [ %from, %draw ], [ %after, %behind ]
+  %after = add nuw nsw i64 %record, 1
+  %more = icmp slt i64 %after, %count
+  br i1 %more, label %behind, label %work
+
+behind:
+  %after.first.at = getelementptr inbounds %Record, ptr %records, i64 %after, i32 5
+  %after.first = load i64, ptr %after.first.at
+  %begun = icmp sle i64 %after.first, %chunk
+  br i1 %begun, label %find, label %work
 
 work:
-  %end = add nsw i64 %lo, %chunk
+  %kernel.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 0
+  %kernel = load ptr, ptr %kernel.at
+  %args.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 1
+  %args = load ptr, ptr %args.at
+  %values.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 2
+  %values = load ptr, ptr %values.at
+  %tasks.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 3
+  %tasks = load i64, ptr %tasks.at
+  %size.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 4
+  %size = load i64, ptr %size.at
+  %first.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 5
+  %first = load i64, ptr %first.at
+  %number = sub nsw i64 %chunk, %first
+  %lo = mul nsw i64 %number, %size
+  %end = add nsw i64 %lo, %size
   %hi = call i64 @llvm.smin.i64(i64 %end, i64 %tasks)
   call void %kernel(ptr %args, ptr %values, i64 %lo, i64 %hi)
   br i1 %timed, label %check, label %claim
@@ -96,21 +121,23 @@ pass:
   ret i1 false
 }
 
-; A worker's life: spin on the bell for a moment, sleep on it, enter an open gate, work, leave. Ends after `stop`.
+; A worker's life: spin on the bell for a while, sleep on it, enter an open gate, work, leave. Ends after `stop`.
 define void @serve(ptr %team) {
 entry:
   %sleepers.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 1
-  %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 3
-  %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
-  %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 18
+  %under.way.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
+  %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
+  %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 5
+  %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
   br label %idle
 
 idle:
   %seen = phi i32 [ 0, %entry ], [ %bell, %listen ], [ %bell.rung, %enter ], [ %bell.rung, %leave ], [ %bell.rung, %leave.last ]
+  %since = call i64 @now()
   br label %spin
 
 spin:
-  %turn = phi i32 [ 0, %idle ], [ %turn.next, %spin.on ]
+  %turn = phi i32 [ 0, %idle ], [ %turn.next, %spin.on ], [ %turn.next, %patience ]
   %bell.spun = load atomic i32, ptr %team acquire, align 4
   %rung.spinning = icmp ne i32 %bell.spun, %seen
   br i1 %rung.spinning, label %rung, label %spin.on
@@ -118,7 +145,17 @@ spin:
 spin.on:
   call void @pause()
   %turn.next = add nuw nsw i32 %turn, 1
-  %patient = icmp ult i32 %turn.next, {{spins}}
+  %round = and i32 %turn.next, 63
+  %in.round = icmp ne i32 %round, 0
+  br i1 %in.round, label %spin, label %patience
+
+patience:
+  %under.way = load atomic i32, ptr %under.way.at monotonic, align 4
+  %held = icmp ne i32 %under.way, 0
+  %limit = select i1 %held, i64 {{held}}, i64 {{idle}}
+  %now = call i64 @now()
+  %spent = sub nsw i64 %now, %since
+  %patient = icmp slt i64 %spent, %limit
   br i1 %patient, label %spin, label %drowse
 
 drowse:
@@ -177,7 +214,7 @@ end:
 
 ; End every worker's `serve`.
 define void @stop(ptr %team) {
-  %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 18
+  %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
   store atomic i32 1, ptr %stop.at release, align 4
   %bell = atomicrmw add ptr %team, i32 1 seq_cst
   call void @wake(ptr %team, i32 2147483647)
@@ -186,39 +223,64 @@ define void @stop(ptr %team) {
 
 ; Begin a list. 0: it is done. 1: call `resume`.
 define i32 @start(ptr %team, ptr %list) {
-  %list.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
-  %position.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 15
-  %phase.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 16
-  %cancel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 17
+  %under.way.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
+  %list.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 10
+  %position.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 11
+  %phase.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 12
+  %cancel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 13
   call void @bind(ptr %list)
   store ptr %list, ptr %list.at
   store i64 0, ptr %position.at
   store i32 0, ptr %phase.at
   store i32 0, ptr %cancel.at
+  %shared.at = getelementptr inbounds %List, ptr %list, i64 0, i32 10
+  %shared = load i64, ptr %shared.at
+  %alone = icmp eq i64 %shared, 0
+  br i1 %alone, label %go, label %call
+
+call:                                                    ; the first waves may be too short to wake anybody for
+  store atomic i32 1, ptr %under.way.at seq_cst, align 4
+  call void @ring(ptr %team)
+  br label %go
+
+go:
   %status = call i32 @resume(ptr %team)
   ret i32 %status
+}
+
+; Tell every worker, also those asleep, that something may have begun.
+define internal void @ring(ptr %team) {
+  %sleepers.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 1
+  %bell = atomicrmw add ptr %team, i32 1 seq_cst
+  %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
+  %any.asleep = icmp ne i32 %sleepers, 0
+  br i1 %any.asleep, label %wake, label %done
+
+wake:
+  call void @wake(ptr %team, i32 2147483647)
+  br label %done
+
+done:
+  ret void
 }
 
 ; Go on with a list for about 20 ms. 0: it is done, or cancelled with nobody left inside. 1: call again.
 define i32 @resume(ptr %team) {
 entry:
-  %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 3
-  %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
-  %sleepers.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 1
-  %next.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 6
-  %kernel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 8
-  %tasks.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 11
-  %chunk.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 12
-  %parallel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 13
-  %list.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
-  %position.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 15
-  %phase.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 16
-  %cancel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 17
+  %under.way.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
+  %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
+  %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 5
+  %next.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 7
+  %wave.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 9
+  %list.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 10
+  %position.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 11
+  %phase.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 12
+  %cancel.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 13
   %start = call i64 @now()
   %deadline = add nsw i64 %start, 20000000
   %phase = load i32, ptr %phase.at
   switch i32 %phase, label %next [ i32 1, label %take
-                                   i32 2, label %settle ]
+                                   i32 2, label %wait ]
 
 next:
   %cancel = load atomic i32, ptr %cancel.at monotonic, align 4
@@ -227,7 +289,7 @@ next:
 
 more:
   %list = load ptr, ptr %list.at
-  %records = load ptr, ptr %list
+  %waves = load ptr, ptr %list
   %count.at = getelementptr inbounds %List, ptr %list, i64 0, i32 1
   %count = load i64, ptr %count.at
   %position = load i64, ptr %position.at
@@ -235,31 +297,27 @@ more:
   br i1 %left, label %begin, label %done
 
 begin:
-  %record = getelementptr inbounds %Record, ptr %records, i64 %position
-  call void @llvm.memcpy.p0.p0.i64(ptr align 8 %kernel.at, ptr align 8 %record, i64 48, i1 false)
+  %wave = getelementptr inbounds %Wave, ptr %waves, i64 %position
+  store ptr %wave, ptr %wave.at
   store i64 0, ptr %next.at
   store i32 1, ptr %phase.at
   %position.next = add nuw nsw i64 %position, 1
   store i64 %position.next, ptr %position.at
-  %is.parallel = load i64, ptr %parallel.at
-  %offered = icmp ne i64 %is.parallel, 0
-  br i1 %offered, label %offer, label %take
+  %sharing.at = getelementptr inbounds %Wave, ptr %wave, i64 0, i32 3
+  %sharing = load i64, ptr %sharing.at
+  switch i64 %sharing, label %offer [ i64 0, label %take ]
 
 offer:
   store atomic i32 65536, ptr %gate.at seq_cst, align 4
-  %bell = atomicrmw add ptr %team, i32 1 seq_cst
-  %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
-  %any.asleep = icmp ne i32 %sleepers, 0
-  br i1 %any.asleep, label %ring, label %take
+  %waking = icmp eq i64 %sharing, 2
+  br i1 %waking, label %loud, label %quiet
 
-ring:                                                    ; one worker for each chunk that the caller does not take
-  %tasks = load i64, ptr %tasks.at
-  %chunk = load i64, ptr %chunk.at
-  %others = sub nsw i64 %tasks, 1
-  %useful = sdiv i64 %others, %chunk
-  %few = call i64 @llvm.smin.i64(i64 %useful, i64 65535)
-  %wanted = trunc i64 %few to i32
-  call void @wake(ptr %team, i32 %wanted)
+loud:
+  call void @ring(ptr %team)
+  br label %take
+
+quiet:
+  %bell = atomicrmw add ptr %team, i32 1 seq_cst
   br label %take
 
 take:
@@ -267,17 +325,23 @@ take:
   br i1 %gone, label %taken, label %again
 
 taken:
-  %was.parallel = load i64, ptr %parallel.at
-  %shared = icmp ne i64 %was.parallel, 0
-  br i1 %shared, label %shut, label %finished
+  %wave.done = load ptr, ptr %wave.at
+  %shared.at = getelementptr inbounds %Wave, ptr %wave.done, i64 0, i32 3
+  %shared = load i64, ptr %shared.at
+  %offered = icmp ne i64 %shared, 0
+  br i1 %offered, label %shut, label %finished
 
 shut:
   store i32 2, ptr %phase.at
   %gate.open = atomicrmw and ptr %gate.at, i32 65535 seq_cst
+  br label %wait
+
+wait:
+  %since = call i64 @now()
   br label %settle
 
 settle:
-  %turn = phi i32 [ 0, %entry ], [ 0, %shut ], [ %turn.next, %settle.spin ]
+  %turn = phi i32 [ 0, %wait ], [ %turn.next, %settle.spin ], [ %turn.next, %settle.round ]
   %inside = load atomic i32, ptr %gate.at acquire, align 4
   %empty = icmp eq i32 %inside, 0
   br i1 %empty, label %finished, label %settle.spin
@@ -285,7 +349,14 @@ settle:
 settle.spin:
   call void @pause()
   %turn.next = add nuw nsw i32 %turn, 1
-  %patient = icmp ult i32 %turn.next, {{spins}}
+  %round = and i32 %turn.next, 63
+  %in.round = icmp ne i32 %round, 0
+  br i1 %in.round, label %settle, label %settle.round
+
+settle.round:
+  %clock = call i64 @now()
+  %spent = sub nsw i64 %clock, %since
+  %patient = icmp slt i64 %spent, {{held}}
   br i1 %patient, label %settle, label %doze
 
 doze:
@@ -314,6 +385,7 @@ finished:
   br label %next
 
 done:
+  store atomic i32 0, ptr %under.way.at monotonic, align 4
   ret i32 0
 
 again:

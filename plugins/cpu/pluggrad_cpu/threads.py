@@ -49,10 +49,12 @@ class CommandList(Protocol):
 class Team(ABC):
     """Runs one list at a time: hold `lock` while calling `run`, and while writing what the list binds.
 
-    worth_us: a command of less estimated work is done sooner by the caller alone.
+    worth_us: a wave of less estimated work is not worth waking anybody for. awake_us: with less than that the
+    caller alone is done sooner even where the others are awake.
     """
 
     worth_us: float
+    awake_us: float
 
     def __init__(self, runtime: native.Runtime, threads: int) -> None:
         self._native, self.size = runtime, threads
@@ -103,18 +105,19 @@ class _TeamState(ctypes.Structure):
     """`%Team` of team.ll; Python itself touches only `cancel`."""
 
     _fields_ = [
-        ("bell", ctypes.c_int32), ("asleep", ctypes.c_int32), ("_line0", ctypes.c_char * 120),
+        ("bell", ctypes.c_int32), ("asleep", ctypes.c_int32), ("under_way", ctypes.c_int32),
+        ("_line0", ctypes.c_char * 116),
         ("gate", ctypes.c_int32), ("caller_sleeps", ctypes.c_int32), ("_line1", ctypes.c_char * 120),
-        ("next_task", ctypes.c_int64), ("_line2", ctypes.c_char * 120),
-        ("command", ctypes.c_int64 * 6), ("list", ctypes.c_void_p), ("position", ctypes.c_int64),
+        ("next_chunk", ctypes.c_int64), ("_line2", ctypes.c_char * 120),
+        ("wave", ctypes.c_void_p), ("list", ctypes.c_void_p), ("position", ctypes.c_int64),
         ("phase", ctypes.c_int32), ("cancel", ctypes.c_int32), ("stop", ctypes.c_int32),
     ]
 
 
 class NativeTeam(Team):
-    """Workers spin for a moment between commands, then sleep on a futex; one native call runs a list."""
+    """Workers spin for a moment between waves, then sleep on a futex; one native call runs a list."""
 
-    worth_us = 20.0  # an awake team costs 1 us, waking a sleeping one 15 to 50 us
+    worth_us, awake_us = 20.0, 3.0  # an awake team costs 1 us, waking a sleeping one 15 to 50 us
 
     def __init__(self, runtime: native.Runtime, threads: int) -> None:
         super().__init__(runtime, threads)
@@ -215,7 +218,8 @@ class _Board:
 class PortableTeam(Team):
     """The same semantics in plain Python, for systems whose sleep and wake calls team.ll does not know."""
 
-    worth_us = 300.0  # a command costs 100 to 200 us of waking and of passing the interpreter lock around
+    # a command costs 100 to 200 us of waking and of passing the interpreter lock around
+    worth_us = awake_us = 300.0
 
     def __init__(self, runtime: native.Runtime, threads: int) -> None:
         super().__init__(runtime, threads)

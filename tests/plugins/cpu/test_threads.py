@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,45 @@ def test_commands_run_in_order_with_a_barrier_between(device: CpuDevice) -> None
     run = device.prepare([there, back, there, alone] * 100, [dtypes.float32])
     run([first, second], [1.0])
     assert (array(device, first, "float32") == 400).all()
+
+
+@pytest.mark.parametrize("work_us", [0.0, 5.0, PARALLEL_US], ids=["alone", "awake", "all"])
+def test_every_task_of_a_wave_runs_exactly_once(device: CpuDevice, work_us: float) -> None:
+    count = load(device, COUNT, "count", 1)
+    sizes = [1, 700, 0, 3, 64, 2, MOST_TASKS, 0]
+    blocks = [filled(device, np.zeros(MOST_TASKS, np.int64)) for _ in sizes]
+    wave = [replace(launch(count, tasks, work_us * (i % 3), i), barrier=False)
+            for i, tasks in enumerate(sizes)]
+    run = device.prepare(wave, ())
+    for _ in range(50):
+        run(blocks, ())
+    for block, tasks in zip(blocks, sizes):
+        counts = array(device, block, "int64")
+        assert (counts[:tasks] == 50).all()
+        assert not counts[tasks:].any()
+
+
+def test_a_wave_begins_when_the_one_before_is_complete(device: CpuDevice) -> None:
+    add = load(device, ADD, "add", 2, [dtypes.float32])
+    blocks = [filled(device, np.zeros(999, np.float32)) for _ in range(4)]
+    there = [replace(launch(add, 999, 9.0, to, 0), barrier=to == 1) for to in (1, 2, 3)]
+    back = [replace(launch(add, 999, 9.0, 0, 3), barrier=True)]
+    run = device.prepare((there + back) * 100, [dtypes.float32])
+    run(blocks, [1.0])
+    assert [float(array(device, block, "float32").min()) for block in blocks] == [200, 199, 199, 199]
+
+
+def test_all_threads_share_a_wave_of_single_tasks(make_device: MakeDevice) -> None:
+    device = make_device("native", threads=3)
+    slow = load(device, SLOW, "slow", 1, [dtypes.int64])
+    blocks = [filled(device, np.zeros(1, np.int64)) for _ in range(30)]
+    wave = [replace(launch(slow, 1, 1e3, i), barrier=False) for i in range(len(blocks))]
+    run = device.prepare(wave, [dtypes.int64])
+    run(blocks, [slow_steps(0.001)])
+    own, whole = time.thread_time(), time.process_time()
+    for _ in range(5):
+        run(blocks, [slow_steps(0.001)])
+    assert time.process_time() - whole > 1.5 * (time.thread_time() - own)
 
 
 def test_all_threads_take_part_in_long_work(make_device: MakeDevice) -> None:
