@@ -12,7 +12,7 @@ from pluggrad.graph.ops import CAST
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
-AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "TILE", "VECTOR"]
+AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "UNROLL", "TILE", "VECTOR"]
 Role = Literal["in", "out", "inout", "status", "local"]
 
 
@@ -20,6 +20,7 @@ Role = Literal["in", "out", "inout", "status", "local"]
 class Axis:
     """PARALLEL axes are split into tasks, LOOP and REDUCE run in order, TILE and VECTOR live in registers.
 
+    UNROLL is a short REDUCE whose steps are written out one after another: each has instructions of its own.
     Along an ITEM axis each work item of a task's group takes one position: all ITEM axes of a kernel have the
     group's size as their extent.
     """

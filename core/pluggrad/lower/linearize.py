@@ -191,7 +191,8 @@ class _Linearizer:
                    fills: frozenset[int] = frozenset()) -> None:
         """Open loops over `ids`, outermost first, and emit inside; steps with a tail follow the full ones.
 
-        A single step needs no loop. fills: local buffers that are stored to inside.
+        A single step needs no loop, and those of an UNROLL axis are to have none. fills: local buffers that
+        are stored to inside.
         """
         if not ids:
             emit()
@@ -211,9 +212,10 @@ class _Linearizer:
             return self.blocks.pop().items
 
         for start, stop, full in ((0, whole, True), (whole, extent, False)):
-            if stop - start == 1:
-                counter = self._append(level, _Item("CONST", INDEX, arg=start))
-                self.blocks[level].items.extend(run(counter, full))
+            if stop - start == 1 or self.axes[current].kind == "UNROLL":
+                for position in range(start, stop):
+                    counter = self._append(level, _Item("CONST", INDEX, arg=position))
+                    self.blocks[level].items.extend(run(counter, full))
             elif start < stop:
                 loop = _Item("LOOP", None, arg=(start, stop))
                 loop.body = run(loop, full)

@@ -2,7 +2,8 @@
 
 Six shapes of kernel are told apart by their innermost work: elementwise loops, rows (reductions along
 memory), windows (small reductions, many side by side), contractions (reductions whose operands are shared
-between outputs), running reductions, and writes at places that data decide.
+between outputs; apart from those that memory sets the time of), running reductions, and writes at places that
+data decide.
 """
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import merge_adjacent
-from pluggrad.tune.contraction import is_contraction, tune_contraction
+from pluggrad.tune.contraction import Scheduled, is_contraction, tune_contraction
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.groups import contract_in_groups, tune_in_groups
+from pluggrad.tune.matvec import sweep_rows, tune_along_rows
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scans import is_scan, tune_scan
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
@@ -27,17 +29,25 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     kernel = merge_adjacent(kernel)
     if capabilities.interprets_kernels:
         return (kernel,)
+    swept = sweep_rows(kernel, capabilities)
+    if swept is not None:
+        return tuple(_in_order(swept, capabilities))
     phases = split_long_reduction(kernel, capabilities)
     tuned = [each for phase in phases for each in _tune_one(phase, capabilities)]
     return tuple([stream_outputs(each, capabilities) for each in tuned])
 
 
 def _contract(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
+    along = tune_along_rows(kernel, capabilities)
     contract = contract_in_groups if capabilities.max_group > 1 else tune_contraction
-    before, contraction, after = contract(kernel, capabilities)
+    return _in_order(along or contract(kernel, capabilities), capabilities)
+
+
+def _in_order(scheduled: Scheduled, capabilities: Capabilities) -> list[Kernel]:
+    """A contraction with what runs before and after it, scheduled too."""
     first, last = [[tuned for k in each for tuned in _tune_one(merge_adjacent(k), capabilities)]
-                   for each in (before, after)]
-    return [*first, contraction, *last]
+                   for each in (scheduled.before, scheduled.after)]
+    return [*first, scheduled.contraction, *last]
 
 
 def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
