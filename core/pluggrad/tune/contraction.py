@@ -17,7 +17,7 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses
 from pluggrad.tune.actions import axis_of, cover, reorder, split, split_reduce
-from pluggrad.tune.place import Dim, footprint, gate_dims, place, whole
+from pluggrad.tune.place import Dim, footprint, gate_dims, place, place_local, whole
 from pluggrad.tune.tiles import PAGE, Contraction, Tile
 
 _CACHE_SHARE: Final = 2  # panels of one tile may fill one part in so many of a core's cache
@@ -186,6 +186,7 @@ def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kern
         inner.append(row)
     # consecutive tasks share the panel of columns, which then stays in cache
     kernel = _fastest_tasks(kernel, *outer)
+    own = _became(problem.kernel, kernel, [x.node for x in problem.own(tile)])
     fills = []
     for load in _became(problem.kernel, kernel, packed):
         panel = _panel(kernel, load, inner, lanes)
@@ -193,7 +194,23 @@ def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kern
         if placed is not None:
             fills.append(placed[0])
             kernel = placed[1]
+    if own:
+        along = outer[1 + [id for id, _ in tile.rows].index(problem.rows_of_task(tile)[0])]
+        kernel = _divided(kernel, along, tile.parts)
+    for load in own:
+        panel = [dim for dim in _panel(kernel, load, inner, lanes) if not _is_task(kernel, dim)]
+        kernel = place_local(kernel, load, panel) or kernel
     return kernel, fills
+
+
+def _divided(kernel: Kernel, id: int, parts: int) -> Kernel:
+    """The tasks along an axis in `parts` tasks, each of which runs over its tiles."""
+    tiles = axis_of(kernel, id).extent
+    return cover(kernel, id, -(-tiles // parts), "PARALLEL", "LOOP")[0]
+
+
+def _is_task(kernel: Kernel, dim: Dim) -> bool:
+    return axis_of(kernel, dim.terms[0][0]).kind == "PARALLEL"
 
 
 def _became(before: Kernel, after: Kernel, loads: list[Node]) -> list[Node]:

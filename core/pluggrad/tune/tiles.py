@@ -3,12 +3,15 @@
 A tile of outputs is some rows times some vectors. Along the vector axis one operand is read as vectors, the
 other is the same for all lanes; along the rows it is the other way around. The price is in cycles of a core
 that does two multiply-adds and two loads at a time.
+
+An operand is packed by the team, once, or by each task: a task takes a panel of columns then, copies it to
+memory of its own, which stays in the second-level cache, and runs over many tiles of rows.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Final
@@ -23,13 +26,19 @@ _LATENCY: Final = 4.0  # cycles until a sum can be added to again
 _TASK: Final = 60.0  # cycles to take a task, find its place and start its loops
 _NEAR: Final = 16 << 10  # bytes that stay in the first-level cache beside other operands
 # by distance: in the first-level cache, in the second, beyond
-_VECTOR: Final = (2.0, 4.0, 8.0)  # a vector, in loads of an element
+_VECTOR: Final = (1.0, 2.0, 6.0)  # a vector, in loads of an element
 _STALL: Final = (0.0, 3.0, 8.0)  # cycles lost where each step of the reduction is in a cache line of its own
 _PAGE_STALL: Final = (0.0, 8.0, 8.0)  # in a page of its own
 _UNALIGNED: Final = 1.25  # a vector that may cross a cache line, times as much
-_FAR_ROW: Final = 2.0  # a row's element in a cache line of its own, in loads of one beside another
+_WAYS: Final = 8  # lines that a first-level cache holds of addresses a page apart
+_FAR_ROW: Final = 2.0  # an element of one row of more than those, in loads of one beside another
 _LANE: Final = 2.0  # a lane that is read on its own
 _PACK: Final = 1.2  # cycles to pack an element
+_COPY: Final = 0.4  # where it lies as panels want it
+_HANDOVER: Final = 50_000.0  # cycles that each core loses until it has what others packed
+_LAST: Final = 0.3  # of a task: how long cores wait for the last one
+_CHUNKS: Final = 8  # that a core's share of tasks is handed out in
+_PARTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of the rows
 _MASKED: Final = 1.5  # a vector longer than its axis, times as much
 PAGE: Final = 4096  # bytes
 _REGISTERS: Final = (1, 2, 4, 8)  # vectors side by side
@@ -39,12 +48,16 @@ _WORTH_PACKING: Final = 1 << 20  # multiply-adds; below, a launch costs more tha
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`lanes` along the axis `vector`, and `rows` of (axis, extent). `reduces`: the vector axis is summed."""
+    """`lanes` along the axis `vector`, and `rows` of (axis, extent). `reduces`: the vector axis is summed.
+
+    parts: into how many tasks the rows of a panel are divided, each of which packs it; 0: a task is a tile.
+    """
 
     vector: int
     lanes: int
     rows: tuple[tuple[int, int], ...]
     reduces: bool = False
+    parts: int = 0
 
 
 class Contraction:
@@ -105,30 +118,57 @@ class Contraction:
 
     def cheapest(self) -> Tile | None:
         """The tile to take; None where no axis is worth lanes."""
-        return min(self.candidates(), key=self.price, default=None)
+        tiles = [with_parts for tile in self.candidates() for with_parts in self._divided(tile)]
+        return min(tiles, key=self.price, default=None)
 
     def panel_bytes(self, tile: Tile) -> int:
         """Memory of the panels that one tile reads from end to end."""
-        sizes = {**dict(tile.rows), tile.vector: tile.lanes}
-        return sum([self.length * x.itemsize * math.prod([sizes.get(id, 1) for id in x.strides
-                                                          if id not in self.reduced_ids])
-                    for x in self.packed(tile)])
+        return sum([self._panel(x, tile) * x.itemsize for x in self.packed(tile)])
 
     def price(self, tile: Tile) -> float:
         """Cycles of all cores together, from the slowest core's share."""
+        packed, own = self.packed(tile), self.own(tile)
+        one, cores = self._tile_cycles(tile, [*packed, *own]), self.capabilities.cores
+        handover = sum([self._packed_size(x) * _PACK + _HANDOVER * cores for x in packed])
+        if tile.parts:
+            return handover + self._divided_cycles(tile, one, own, tile.parts)
+        tiles = self._tiles(tile)
+        last = max(1, tiles // (_CHUNKS * cores)) * _LAST
+        return handover + (-(-tiles // cores) + last) * cores * one
+
+    def _tile_cycles(self, tile: Tile, packed: list[Access]) -> float:
         sums = math.prod([extent for _, extent in tile.rows]) * (1 if tile.reduces else self._registers(tile))
-        packed = self.packed(tile)
         loads = sum([self._loads(x, tile, x in packed) for x in self.loads])
         stalls = sum([self._stall(x, tile) for x in self.loads if x not in packed])
-        steps, tiles = self.length, self._tiles(tile)
+        steps = self.length
         if tile.reduces:
             steps = steps // self.extents[tile.vector] * -(-self.extents[tile.vector] // tile.lanes)
         elif self.extents[tile.vector] < tile.lanes:
             loads *= _MASKED
         end = sums * 8.0 if tile.reduces else self._store_cycles(tile)
-        one = steps * (max(sums / 2, loads / 2, _LATENCY) + stalls) + end + _TASK
-        cores = self.capabilities.cores
-        return -(-tiles // cores) * cores * one + sum([self._packed_size(x) * _PACK for x in packed])
+        # units that are both nearly busy get in each other's way
+        busy = ((sums / 2)**4 + (loads / 2)**4)**0.25
+        return steps * (max(busy, _LATENCY) + stalls) + end + _TASK
+
+    def _divided(self, tile: Tile) -> Iterator[Tile]:
+        """The tile by itself, and in tasks that pack for themselves."""
+        yield tile
+        divided = replace(tile, parts=1)
+        own = self.own(divided)
+        if own:
+            one = self._tile_cycles(tile, [*self.packed(divided), *own])
+            yield replace(tile, parts=min(_PARTS, key=lambda p: self._divided_cycles(tile, one, own, p)))
+
+    def _divided_cycles(self, tile: Tile, one: float, own: list[Access], parts: int) -> float:
+        id, extent = self.rows_of_task(tile)
+        tiles = -(-self.extents[id] // extent)
+        tasks, cores = self._tiles(tile) // tiles * min(parts, tiles), self.capabilities.cores
+        task = -(-tiles // parts) * one + sum([self._panel(x, tile) for x in own]) * _COPY
+        return (-(-tasks // cores) + _LAST) * cores * task
+
+    def rows_of_task(self, tile: Tile) -> tuple[int, int]:
+        """The (axis, extent) of a tile's rows along which a task goes from tile to tile."""
+        return max(tile.rows, key=lambda row: self.extents[row[0]] // row[1])
 
     def _registers(self, tile: Tile) -> int:
         return -(-tile.lanes // self.width)
@@ -139,21 +179,26 @@ class Contraction:
 
     def _distance(self, nbytes: float) -> int:
         """Where so many bytes stay from one tile to the next."""
-        return 0 if nbytes <= _NEAR else 1 if nbytes <= self.capabilities.cache_bytes / 4 else 2
+        return 0 if nbytes <= _NEAR else 1 if nbytes <= self.capabilities.cache_bytes / 2 else 2
 
     def _loads(self, x: Access, tile: Tile, packed: bool) -> float:
         """Loads of elements that reading an operand costs in one step of the reduction."""
         rows = [id for id, _ in tile.rows if id in x.strides]
         count = float(math.prod([extent for id, extent in tile.rows if id in x.strides]))
         if tile.vector not in x.strides:
-            far = not packed and any((x.stride(id) or 0) * x.itemsize >= self.line for id in rows)
-            return count * _FAR_ROW if far else count
+            return count * _FAR_ROW if not packed and self._crowded(x, rows, count) else count
         vectors = _VECTOR[self._distance(self.length * count * tile.lanes * x.itemsize)]
         if packed:
             return count * self._registers(tile) * vectors
         if x.stride(tile.vector) == 1:
             return count * self._registers(tile) * vectors * _UNALIGNED
         return count * tile.lanes * _LANE
+
+    def _crowded(self, x: Access, rows: list[int], count: float) -> bool:
+        """Whether rows that start at the same place of a page drive each other out of the first-level cache."""
+        steps = [(x.stride(id) or 0) * x.itemsize for id in rows]
+        apart = max([math.gcd(step, PAGE) for step in steps if step], default=0)
+        return apart >= self.line and count * apart > _WAYS * PAGE
 
     def _stall(self, x: Access, tile: Tile) -> float:
         """Cycles that a step of the reduction waits for an operand that is not packed."""
@@ -179,7 +224,23 @@ class Contraction:
         """Operands that cost more to read as they lie than to pack into panels."""
         if tile.reduces or self.work < _WORTH_PACKING:
             return []
-        return [x for x in self.loads if self._can_be_packed(x) and self._gain(x, tile) > 0]
+        own = self.own(tile)
+        return [x for x in self.loads if x not in own and self._can_be_packed(x) and self._gain(x, tile) > 0]
+
+    def own(self, tile: Tile) -> list[Access]:
+        """Operands of which each task packs the panel that it reads."""
+        if not tile.parts or tile.reduces or not tile.rows:
+            return []
+        along, _ = self.rows_of_task(tile)
+        vectors = [x for x in self.loads if x.stride(tile.vector) == 1 and along not in x.strides
+                   and self._can_be_packed(x)]
+        room = sum([self._panel(x, tile) * x.itemsize for x in vectors])
+        return vectors if room <= self.capabilities.local_bytes else []
+
+    def _panel(self, x: Access, tile: Tile) -> int:
+        """Elements of an operand that one tile reads."""
+        sizes = {**dict(tile.rows), tile.vector: tile.lanes}
+        return math.prod([sizes.get(id, self.extents[id] if id in self.reduced_ids else 1) for id in x.strides])
 
     def _can_be_packed(self, x: Access) -> bool:
         if None in x.strides.values() or len(x.node.src) > 1:
