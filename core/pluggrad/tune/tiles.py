@@ -34,8 +34,10 @@ _WAYS: Final = 8  # lines that a first-level cache holds of addresses a page apa
 _FAR_ROW: Final = 2.0  # an element of one row of more than those, in loads of one beside another
 _LANE: Final = 2.0  # a lane that is read on its own
 _PACK: Final = 1.2  # cycles to pack an element
-_COPY: Final = 0.4  # where it lies as panels want it
-_HANDOVER: Final = 50_000.0  # cycles that each core loses until it has what others packed
+_COPY: Final = 0.3  # where it lies as panels want it
+_COPY_ROW: Final = 8.0  # cycles for each place where it starts anew
+_FETCH: Final = 5.0  # cycles to fetch an element that another core has just packed
+_MOST_FETCHED: Final = 50_000.0  # cycles; from a longer queue elements come faster
 _LAST: Final = 0.3  # of a task: how long cores wait for the last one
 _CHUNKS: Final = 8  # that a core's share of tasks is handed out in
 _PARTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of the rows
@@ -129,12 +131,12 @@ class Contraction:
         """Cycles of all cores together, from the slowest core's share."""
         packed, own = self.packed(tile), self.own(tile)
         one, cores = self._tile_cycles(tile, [*packed, *own]), self.capabilities.cores
-        handover = sum([self._packed_size(x) * _PACK + _HANDOVER * cores for x in packed])
+        before = sum([self._packing_cycles(x) for x in packed])
         if tile.parts:
-            return handover + self._divided_cycles(tile, one, own, tile.parts)
+            return before + self._divided_cycles(tile, one, own, tile.parts)
         tiles = self._tiles(tile)
         last = max(1, tiles // (_CHUNKS * cores)) * _LAST
-        return handover + (-(-tiles // cores) + last) * cores * one
+        return before + (-(-tiles // cores) + last) * cores * one
 
     def _tile_cycles(self, tile: Tile, packed: list[Access]) -> float:
         sums = math.prod([extent for _, extent in tile.rows]) * (1 if tile.reduces else self._registers(tile))
@@ -147,7 +149,7 @@ class Contraction:
             loads *= _MASKED
         end = sums * 8.0 if tile.reduces else self._store_cycles(tile)
         # units that are both nearly busy get in each other's way
-        busy = ((sums / 2)**4 + (loads / 2)**4)**0.25
+        busy = math.sqrt(math.hypot((sums / 2)**2, (loads / 2)**2))
         return steps * (max(busy, _LATENCY) + stalls) + end + _TASK
 
     def _divided(self, tile: Tile) -> Iterator[Tile]:
@@ -163,7 +165,8 @@ class Contraction:
         id, extent = self.rows_of_task(tile)
         tiles = -(-self.extents[id] // extent)
         tasks, cores = self._tiles(tile) // tiles * min(parts, tiles), self.capabilities.cores
-        task = -(-tiles // parts) * one + sum([self._panel(x, tile) for x in own]) * _COPY
+        copy = sum([self._panel(x, tile) * (_COPY + _COPY_ROW / tile.lanes) for x in own])
+        task = -(-tiles // parts) * one + copy
         return (-(-tasks // cores) + _LAST) * cores * task
 
     def rows_of_task(self, tile: Tile) -> tuple[int, int]:
@@ -195,7 +198,7 @@ class Contraction:
         return count * tile.lanes * _LANE
 
     def _crowded(self, x: Access, rows: list[int], count: float) -> bool:
-        """Whether rows that start at the same place of a page drive each other out of the first-level cache."""
+        """Whether rows that lie alike in their pages drive each other out of the first-level cache."""
         steps = [(x.stride(id) or 0) * x.itemsize for id in rows]
         apart = max([math.gcd(step, PAGE) for step in steps if step], default=0)
         return apart >= self.line and count * apart > _WAYS * PAGE
@@ -203,9 +206,10 @@ class Contraction:
     def _stall(self, x: Access, tile: Tile) -> float:
         """Cycles that a step of the reduction waits for an operand that is not packed."""
         step = (x.stride(self.reduced[-1].id) or 0) * x.itemsize
-        distance = self._distance(self.length * self.line)
+        across = tile.vector in x.strides
+        distance = self._distance(self._packed_size(x) * x.itemsize if across else self.length * self.line)
         stall = _PAGE_STALL[distance] if step >= PAGE else _STALL[distance] if step >= self.line else 0.0
-        return stall / 4 if tile.vector in x.strides else stall  # vectors use most of what they wait for
+        return stall / 4 if across else stall  # vectors use most of what they wait for
 
     def _store_cycles(self, tile: Tile) -> float:
         """To store the tile: along memory, transposed in registers, or lane by lane."""
@@ -240,7 +244,8 @@ class Contraction:
     def _panel(self, x: Access, tile: Tile) -> int:
         """Elements of an operand that one tile reads."""
         sizes = {**dict(tile.rows), tile.vector: tile.lanes}
-        return math.prod([sizes.get(id, self.extents[id] if id in self.reduced_ids else 1) for id in x.strides])
+        sizes |= {a.id: a.extent for a in self.reduced}
+        return math.prod([sizes.get(id, 1) for id in x.strides])
 
     def _can_be_packed(self, x: Access) -> bool:
         if None in x.strides.values() or len(x.node.src) > 1:
@@ -251,7 +256,12 @@ class Contraction:
         """Cycles that packing an operand spares."""
         loads = self._loads(x, tile, packed=False) - self._loads(x, tile, packed=True)
         spared = (loads / 2 + self._stall(x, tile)) * self.length * self._tiles(tile)
-        return spared - self._packed_size(x) * _PACK
+        return spared - self._packing_cycles(x)
+
+    def _packing_cycles(self, x: Access) -> float:
+        """Of all cores, until each has what the team packed."""
+        size = self._packed_size(x)
+        return size * _PACK + min(size * _FETCH, _MOST_FETCHED * self.capabilities.cores)
 
     def _packed_size(self, x: Access) -> int:
         return math.prod([self.extents[id] for id in x.strides])

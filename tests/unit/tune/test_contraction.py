@@ -1,6 +1,8 @@
 """Tiles of contractions: whatever is chosen computes the same, and packs what tiles would read badly."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from tests.unit.tune.test_actions import kinds
 ALL = frozenset({"float32", "int32", "bool"})
 WIDE = Capabilities(ALL, ALL, vector_bytes=64, vector_registers=32, cores=4)
 NARROW = Capabilities(ALL, ALL, vector_bytes=16, vector_registers=16, cores=4)
+OWN = replace(WIDE, local_bytes=1 << 15, cache_bytes=1 << 16)  # tasks have memory of their own
 SIZES = [(1, 1, 1), (1, 64, 33), (5, 7, 11), (14, 32, 64), (15, 33, 65), (64, 64, 64), (100, 200, 101),
          (129, 127, 128)]
 
@@ -30,7 +33,7 @@ def run(kernel: Kernel, target: Capabilities) -> list[np.ndarray]:
     return memory[:len(given)]
 
 
-@pytest.mark.parametrize("target", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("target", [WIDE, NARROW, OWN], ids=["wide", "narrow", "own"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_product_of_any_size(size, target):
     kernel = kinds(matmul(*size))
@@ -53,30 +56,51 @@ def test_sums_stay_in_registers(target):
         assert used <= target.vector_registers
 
 
-def test_large_products_pack_both_operands():
+def test_the_team_packs_columns_and_reads_rows_as_they_lie():
     tuned = tune(kinds(matmul(512, 512, 512)), WIDE)
-    assert len(tuned.phases) == 3
-    assert len(tuned.temporaries) == 2
-    main = tuned.phases[-1].kernel
-    read = {n.arg for n in toposort(main.stores) if n.op is ops.LOAD}
-    assert all(tuned.phases[-1].args[slot] >= 3 for slot in read), "only panels are read"
+    assert len(tuned.phases) == 2
+    main = tuned.phases[-1]
+    read = {main.args[n.arg] for n in toposort(main.kernel.stores) if n.op is ops.LOAD}
+    assert read == {0, 3}, "the left operand, and panels of the right one"
 
 
-def test_a_product_with_itself_packs_both_sides():
-    n = 256
-    product = op("MUL", load(0, strided(a0=n, a2=1)), load(0, strided(a1=n, a2=1)))
-    axes = (Axis(0, n, "LOOP"), Axis(1, n, "LOOP"), Axis(2, n, "LOOP"))
-    kernel = kinds(Kernel("test", (read(n * n), write(n * n)), (), axes,
-                          (store(1, (0, 1), strided(a0=n, a1=1), reduce("ADD", product, 2)),)))
-    assert len(tune(kernel, WIDE).temporaries) == 2
-    generator = np.random.default_rng(0)
-    x = generator.integers(-3, 4, n * n).astype(np.float32).reshape(n, n)
-    np.testing.assert_array_equal(run(kernel, WIDE)[1].reshape(n, n), x @ x.T)
+def test_a_task_packs_the_columns_that_it_runs_over():
+    kernel = kinds(matmul(256, 1030, 60))
+    main, = [phase.kernel for phase in tune(kernel, OWN).phases]
+    fill, result = main.stores
+    assert main.buffers[fill.arg[0]].role == "local"
+    assert any(a.kind == "LOOP" and a.id in result.arg[1] and a.id not in fill.arg[1] for a in main.axes)
+    expected = run(kernel, WIDE)
+    for x, y in zip(run(kernel, OWN), expected, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_task_packs_no_more_than_its_memory_takes():
+    small = replace(WIDE, local_bytes=4096)
+    tuned = tune(kinds(matmul(512, 512, 512)), small)
+    assert not any(phase.kernel.local for phase in tuned.phases)
+
+
+def against_rows(m: int, n: int, k: int, *, same: bool = False) -> Kernel:
+    """x @ y.T, which reads neither along its outputs. same: y is x."""
+    product = op("MUL", load(0, strided(a0=k, a2=1)), load(0 if same else 1, strided(a1=k, a2=1)))
+    axes = (Axis(0, m, "LOOP"), Axis(1, n, "LOOP"), Axis(2, k, "LOOP"))
+    buffers = (read(m * k), *([] if same else [read(n * k)]), write(m * n))
+    total = reduce("ADD", product, 2)
+    return kinds(Kernel("test", buffers, (), axes,
+                        (store(len(buffers) - 1, (0, 1), strided(a0=n, a1=1), total),)))
+
+
+def test_a_product_with_itself_packs_one_side():
+    kernel = against_rows(256, 256, 256, same=True)
+    assert len(tune(kernel, WIDE).temporaries) == 1
+    x = np.random.default_rng(0).integers(-3, 4, 256 * 256).astype(np.float32).reshape(256, 256)
+    np.testing.assert_array_equal(run(kernel, WIDE)[1].reshape(256, 256), x @ x.T)
 
 
 def test_panels_of_a_long_product_stay_in_cache():
-    small = Capabilities(ALL, ALL, vector_bytes=64, vector_registers=32, cores=4, cache_bytes=1 << 16)
-    kernel = kinds(matmul(120, 130, 2500))
+    small = replace(WIDE, cache_bytes=1 << 16)
+    kernel = against_rows(120, 130, 2500)
     tuned = tune(kernel, small)
     assert sum(phase.kernel.name.endswith("_partial") for phase in tuned.phases) == 1
     generator = np.random.default_rng(0)
