@@ -110,6 +110,7 @@ class CapturedFunction(Generic[P, R]):
         try:
             args, kwargs = _arguments(description, stand_ins)
             outcome, outputs = _call(self._function, args, kwargs)
+            del args, kwargs
             left = [*outputs, *capture.left()]
             runtime.realize(left)
             runtime.realize_pending()
@@ -118,7 +119,7 @@ class CapturedFunction(Generic[P, R]):
             realizing.recorder = host_values.reading = gradients.watching = normalizing.captured = None
         values = [capture.value(t) for t in outputs]
         results = [fresh(t.node.arg, t.node.type) for t in outputs]
-        del left, outputs, args, kwargs
+        del left, outputs
         return stand_ins, capture.finish(values), outcome, results
 
     def _compare(self, known: tuple[Replay, Any], description: Any, tensors: list[Tensor],
@@ -222,10 +223,17 @@ def _stored(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
-    """The description of the result and its tensors; views are copied."""
+    """The description of the result and its tensors. Views are copied; what is still to be computed has no
+    history, which would hold values that the call writes over."""
     outputs: list[Tensor] = []
     outcome = flatten(function(*args, **kwargs), outputs, frozen("result", []))
-    return outcome, [t if t._base is None else t.detach().contiguous() for t in outputs]
+    return outcome, [_result(t) for t in outputs]
+
+
+def _result(tensor: Tensor) -> Tensor:
+    if tensor._base is not None:
+        return tensor.detach().contiguous()
+    return tensor if tensor.node.op is ops.BUFFER else tensor.detach()
 
 
 def _own(detached: list[Tensor]) -> None:

@@ -65,6 +65,21 @@ class Gradient(NamedTuple):
     plain: Any
 
 
+class _Result(NamedTuple):
+    """Where among the values of a run one is that it gives out, its type, and what is told of its leaf."""
+
+    position: int
+    kind: TensorType
+    keep: Callable[[Node], None] | None
+
+    def of(self, values: list[BufferVersion]) -> Tensor:
+        """A tensor of its own with this value."""
+        made = fresh(values[self.position], self.kind)
+        if self.keep is not None:
+            self.keep(made.node)
+        return made
+
+
 class Replay:
     """Repeats one call of `arguments` tensors. Handles that the function read or assigned are kept alive."""
 
@@ -98,10 +113,13 @@ class Replay:
                        else ApartReplay(step, self._position) for step in self._steps]
         self._bound = [(w.handle, self._position(w.value.source), w.value.kind) for w in self._written]
         self._bound_last = {id(handle) for handle, _, _ in self._bound}
-        self._given = [(self._position(value.source), value.kind, self._keeper(value.source))
-                       for value in self._outputs]
+        self._given = [self._result(value) for value in self._outputs]
         self._advancing = [(host, change) for host, (_, change) in self._hosts.items() if change]
-        self._left = [gradient for gradient in self._gradients if gradient.changed]
+        changed = [gradient for gradient in self._gradients if gradient.changed]
+        self._left = [(g.owner, None if g.after is None else self._result(g.after), g.plain) for g in changed]
+        # nobody asks what these were before: their memory is free for what they will be
+        self._forgotten = [g.owner for g in changed if g.before is None and g.state is None]
+        self._rewritten = {i: self._result(value) for i, value in self.overwritten.items()}
         overwrites = any(isinstance(step, Step) and step.overwrites for step in self._steps)
         # it leaves more than its results: Ctrl-C must find all of that done, or none of it
         self._lasting = bool(overwrites or self._bound or self._advancing or self._left or self.overwritten)
@@ -111,11 +129,11 @@ class Replay:
             return self._starts[source.number] + source.root
         return self._first[source.kind] + source.number
 
-    def _keeper(self, source: Source) -> Callable[[Node], None] | None:
-        """What notes the leaf of a result."""
-        if source.kind != "result":
-            return None
-        return partial(self._ready[source.number].keep, source.root)
+    def _result(self, value: Value) -> _Result:
+        """Where a value of each run is."""
+        source = value.source
+        keep = partial(self._ready[source.number].keep, source.root) if source.kind == "result" else None
+        return _Result(self._position(source), value.kind, keep)
 
     # ---- does it fit? --------------------------------------------------------------------------------------
     def fits(self, arguments: Sequence[Tensor]) -> bool:
@@ -163,6 +181,8 @@ class Replay:
         values = [*versions, *[handle.node.arg for handle in handles], *self._constant_versions]
         numbers = [self._present(read) for read in self._reads] if self._reads else ()
         emptied: list[Emptied] = []
+        for owner in self._forgotten:
+            _tensor(owner, arguments)._grad = None
         try:
             for step in self._ready:
                 step.run(values, handles, numbers, emptied)
@@ -177,14 +197,11 @@ class Replay:
             bind(handle, values[position], kind)
         for host, change in self._advancing:
             host.value = host.value + change
-        results = []
-        for position, kind, keep in self._given:
-            made = fresh(values[position], kind)
-            if keep is not None:
-                keep(made.node)
-            results.append(made)
-        if self._left or self.overwritten:
-            self._leave(arguments, values)
+        results = [result.of(values) for result in self._given]
+        for owner, result, plain in self._left:
+            _tensor(owner, arguments)._grad = plain if result is None else result.of(values)
+        if self._rewritten:
+            write_back(arguments, {i: result.of(values) for i, result in self._rewritten.items()})
         return results
 
     def _present(self, read: HostRead) -> PythonScalar:
@@ -192,18 +209,6 @@ class Replay:
         present = [host.value + (seen - self._hosts[host][0])
                    for host, seen in zip(read.hosts, read.seen, strict=True)]
         return read.at(*present)
-
-    # ---- results -------------------------------------------------------------------------------------------
-    def _fresh(self, value: Value, values: list[BufferVersion]) -> Tensor:
-        """A tensor of its own with a value of this run."""
-        return fresh(values[self._position(value.source)], value.kind)
-
-    def _leave(self, arguments: Sequence[Tensor], values: list[BufferVersion]) -> None:
-        """Gradients and arguments as the function leaves them."""
-        for gradient in self._left:
-            left = gradient.plain if gradient.after is None else self._fresh(gradient.after, values)
-            _tensor(gradient.owner, arguments)._grad = left
-        write_back(arguments, {i: self._fresh(value, values) for i, value in self.overwritten.items()})
 
     # ---- comparing -----------------------------------------------------------------------------------------
     def save(self) -> list[Any]:

@@ -339,6 +339,54 @@ def test_a_gradient_from_before_that_is_not_computed_yet():
         assert p.grad.item() == 5 + 2 * count
 
 
+def test_a_step_takes_no_memory(device):
+    """Weights, state and gradients stay where they are, also where the function holds on to its graph."""
+    weights = [Tensor.rand(40, 40, requires_grad=True) for _ in range(3)]
+    optimizer = optim.Adam(weights, lr=0.01)
+
+    @jit
+    def step(x):
+        optimizer.zero_grad()
+        hidden = x
+        for weight in weights:
+            hidden = (hidden @ weight).tanh()
+        loss = (hidden * hidden).mean()
+        loss.backward()
+        optimizer.step()
+        return loss, hidden.sum()
+
+    def places():
+        tensors = [*weights, *[w.grad for w in weights], *optimizer.m, *optimizer.v]
+        return [id(t.node.arg.storage.block) for t in tensors], memory_stats()[device]["reserved"]
+
+    x = Tensor.ones(8, 40).realize()
+    found = []
+    for _ in range(6):
+        step(x)
+        found.append(places())
+    assert found[3] == found[4] == found[5]
+
+
+def test_several_steps_of_an_optimizer_in_one_call():
+    def train(wrap):
+        p = Tensor([1.0, 2.0], requires_grad=True)
+        optimizer = optim.Adam([p], lr=0.1)
+
+        @wrap
+        def three(x):
+            for _ in range(3):
+                optimizer.zero_grad()
+                loss = (p * p * x).sum()
+                loss.backward()
+                optimizer.step()
+            return loss
+
+        losses = [three(numbers(1, 2)).item() for _ in range(3)]
+        return [*losses, *p.tolist(), *p.grad.tolist()]
+
+    np.testing.assert_allclose(train(jit), train(lambda f: f), rtol=1e-6)
+
+
 # ---- errors --------------------------------------------------------------------------------------
 
 

@@ -75,8 +75,15 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Change every tensor that has a gradient, and compute all that is pending with it in one go.
 
-        If that fails, or is interrupted, the tensors are as they were before.
+        If that fails, or is interrupted, the tensors are as they were before. In a function that is captured
+        it is computed when that returns, together with the rest: only then nobody holds the old weights any
+        more, and the new ones go in their place.
         """
+        if runtime.capturing():
+            if any(param.node.op is not ops.BUFFER for param in self.params):  # a second step of one call
+                runtime.realize_pending()
+            self._scheduled(calls=False)
+            return
         tensors = [*self.params, *[tensor for kept in self.state for tensor in kept.values()]]
         # versions, not nodes: who holds the node of a value keeps it from being overwritten in place
         before = [(t, t.node.arg) for t in tensors if t.node.op is ops.BUFFER]
