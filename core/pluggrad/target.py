@@ -48,6 +48,7 @@ class Capabilities:
     local_bytes: memory that a task may have for itself, near enough to be read like a cache (0: none).
     cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.
     streaming_line_bytes: a store that fills this much, aligned, can pass the caches by (0: none can).
+    prefetch: loads can ask for memory that they will come to.
     max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five is the least.
     max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task together; above 1,
     tasks are divided among them. subgroup_width: work items that execute in step. scratch_bytes: fast memory
@@ -75,6 +76,7 @@ class Capabilities:
     shared_cache_bytes: int = _keyed(default=8 << 20)
     alignment: int = _keyed(default=64)
     streaming_line_bytes: int = _keyed(default=0)
+    prefetch: bool = _keyed(default=False)
     max_buffers: int = _keyed(default=0)
     max_grid: int = _keyed(default=0)
     max_group: int = _keyed(default=0)

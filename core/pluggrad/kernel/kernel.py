@@ -42,12 +42,14 @@ class BufferParam:
     A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local one
     is no argument but memory of each task's own, of any content when the task begins. A
     streamed one is not read by the kernel, and too large to be found in a cache by whoever reads it later.
+    `ahead` elements beyond what a load reads lies what the task after this one begins with (0: not known).
     """
 
     dtype: DType
     size: int
     role: Role
     streamed: bool = False
+    ahead: int = 0
 
 
 class IndexCheck(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which outputs are written past the caches: those that would be gone from them before anybody reads them.
+"""Large memory: which outputs are written past the caches, and which inputs are asked for ahead of time.
 
 An ordinary store first reads the line that it writes into. A store of a whole line need not, if it leaves no
 copy of it behind: a third of the traffic of a kernel that reads one array and writes another.
@@ -30,6 +30,34 @@ def stream_outputs(kernel: Kernel, capabilities: Capabilities) -> Kernel:
               if a.node.op is ops.STORE and not _fills_lines(kernel, a, line)}
     buffers = [_streamed(b) if i in large - partly else b for i, b in enumerate(kernel.buffers)]
     return replace(kernel, buffers=tuple(buffers))
+
+
+def read_ahead(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """The kernel with the inputs marked whose rows are walked several times.
+
+    Only the first walk waits for memory, which has nothing to do while the others compute: loads that ask for
+    the next task's row keep it busy. One walk alone runs through memory as fast as processors foresee.
+    """
+    tasks = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
+    if not capabilities.prefetch or not tasks:
+        return kernel
+    loads: dict[int, list[Access]] = {}
+    for a in accesses(kernel):
+        if a.node.op is ops.LOAD:
+            loads.setdefault(a.node.arg, []).append(a)
+    buffers = list(kernel.buffers)
+    for slot, walks in loads.items():
+        steps = {a.stride(tasks[-1].id) for a in walks}
+        row = steps.pop() if len(steps) == 1 and len(walks) > 1 else None
+        if row and row > 0 and _is_worth_asking(buffers[slot], row, capabilities):
+            buffers[slot] = replace(buffers[slot], ahead=row)
+    return replace(kernel, buffers=tuple(buffers))
+
+
+def _is_worth_asking(buffer: BufferParam, row: int, capabilities: Capabilities) -> bool:
+    """Whether an input is not in a core's cache anyway, and two of its rows would be."""
+    size, cache = buffer.dtype.itemsize, capabilities.cache_bytes
+    return buffer.role == "in" and buffer.size * size > cache and 2 * row * size <= cache
 
 
 def _streamed(buffer: BufferParam) -> BufferParam:

@@ -13,6 +13,7 @@ from pluggrad_cpu.emit import REGISTER, Branch, Emitter, mangled, splat, vector
 
 STREAMED: Final = "!0"  # the metadata of stores that pass the caches by
 _LINE: Final = 64
+_SECOND_LEVEL: Final = 2  # where what is asked for waits: LLVM's 3 is the first level, 0 none
 _NARROWEST: Final = 16  # bytes that are worth an instruction of their own
 
 
@@ -141,6 +142,7 @@ def read(out: Emitter, a: Access, lanes: int, pointer: str, mask: str | None = N
     """`lanes` contiguous elements; 0 where the mask is false."""
     kind = vector(a.element, lanes)
     if mask is None:
+        _ask_ahead(out, a, lanes, pointer)
         return out.op(f"load {kind}, ptr {pointer}, align {a.align}")
     if _is_half_register(out, a, lanes):
         both = read(out, a, 2 * lanes, pointer, _mask_of_half(out, lanes, mask))
@@ -148,6 +150,14 @@ def read(out: Emitter, a: Access, lanes: int, pointer: str, mask: str | None = N
     return out.call(kind, f"llvm.masked.load.{mangled(a.element, lanes)}.p0",
                     [("ptr", pointer), ("i32", str(a.align)), (vector("i1", lanes), mask),
                      (kind, "zeroinitializer")])
+
+
+def _ask_ahead(out: Emitter, a: Access, lanes: int, pointer: str) -> None:
+    """Have the lines fetched that lie ahead of a row, wherever that is: asking faults nowhere."""
+    nbytes = lanes * a.align if a.buffer.ahead else 0
+    for line in range(0, nbytes - _LINE + 1, _LINE):
+        there = out.op(f"getelementptr i8, ptr {pointer}, i64 {a.buffer.ahead * a.align + line}")
+        out.do(f"call void @llvm.prefetch.p0(ptr {there}, i32 0, i32 {_SECOND_LEVEL}, i32 1)")
 
 
 def write(out: Emitter, a: Access, lanes: int, value: str, pointer: str, mask: str | None = None) -> None:

@@ -140,7 +140,7 @@ def capabilities(level: InstructionSet | None) -> Capabilities:
         vector_bytes=vector_bytes, vector_registers=level.vector_registers if level else 16,
         masked_memory=level.masked_memory if level else False, register_transposes=True,
         cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64,
-        streaming_line_bytes=_LINE if level else 0, unified_memory=True,
+        streaming_line_bytes=_LINE if level else 0, prefetch=True, unified_memory=True,
         local_bytes=min(private // 2, _MOST_LOCAL) if _HAS_STACK else 0,
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=max(vector_bytes, 8) * _FLOPS_PER_VECTOR_BYTE,

@@ -14,7 +14,7 @@ from pluggrad.dtypes import DType
 from pluggrad.errors import FileFormatError
 from pluggrad.ir.node import node
 from pluggrad.kernel import ops
-from pluggrad.kernel.kernel import Axis, ConstBits, Kernel, axis, const
+from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel, axis, const
 from pluggrad.kernel.text import digest, kernel_text, parse_kernel
 from tests.unit.kernel.kernels import (
     counting,
@@ -77,7 +77,8 @@ def every_form() -> Kernel:
     built = kernel([], [write(40, dtypes.int8)], *stores, values=(dtypes.int8,))
     axes = tuple(Axis(i, 4, kind) for i, kind in enumerate(kinds))
     streamed = replace(built.buffers[0], streamed=True)
-    return replace(built, name="all forms", axes=axes, buffers=(streamed, *built.buffers[1:]))
+    ahead = BufferParam(dtypes.int8, 64, "in", ahead=32)
+    return replace(built, name="all forms", axes=axes, buffers=(streamed, ahead))
 
 
 @pytest.mark.parametrize("built", [matmul(3, 4, 5), softmax(2, 3), scatter("ADD", 5, 3), running(1),
@@ -111,7 +112,8 @@ def test_digest_leaves_out_the_name_and_nothing_else() -> None:
     assert digest(replace(built, name="other")) == digest(built)
     retagged = replace(built, axes=(*built.axes[:2], Axis(2, 4, "REDUCE")))
     streamed = replace(built, buffers=(*built.buffers[:2], replace(built.buffers[2], streamed=True)))
-    different = [built, retagged, streamed, matmul(2, 3, 4, dtypes.float64), softmax(2, 3)]
+    ahead = replace(built, buffers=(replace(built.buffers[0], ahead=4), *built.buffers[1:]))
+    different = [built, retagged, streamed, ahead, matmul(2, 3, 4, dtypes.float64), softmax(2, 3)]
     assert len({digest(each) for each in different}) == len(different)
 
 

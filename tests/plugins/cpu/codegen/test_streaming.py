@@ -54,3 +54,11 @@ def test_streaming_stores_are_followed_by_a_fence(program: Any) -> None:
     source = toolchain.render(copy(program, dtypes.float32))
     assert source.index("nontemporal") < source.index("fence")
     assert "movnt" in toolchain.assembly(source)
+
+
+def test_what_lies_ahead_is_asked_for_even_beyond_the_end(program: Any, run: Any) -> None:
+    built = copy(program, dtypes.float32)
+    built = replace(built, buffers=(replace(built.buffers[0], ahead=1 << 40), built.buffers[1]))
+    x, out = np.arange(LANES * STEPS, dtype=np.float32), np.zeros(LANES * STEPS, np.float32)
+    run(built, x, out)
+    np.testing.assert_array_equal(out, x)
