@@ -4,11 +4,17 @@ An architecture is `triple|cpu|features`, in LLVM's words; it is all that code g
 """
 from __future__ import annotations
 
+import ctypes
+import threading
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import llvmlite
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
+
+_kept: Final = threading.local()
 
 
 def version() -> str:
@@ -47,3 +53,35 @@ def target_machine(arch: str, optimize: int = 3) -> Any:
     _initialize(native=triple == host_triple())
     target = llvm.Target.from_triple(triple)
     return target.create_target_machine(cpu=cpu, features=features, opt=optimize, jit=True)
+
+
+def own_machine(arch: str) -> Any:
+    """This thread's target machine for an architecture: two threads must not use one at a time."""
+    machines: dict[str, Any] = _kept.__dict__.setdefault("machines", {})
+    if arch not in machines:
+        machines[arch] = target_machine(arch)
+    return machines[arch]
+
+
+@cache
+def _generate() -> Callable[..., Any]:
+    """Code generation, bound anew: llvmlite holds one lock around every call, also around this long one.
+
+    LLVM itself needs no lock between modules of different contexts.
+    """
+    name = "LLVMPY_TargetMachineEmitToMemory"
+    function: Any = ctypes.CDLL(None, handle=ffi.lib._handle)[name]
+    function.argtypes, function.restype = getattr(ffi.lib, name).argtypes, getattr(ffi.lib, name).restype
+    return function  # type: ignore[no-any-return]
+
+
+def emit_object(machine: Any, module: Any) -> bytes:
+    """Object code; threads run side by side, each with a machine and a module in a context of its own."""
+    with ffi.OutputString() as error:
+        buffer = _generate()(machine, module, 1, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)

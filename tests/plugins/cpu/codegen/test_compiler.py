@@ -14,6 +14,7 @@ from pluggrad.dtypes import DType
 from pluggrad.errors import CompileError
 from pluggrad.lower.program import Program
 from pluggrad.target import Capabilities, Target
+from pluggrad_cpu import compiler
 from pluggrad_cpu.compiler import LLVMToolchain
 from pluggrad_cpu.llvm import host_triple
 
@@ -57,6 +58,29 @@ def test_other_architectures_compile_without_library_calls(program: Any, name: s
     called = set(re.findall(r"\b(?:callq?|bl)\s+_?([A-Za-z_][\w.]*)", text))
     called |= set(re.findall(r"movabsq\s+\$_?([A-Za-z_][\w.]*)", text))
     assert {c for c in called if not c.startswith(("pluggrad.", "_real", "_xmm", "_ymm"))} == set()
+
+
+@pytest.mark.parametrize(("lengths", "modules"), [
+    ([10] * 30, [[*range(30)]]),  # too little for two
+    ([9000, 100, 200, 9000], [[0, 2], [1, 3]]),
+    ([30_000, 20_000, 10_000, 9_000, 8_000, 7_000], [[0], [1, 5], [2, 3, 4]]),
+])
+def test_kernels_are_shared_out_among_modules(lengths: list[int], modules: list[list[int]]) -> None:
+    assert compiler._modules(["x" * length for length in lengths], 3) == modules
+
+
+def test_modules_side_by_side_hold_their_kernels(program: Any, run: Any, monkeypatch: Any) -> None:
+    kernels = [unary(program, op, dtypes.float32, dtypes.float32) for op in ("EXP", "SIN", "SQRT", "NEG")]
+    monkeypatch.setattr(compiler, "_LEAST_TEXT", 1)
+    monkeypatch.setattr(compiler, "cores", lambda: 3)
+    tools = toolchain()
+    binaries = tools.compile_many([tools.render(k) for k in kernels])
+    assert len(set(binaries)) == 3
+    x = np.linspace(0, 1, 64, dtype="f")
+    for kernel, binary, function in zip(kernels, binaries, (np.exp, np.sin, np.sqrt, np.negative)):
+        out = np.zeros_like(x)
+        run.link(binary, kernel)(x, out)
+        np.testing.assert_allclose(out, function(x), rtol=1e-6)
 
 
 def test_one_module_for_many_kernels(program: Any, run: Any) -> None:
