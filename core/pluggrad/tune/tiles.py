@@ -268,8 +268,10 @@ class Contraction:
 
 
 def _evenly(extent: int, most: int) -> list[int]:
-    """Tiles of at most `most` that cut `extent` into nearly equal parts, for a few numbers of parts."""
+    """Tiles of at most `most` that cut `extent` into nearly equal parts: a few, and those that a cache keeps
+    wherever their rows lie."""
     if most < 2 or extent < 2:
         return []
     fewest = -(-extent // most)
-    return list(dict.fromkeys(-(-extent // parts) for parts in range(fewest, fewest + 4)))
+    parts = [*range(fewest, fewest + 4), -(-extent // _WAYS)]
+    return list(dict.fromkeys(-(-extent // p) for p in parts if p >= fewest))
