@@ -13,6 +13,7 @@ from pluggrad.kernel.kernel import Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import merge_adjacent
 from pluggrad.tune.contraction import Scheduled, is_contraction, tune_contraction
+from pluggrad.tune.depthwise import tune_depthwise
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.groups import contract_in_groups, tune_in_groups
 from pluggrad.tune.matvec import sweep_rows, tune_along_rows
@@ -38,6 +39,9 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
 
 
 def _contract(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
+    planes = tune_depthwise(kernel, capabilities)
+    if planes is not None:
+        return [planes]
     along = tune_along_rows(kernel, capabilities)
     contract = contract_in_groups if capabilities.max_group > 1 else tune_contraction
     return _in_order(along or contract(kernel, capabilities), capabilities)
