@@ -187,6 +187,8 @@ PROFILE: Final = Setting(
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
 VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
 VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar, and each lowering pass")
+SEARCH: Final = Setting(
+    "SEARCH", bool, False, "measure schedules of each kernel that is planned; keep the best on disk")
 HISTORY_LIMIT: Final = Setting(
     "HISTORY_LIMIT", int, 64, "realized generations kept for gradients of unmarked leaves", minimum=0)
 

@@ -32,6 +32,7 @@ OPTIONAL = {
     "cli": {"tqdm"},
     "data": {"PIL", "tqdm"},
     "io": {"safetensors"},
+    "runtime": {"tqdm"},
     "testing": {"pytest", "hypothesis"},
 }
 # Libraries of the operating system itself; anything else is a driver.

@@ -26,14 +26,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.device:
         set_default_device(options.device)
     with profile(options.profile) as profiled:
-        status = _run(options.script, options.arguments)
+        status = run_script(options.script, options.arguments)
     print(profiled, file=sys.stderr)
     if options.profile is not None:
         print(f"trace: {options.profile}, for https://ui.perfetto.dev", file=sys.stderr)
     return status
 
 
-def _run(script: Path, arguments: list[str]) -> int:
+def run_script(script: Path, arguments: list[str]) -> int:
     """Its exit status; what it raised is printed."""
     sys.argv = [str(script), *arguments]
     sys.path[0] = str(script.parent)

@@ -1,7 +1,7 @@
 """Regions -> Plan: kernels are built and tuned, buffers get places, writes go in place where they may."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -19,7 +19,9 @@ from pluggrad.plan.order import barriers
 from pluggrad.plan.plan import BufferRef, Plan, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 from pluggrad.schedule import Region, schedule
 from pluggrad.target import Capabilities
-from pluggrad.tune import tune
+from pluggrad.tune import Tuned, tune
+
+Tune = Callable[[Kernel, Capabilities, Claim | None], Tuned]
 
 
 @dataclass(slots=True)
@@ -49,12 +51,13 @@ class _Draft:
 
 
 def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilities: Capabilities,
-               claim: Claim | None = None) -> Plan:
+               claim: Claim | None = None, tuned: Tune = tune) -> Plan:
     """The plan that computes `roots`. Root i may take over the memory of input `donated[i]`, if not None.
 
-    claim: asked for each kernel whether the backend brings code of its own for it.
+    claim: asked for each kernel whether the backend brings code of its own for it. tuned: gives each kernel
+    its schedule.
     """
-    planner = _Planner(roots, donated, capabilities, claim)
+    planner = _Planner(roots, donated, capabilities, claim, tuned)
     regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers)
     for region in planner.writers_last(regions):
         planner.add(region)
@@ -63,8 +66,8 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
 
 class _Planner:
     def __init__(self, roots: Sequence[Node], donated: Sequence[int | None],
-                 capabilities: Capabilities, claim: Claim | None) -> None:
-        self.roots, self.capabilities, self.claim = roots, capabilities, claim
+                 capabilities: Capabilities, claim: Claim | None, tuned: Tune) -> None:
+        self.roots, self.capabilities, self.claim, self.tune = roots, capabilities, claim, tuned
         self.buffers: list[_Buffer] = []
         self.of: dict[Node, int] = {}
         self.donated = {root: slot for root, slot in zip(roots, donated, strict=True) if slot is not None}
@@ -115,7 +118,7 @@ class _Planner:
         if root.op in g.WRITES:
             self._base(root, root.src[0] in built.params)
         built = self._in_place(built)
-        tuned = tune(built.kernel, self.capabilities, self.claim)
+        tuned = self.tune(built.kernel, self.capabilities, self.claim)
         if VERIFY.value:
             verify_kernel(built.kernel, "kernel")
             for phase in tuned.phases:

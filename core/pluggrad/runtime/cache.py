@@ -15,7 +15,7 @@ from typing import Final
 from pluggrad import config
 from pluggrad.errors import warn
 
-_KINDS: Final = ("plan-", "kernel-", "blob-", "limits-", "new-")  # how names of entries begin
+_KINDS: Final = ("plan-", "kernel-", "blob-", "limits-", "tuned-", "new-")  # how names of entries begin
 _judged: dict[Path, bool] = {}  # folders looked at, and whether they can be used
 
 

@@ -25,7 +25,7 @@ from pluggrad.kernel.offer import Claim, Extern
 from pluggrad.kernel.text import axes_text, buffers_text
 from pluggrad.lower import lower, program_name
 from pluggrad.plan import Plan
-from pluggrad.plan.build import build_plan
+from pluggrad.plan.build import Tune, build_plan
 from pluggrad.runtime.compiled import CompiledPlan, Donated, load_binary, store_binaries
 from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.normalize import Normalized, rebuild
@@ -36,14 +36,14 @@ T = TypeVar("T")
 
 
 def make_plan(normalized: Normalized, donated: Donated, device: DeviceId, target: Target,
-              toolchain: Toolchain, claim: Claim | None,
+              toolchain: Toolchain, claim: Claim | None, tuned: Tune,
               context: str) -> tuple[CompiledPlan, tuple[Kernel, ...]]:
     """The compiled plan of a graph, and its kernels; new binaries are kept under `context`."""
     GlobalCounters.scheduled += 1
     roots = rebuild(normalized)
     if VERIFY.value:
         verify(roots, GRAMMAR, "normalize")
-    plan = build_plan(roots, donated, target.capabilities, claim)
+    plan = build_plan(roots, donated, target.capabilities, claim, tuned)
     return compile_plan(plan, device, target, toolchain, context), plan.kernels
 
 

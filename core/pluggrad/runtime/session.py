@@ -27,6 +27,7 @@ from pluggrad.runtime.memory import Pool
 from pluggrad.runtime.normalize import Normalized, stable_text
 from pluggrad.runtime.queue import queue_of
 from pluggrad.runtime.supported import require_dtype
+from pluggrad.runtime.tuning_store import TuningStore
 from pluggrad.target import DeviceId
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Session:
         self._cached = bool(self.toolchain.cache_key) and all(claimer.claim_key for claimer in claims)
         self.context = "\0".join([context_key(self.target, self.toolchain), repr(config.key()),
                                   _sources(self.toolchain, *claims), *[c.claim_key for c in claims]])
+        self.tuning = TuningStore(self.context)
         measured_by(device, self.limits)
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
 
@@ -88,9 +90,8 @@ class Session:
 
     def _compiled(self, normalized: Normalized, donated: Donated) -> tuple[CompiledPlan, tuple[Kernel, ...]]:
         """The compiled plan, and its kernels where it was made now."""
-        text = "\0".join([self.context, stable_text(normalized), repr(donated)])
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        stored = load_plan(digest) if self._cached and not config.VALIDATE.value else None
+        anew = config.VALIDATE.value or config.SEARCH.value
+        stored = load_plan(self._digest(normalized, donated)) if self._cached and not anew else None
         if stored is not None:
             GlobalCounters.plan_disk_hits += 1
             GlobalCounters.kernel_disk_hits += len(stored.signatures)
@@ -98,12 +99,17 @@ class Session:
         for _, _, kind, _ in normalized.rows:
             self.require(kind.dtype)
         from pluggrad.runtime.compilation import make_plan  # loads the compiler: not before it is needed
+        from pluggrad.runtime.tuning import Tuner
 
         made, kernels = make_plan(normalized, donated, self.id, self.target, self.toolchain, self.claim,
-                                  self.context)
+                                  Tuner(self, self.tuning), self.context)
         if self._cached:
-            store_plan(digest, made)
+            store_plan(self._digest(normalized, donated), made)  # a search has changed what it depends on
         return made, kernels
+
+    def _digest(self, normalized: Normalized, donated: Donated) -> str:
+        text = "\0".join([self.context, self.tuning.key, stable_text(normalized), repr(donated)])
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sources(*makers: object) -> str:

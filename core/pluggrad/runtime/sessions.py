@@ -27,6 +27,11 @@ def session(device: DeviceId) -> Session:
     return found
 
 
+def sessions() -> list[Session]:
+    """Those of the devices in use."""
+    return list(_sessions.values())
+
+
 def memory_of(device: DeviceId) -> MemoryStats:
     """A copy of one device's figures; all 0 where nothing used it yet. Opens nothing."""
     found = _sessions.get(device)
