@@ -143,6 +143,8 @@ _ONE_PASS: Final = (OfLimit("stream", 0.8), Kernels(1))
 _TABLE: Final = (
     Workload("mnist_step", "lenet", "training step of LeNet, batch 128, Adam, jit", _lenet, seconds=0.5,
              required=(Beside("best", 1.5),)),
+    Workload("lenet_eager", "lenet_eager", "the same without jit", _lenet, seconds=0.5,
+             required=(Beside("torch", 1 / 1.5),)),
     Workload("mlp_step", "mlp", "training step of 784-512-512-10, batch 128, Adam, jit", _mlp, seconds=0.5,
              comparable=False, required=(Beside("torch", 1 / 2),)),
     _gemm(512, Beside("best", 1.1, "fma")),

@@ -92,12 +92,12 @@ def _captured(form: str, tensors: list[Tensor]) -> Call:
 
 
 # ---- loops and steps -----------------------------------------------------------------------------
-def _lenet(tensors: list[Tensor], _: int) -> Call:
+def _lenet(tensors: list[Tensor], _: int, wrap: Callable[..., Any] = jit) -> Call:
     images, labels, *weights = tensors
     w1, b1, w2, b2, w3, b3, w4, b4 = weights
     optimizer = optim.Adam(weights, **ADAM)
 
-    @jit
+    @wrap
     def step(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()
         h = x.conv2d(w1, b1).relu().max_pool2d(2)
@@ -107,7 +107,11 @@ def _lenet(tensors: list[Tensor], _: int) -> Call:
         optimizer.step()
         return loss
 
-    return lambda: step(images, labels).item()
+    return lambda: step(images, labels).item()  # type: ignore[no-any-return]
+
+
+def _lenet_eager(tensors: list[Tensor], _: int) -> Call:
+    return _lenet(tensors, _, wrap=lambda step: step)
 
 
 def _mlp(tensors: list[Tensor], _: int) -> Call:
@@ -150,7 +154,7 @@ def _eager_add(tensors: list[Tensor], _: int) -> Call:
 
 
 _STEPS: Final[dict[str, Callable[[list[Tensor], int], Call]]] = {
-    "lenet": _lenet, "mlp": _mlp, "xor": _xor, "eager_add": _eager_add}
+    "lenet": _lenet, "lenet_eager": _lenet_eager, "mlp": _mlp, "xor": _xor, "eager_add": _eager_add}
 
 
 def _make(workload: Workload) -> Call:

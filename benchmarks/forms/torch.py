@@ -157,7 +157,7 @@ def library(compiled: bool = False) -> Library:
         if compiled:
             torch.compiler.reset()  # or it makes one matmul for the sizes of all rows
         form, inputs = workload.form, workload.arrays()
-        if form == "lenet":
+        if form == "lenet" or (form == "lenet_eager" and not compiled):
             return _lenet(inputs, wrap)
         if form == "mlp":
             return _mlp(inputs, wrap)

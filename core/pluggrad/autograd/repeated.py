@@ -18,8 +18,9 @@ from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 
 # what a rule of its own, an error or the host stands behind, or what is like no other
-_OPAQUE: Final = frozenset({ops.CUSTOM_VJP, ops.VJP_CALL, ops.EXTERN, ops.STAND_IN, ops.EMPTY, ops.BARRIER})
-_LIKE_NO_OTHER: Final = _OPAQUE | {ops.BUFFER, ops.LEAF}
+_OPAQUE: Final = frozenset({
+    ops.CUSTOM_VJP, ops.VJP_CALL, ops.EXTERN, ops.COPY, ops.STAND_IN, ops.EMPTY, ops.BARRIER})
+_DATA: Final = frozenset({ops.BUFFER, ops.LEAF})
 _MOST_ROWS: Final = 100_000  # of all structures together
 Key = tuple[tuple[Any, ...], ...]
 
@@ -50,15 +51,16 @@ class WayBack:
     """From a root to its gradients: by the rules, or where the structure is known by a template.
 
     leaves: the nodes that stand for a user's tensor, sources before users. keeps: whether calls may stand for
-    gradients.
+    gradients. brief: the root as a result of the call that gave the gradients, if one did.
     """
 
-    __slots__ = ("leaves", "_root", "_trace", "_key", "_order", "_known")
+    __slots__ = ("leaves", "brief", "_root", "_trace", "_key", "_order", "_known")
 
     def __init__(self, root: Node, keeps: bool) -> None:
         self._root, self._trace = root, None if keeps else trace(root)
         self._key, self._order = _outline(root) if keeps else (None, [])
         self._known = None if self._key is None else _structures.get(self._key)
+        self.brief: Node | None = None
         if self._known is None:
             self._trace = self._trace or trace(root)
             self.leaves = self._trace.leaves
@@ -73,26 +75,30 @@ class WayBack:
         kept = None if known is None else known.kept.get(chosen)
         if kept is not None:
             order = self._order
-            results = kept.template.call(*[order[number] for number in kept.sources])
+            self.brief, *results = kept.template.call(*[order[number] for number in kept.sources])
             return {identities[i]: result for i, result in zip(kept.leaves, results, strict=True)}
         found = gradients(self._trace or trace(self._root), {self._root: seed}, wanted)
         number = {n: i for i, n in enumerate(self._order)}
         if known is not None and chosen not in known.kept:
             positions = tuple([identities.index(identity) for identity in found])
-            known.kept[chosen] = _kept(list(found.values()), positions, number)
+            known.kept[chosen] = _kept([self._root, *found.values()], positions, number)
         elif known is None and self._key is not None:
             _remember(self._key, Structure(tuple([number[leaf] for leaf in self.leaves])))
         return found
 
 
 def _kept(results: list[Node], leaves: tuple[int, ...], number: dict[Node, int]) -> Kept | None:
-    made = toposort(results, lambda n: () if n in number else n.src)
-    if any(n not in number and n.op in _LIKE_NO_OTHER for n in made):
-        return None
-    sources = [n for n in made if n in number]
-    if not sources:  # a constant
+    """A root and its gradients as a function of the data they are computed from."""
+    made = toposort(results, lambda n: () if _is_data(n) else n.src)
+    sources = [n for n in made if _is_data(n)]
+    if not sources or any(n not in number for n in sources):
         return None
     return Kept(template(sources, results), tuple([number[n] for n in sources]), leaves)
+
+
+def _is_data(n: Node) -> bool:
+    """Whether another graph of the same structure may have something else here."""
+    return n.op in _DATA or (n.op is ops.CONST and n.arg.source is not None)
 
 
 def _remember(key: Key, structure: Structure) -> None:
@@ -114,35 +120,34 @@ def _outline(root: Node) -> tuple[Key | None, list[Node]]:
     rows: list[tuple[Any, ...]] = []
     order: list[Node] = []
     identities: dict[Identity, int] = {}
-    stack = [root]
+    stack: list[Node | None] = [root]
+    waiting: list[Node] = []  # for each None on the stack, whose sources lie above
     while stack:  # on the path of every eager step
-        n = stack[-1]
-        if n in number:
-            stack.pop()
+        n = stack.pop()
+        if n is None:
+            n = waiting.pop()
+        elif n in number:
+            continue
+        elif n.src:
+            if n.op in _OPAQUE or (n.realized is not None and n.realized() is not None):
+                return None, []
+            number[n] = -1  # visited
+            waiting.append(n)
+            stack.append(None)
+            stack += n.src
             continue
         op, arg = n.op, n.arg
-        sources: list[int] = []
         if op is ops.BUFFER:
             if arg.history is not None or arg.cut:
                 return None, []
             arg = None if arg.identity is None else identities.setdefault(arg.identity, len(identities))
+        elif op is ops.LEAF:
+            arg = identities.setdefault(arg, len(identities))
         elif op is ops.CONST:
             arg = arg if arg.source is None else None
-        else:
-            for s in n.src:
-                found = number.get(s)
-                if found is None:
-                    stack.append(s)
-                else:
-                    sources.append(found)
-            if stack[-1] is not n:
-                continue
-            if op is ops.LEAF:
-                arg = identities.setdefault(arg, len(identities))
-            elif op in _OPAQUE:
-                return None, []
-        number[n] = len(rows)
-        rows.append((op, arg, n.type, tuple(sources)))
+        elif op in _OPAQUE:
+            return None, []
+        number[n] = len(order)
         order.append(n)
-        stack.pop()
+        rows.append((op, arg, n.type, tuple([number[s] for s in n.src])))
     return tuple(rows), order

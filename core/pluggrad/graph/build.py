@@ -132,20 +132,17 @@ def same_device(op: str, *nodes: Node) -> DeviceId:
 
 def broadcast_to(x: Node, shape: Shape, op: str = "expand") -> Node:
     """`x` expanded to `shape` by NumPy's rule."""
-    if x.shape == shape:
+    before = x.type.shape
+    if before == shape:
         return x
+    if broadcast_shapes(op, before, shape) != shape:
+        raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(before))
     if x.op is ops.CONST:
-        if broadcast_shapes(op, x.shape, shape) != shape:
-            raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
         return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
-    if len(x.shape) > len(shape) or broadcast_shapes(op, x.shape, shape) != shape:
-        raise ShapeError(op=op, expected=f"a shape that broadcasts to {shape}", got=str(x.shape))
-    if len(x.shape) < len(shape):
-        padded = (1,) * (len(shape) - len(x.shape)) + x.shape
-        x = x.src[0] if x.op is ops.RESHAPE else x
-        x = x if x.shape == padded else _moved(ops.RESHAPE, x, padded, padded)
-    if x.shape == shape:
-        return x
+    if len(before) < len(shape):
+        x = reshaped(x, (1,) * (len(shape) - len(before)) + before)
+        if x.type.shape == shape:
+            return x
     return _moved(ops.EXPAND, x.src[0] if x.op is ops.EXPAND else x, shape, shape)
 
 
@@ -167,9 +164,10 @@ def binary(op: Op, x: Node, y: Node) -> Node:
 
 def _unify(op: str, x: Node, y: Node) -> tuple[Node, Node]:
     same_device(op, x, y)
-    dtype = dtypes.promote(x.dtype, y.dtype)
-    x, y = cast(x, dtype), cast(y, dtype)
-    shape = broadcast_shapes(op, x.shape, y.shape)
+    if x.type.dtype is not y.type.dtype:
+        dtype = dtypes.promote(x.dtype, y.dtype)
+        x, y = cast(x, dtype), cast(y, dtype)
+    shape = broadcast_shapes(op, x.type.shape, y.type.shape)
     return broadcast_to(x, shape, op), broadcast_to(y, shape, op)
 
 
@@ -187,16 +185,19 @@ def where(condition: Node, x: Node, y: Node) -> Node:
 
 
 # ---- reductions --------------------------------------------------------------------------------------------
+_REDUCTIONS: Final = {ops.SUM: "sum", ops.PROD: "prod", ops.RMAX: "max", ops.RMIN: "min"}
+
+
 def reduce(op: Op, x: Node, axes: object = None, name: str = "") -> Node:
     """Reduce over `axes` (None: all), which disappear. No dtype is widened here: cast first.
 
     name: what errors call it, if not by the op.
     """
-    name = name or {ops.SUM: "sum", ops.PROD: "prod", ops.RMAX: "max", ops.RMIN: "min"}[op]
+    name = name or _REDUCTIONS[op]
     checked = check_axes(name, axes, len(x.shape))
     if not checked:
         return x
-    shape = tuple([dim for i, dim in enumerate(x.shape) if i not in checked])
+    shape = () if axes is None else tuple([dim for i, dim in enumerate(x.shape) if i not in checked])
     if op in (ops.RMAX, ops.RMIN) and 0 in [x.shape[i] for i in checked] and math.prod(shape) > 0:
         raise ShapeError(op=name, expected="at least one element to reduce",
                          got=f"shape {x.shape} over axes {checked}",
@@ -220,17 +221,23 @@ def scan(name: ops.Running, x: Node, axis: int) -> Node:
 
 # ---- movement ----------------------------------------------------------------------------------------------
 def _moved(op: Op, x: Node, arg: Any, shape: Shape) -> Node:
+    kind = x.type
+    kind = tensor_type(shape, kind.dtype, kind.device)
     if x.op is ops.CONST and op not in ops.PADDING:
-        return node(ops.CONST, (), x.arg, tensor_type(shape, x.dtype, x.device))
-    return node(op, (x,), arg, tensor_type(shape, x.dtype, x.device))
+        return node(ops.CONST, (), x.arg, kind)
+    return node(op, (x,), arg, kind)
 
 
 def reshape(x: Node, shape: Sequence[object]) -> Node:
     """The same elements in row-major order as `shape`; one -1 is worked out."""
-    new = resolve_reshape("reshape", x.shape, shape)
+    return reshaped(x, resolve_reshape("reshape", x.shape, shape))
+
+
+def reshaped(x: Node, shape: Shape) -> Node:
+    """As `reshape`, to a shape that is known to fit."""
     if x.op is ops.RESHAPE:
         x = x.src[0]
-    return x if new == x.shape else _moved(ops.RESHAPE, x, new, new)
+    return x if shape == x.type.shape else _moved(ops.RESHAPE, x, shape, shape)
 
 
 def permute(x: Node, order: Sequence[object]) -> Node:
@@ -239,12 +246,18 @@ def permute(x: Node, order: Sequence[object]) -> Node:
     if sorted(axes) != list(range(len(x.shape))):
         raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(tuple(order)),
                          hint="To exchange two axes: x.transpose(i, j)")
+    return permuted(x, axes)
+
+
+def permuted(x: Node, axes: tuple[int, ...]) -> Node:
+    """As `permute`, by axes that are known to be each once."""
     if x.op is ops.PERMUTE:
         inner = x.arg
         x, axes = x.src[0], tuple([inner[axis] for axis in axes])
     if axes == tuple(range(len(axes))):
         return x
-    return _moved(ops.PERMUTE, x, axes, tuple([x.shape[axis] for axis in axes]))
+    shape = x.type.shape
+    return _moved(ops.PERMUTE, x, axes, tuple([shape[axis] for axis in axes]))
 
 
 def expand(x: Node, shape: Sequence[object], op: str = "expand") -> Node:

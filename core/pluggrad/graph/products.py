@@ -1,6 +1,9 @@
 """Products of matrices: a broadcast product and a sum, which is all that a contraction is to later stages."""
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import ShapeError
@@ -20,22 +23,39 @@ def matmul(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> 
         raise _mismatch(op, a.shape, b.shape)
     promoted = dtypes.promote(a.dtype, b.dtype)
     working = dtypes.accumulator_dtype(promoted) if promoted.is_float else dtypes.sum_dtype(promoted)
-    outer_a, outer_b = a.shape[:-2], b.shape[:-2]
+    plan = _shapes(op, a.shape, b.shape)
+    left, right = build.reshaped(build.cast(a, working), plan.left), build.cast(b, working)
+    if plan.order:
+        right = build.permuted(right, plan.order)
+    right, shape = build.reshaped(right, plan.right), plan.product
+    product = build.binary(ops.MUL, build.broadcast_to(left, shape, op), build.broadcast_to(right, shape, op))
+    return build.cast(build.reduce(ops.SUM, product, len(shape) - 1), dtype or promoted)
+
+
+class _Shapes(NamedTuple):
+    """Shapes that the operands take, the order of the axes of the second before, and that of the product."""
+
+    left: Shape
+    order: tuple[int, ...]
+    right: Shape
+    product: Shape
+
+
+@lru_cache(maxsize=4096)
+def _shapes(op: str, a: Shape, b: Shape) -> _Shapes:
+    outer_a, outer_b = a[:-2], b[:-2]
     try:
         outer = broadcast_shapes(op, outer_a, outer_b) if outer_a or outer_b else ()
     except ShapeError as error:
         raise ShapeError(op=op, expected="leading axes that broadcast (equal dims, or 1)",
-                         got=f"{a.shape} and {b.shape}", hint=error.hint) from None
-    rows = a.shape[-2:-1]
-    inner, columns = a.shape[-1], b.shape[-1:] if len(b.shape) > 1 else ()
-    left = build.reshape(build.cast(a, working), (*outer_a, *rows, *(1,) * len(columns), inner))
-    right = build.cast(b, working)
-    if columns:
-        right = build.permute(right, (*range(len(outer_b)), len(outer_b) + 1, len(outer_b)))
-    right = build.reshape(right, (*outer_b, *(1,) * len(rows), *columns, inner))
-    shape = (*outer, *rows, *columns, inner)
-    product = build.binary(ops.MUL, build.broadcast_to(left, shape, op), build.broadcast_to(right, shape, op))
-    return build.cast(build.reduce(ops.SUM, product, len(shape) - 1), dtype or promoted)
+                         got=f"{a} and {b}", hint=error.hint) from None
+    rows = a[-2:-1]
+    inner, columns = a[-1], b[-1:] if len(b) > 1 else ()
+    return _Shapes(
+        (*outer_a, *rows, *(1,) * len(columns), inner),
+        (*range(len(outer_b)), len(outer_b) + 1, len(outer_b)) if columns else (),
+        (*outer_b, *(1,) * len(rows), *columns, inner),
+        (*outer, *rows, *columns, inner))
 
 
 def _mismatch(op: str, a: Shape, b: Shape) -> ShapeError:

@@ -79,7 +79,10 @@ class Scalar(NamedTuple):
 def scalar(value: PythonScalar | HostRead, dtype: DType) -> Scalar:
     """The Scalar of a Python value (or of a reading) in `dtype`."""
     source = value if isinstance(value, HostRead) else None
-    number = cast_scalar(source.at(*source.seen) if source is not None else value, dtype)  # type: ignore[arg-type]
+    given = source.at(*source.seen) if source is not None else value
+    if given.__class__ is float and given and given == given and dtype.kind == "f":
+        return Scalar(given, False, source)
+    number = cast_scalar(given, dtype)  # type: ignore[arg-type]
     if not isinstance(number, float):
         return Scalar(number, False, source)
     if math.isnan(number):

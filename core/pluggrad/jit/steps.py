@@ -17,6 +17,7 @@ from pluggrad.ir.node import Node
 from pluggrad.jit.reuse import MOST_BYTES, dropped
 from pluggrad.runtime import BufferVersion, Handle
 from pluggrad.runtime.apart import Apart
+from pluggrad.runtime.normalize import Key
 from pluggrad.runtime.realization import duplicate, execute, shared
 from pluggrad.runtime.storage import stored
 
@@ -48,7 +49,7 @@ class Step:
     loaded: LoadedPlan
     inputs: tuple[Source, ...]
     scalars: tuple[Scalar, ...]
-    graph: tuple[Any, ...]
+    graph: Key
     overwrites: tuple[tuple[int, int], ...]
 
     @property

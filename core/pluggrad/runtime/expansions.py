@@ -11,10 +11,9 @@ from pluggrad.graph.scalar import Scalar
 from pluggrad.graph.template import expand
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
-from pluggrad.runtime.normalize import Normalized, Row, normalize
+from pluggrad.runtime.normalize import Key, Normalized, Row, normalize
 
 _MOST: Final = 256
-_Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +27,24 @@ class _Expansion:
     input_types: list[TensorType]
     scalars: tuple[int | Scalar, ...]
     scalar_dtypes: tuple[DType, ...]
+    key: Key
 
     def over(self, short: Normalized) -> Normalized:
         """The graph over the data of a graph with calls."""
         inputs, scalars = short.inputs, short.scalars
         return Normalized(self.rows, self.roots, [inputs[i] for i in self.inputs], self.input_types,
                           [scalars[s] if isinstance(s, int) else s for s in self.scalars],
-                          self.scalar_dtypes, [])
+                          self.scalar_dtypes, [], known_key=self.key)
 
 
-_expansions: dict[_Key, _Expansion] = {}
+_expansions: dict[Key, _Expansion] = {}
 _met: dict[int, None] = {}  # hashes of keys: what is met once only, as where a constant changes, is not kept
 
 
 def expanded(short: Normalized, roots: Sequence[Node]) -> Normalized:
     """The normalized graph of `roots` without calls; `short`: with them. Called under the runtime's lock."""
     # constants are part of the key: gradients are made of them, and one may equal another only today
-    key = short.rows, short.roots, tuple([s for s in short.scalars if s.source is None])
+    key = Key((short.rows, short.roots, tuple([s for s in short.scalars if s.source is None])))
     found = _expansions.get(key)
     if found is not None:
         return found.over(short)
@@ -70,7 +70,8 @@ def _matched(short: Normalized, whole: Normalized) -> _Expansion | None:
     given = tuple([s for s in chosen if s is not None])
     if len(found) < len(numbers) or len(given) < len(chosen):
         return None
-    return _Expansion(whole.rows, whole.roots, found, whole.input_types, given, whole.scalar_dtypes)
+    return _Expansion(whole.rows, whole.roots, found, whole.input_types, given, whole.scalar_dtypes,
+                      whole.key())
 
 
 def _keep(kept: dict[Any, Any], key: object, value: object) -> None:

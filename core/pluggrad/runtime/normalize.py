@@ -27,6 +27,21 @@ INDIRECT = _TRANSPARENT | {ops.UPDATE}
 Row = tuple[Any, ...]  # (op, arg, type, source rows)
 
 
+class Key:
+    """A tuple that is hashed once: a long one costs microseconds."""
+
+    __slots__ = ("_parts", "_hash")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self._parts, self._hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self._parts == other._parts
+
+
 @dataclass(slots=True)
 class Normalized:
     """Rows in topological order; `roots` are row numbers. `inputs[slot]` and `scalars[slot]` fill the slots.
@@ -41,10 +56,11 @@ class Normalized:
     scalar_dtypes: tuple[DType, ...]
     apart: list[Node]
     calls: bool = False
+    known_key: Key | None = None
 
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> Key:
         """Equal for graphs that one plan serves (within this process)."""
-        return self.rows, self.roots
+        return Key((self.rows, self.roots)) if self.known_key is None else self.known_key
 
 
 # set while a function is captured: whether a value was computed in it. What was computed before does not

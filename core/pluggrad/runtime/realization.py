@@ -65,6 +65,8 @@ class _Pending(threading.local):
     def __init__(self) -> None:
         # by identity: two Tensors are compared elementwise, by making a graph
         self.handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
+        # of nodes that handles hold, the results of calls that come to the same
+        self.brief: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
 
 
 _pending = _Pending()
@@ -114,9 +116,14 @@ class _Job:
     history: History
 
 
-def add_pending(handle: Handle) -> None:
-    """Include a handle in this thread's next realization on its device (as long as somebody holds it)."""
+def add_pending(handle: Handle, brief: Node | None = None) -> None:
+    """Include a handle in this thread's next realization on its device (as long as somebody holds it).
+
+    brief: the result of a call that comes to what the handle holds.
+    """
     _pending.handles[id(handle)] = handle
+    if brief is not None:
+        _pending.brief[handle.node] = brief
 
 
 def capturing() -> bool:
@@ -161,7 +168,7 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
     with lock, held:
         wanted = list({id(handle): handle for handle in handles}.values())  # `==` of tensors is elementwise
         if _pending.handles:
-            devices = {h.node.device for h in wanted}
+            devices = {h.node.type.device for h in wanted}
             known = set(map(id, wanted))
             # in the order they were written: the same in every process
             wanted += [h for h in list(_pending.handles.values())
@@ -171,12 +178,13 @@ def realize(handles: Sequence[Handle], *, keep_history: bool = False) -> None:
             by_device: dict[DeviceId, list[Handle]] = {}
             for handle in wanted:
                 if not _settled(handle):
-                    by_device.setdefault(handle.node.device, []).append(handle)
+                    by_device.setdefault(handle.node.type.device, []).append(handle)
             for device, group in by_device.items():
                 _realize_on(session(device), group, keep_history)
         finally:
-            for handle in wanted:  # after a failure too: what cannot be computed must not fail later calls
-                _pending.handles.pop(id(handle), None)
+            if _pending.handles:  # after a failure too: what cannot be computed must not fail later calls
+                for handle in wanted:
+                    _pending.handles.pop(id(handle), None)
         raise_reported()
         if inspecting is not None:
             inspecting(graphs)
@@ -230,6 +238,10 @@ def _has_own_gradient(n: Node) -> bool:
 
 def _on_one_device(nodes: list[Node]) -> Normalized:
     """The normalized graph, once everything in it that no kernel computes is done."""
+    if _pending.brief:
+        brief = dict(_pending.brief)
+        _pending.brief.clear()
+        nodes = [brief.get(n, n) if n.realized is None else n for n in nodes]
     normalized = normalize(nodes)
     if normalized.calls:
         normalized = expanded(normalized, nodes)

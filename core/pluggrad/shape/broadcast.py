@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from operator import index
 from typing import Any
 
@@ -10,6 +11,7 @@ from pluggrad.errors import AxisError, DTypeError, ShapeError
 from pluggrad.shape.dims import Shape
 
 
+@lru_cache(maxsize=4096)  # a loop meets the same few shapes at every step
 def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
     """The common shape by NumPy's rule; ShapeError naming `op` and every shape."""
     first = shapes[0]

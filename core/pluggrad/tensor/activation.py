@@ -38,9 +38,11 @@ class Activation(Mathematics):
 
     def sigmoid(self) -> Self:
         """1 / (1 + e**-x), precise in the left tail and with a finite gradient everywhere."""
-        x = self._wide()
-        limit = _EXP_LIMIT[x.dtype.itemsize]
-        return ((-x.maximum(-limit)).exp() + 1).reciprocal()._narrow(self)
+        x = self._wide().node
+        limit = build.const(-_EXP_LIMIT[x.dtype.itemsize], x.dtype, x.device, x.shape)
+        one = build.const(1.0, x.dtype, x.device, x.shape)
+        exp = build.unary(ops.EXP, build.unary(ops.NEG, build.binary(ops.MAX, x, limit)))
+        return self._new(build.unary(ops.RECIP, build.binary(ops.ADD, exp, one)))._narrow(self)
 
     def logsigmoid(self) -> Self:
         """log(sigmoid(x)) without underflow."""

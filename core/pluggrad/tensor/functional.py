@@ -61,7 +61,9 @@ class Functional(Sampling):
             product = self * self._new(self._operand(weight, "linear"))
         else:
             product = self._product("linear", weight, False, None)
-        return product if bias is None else product + self._new(product._operand(bias, "linear"))
+        if bias is None:
+            return product
+        return self._new(build.binary(ops.ADD, product.node, product._operand(bias, "linear")))
 
     def sequential(self, ll: Sequence[Callable[[Any], Any]]) -> Self:
         """The tensor passed through a list of layers or functions, one after another."""

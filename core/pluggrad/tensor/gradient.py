@@ -132,7 +132,10 @@ class Differentiable(Data):
         if marked:
             _note_left_out(identities - marked)
         # what reads the gradients next computes this value with them, instead of computing its graph again
-        runtime.add_pending(self if self._base is None else self._base)
+        if self._base is None:
+            runtime.add_pending(self, way.brief)
+        else:
+            runtime.add_pending(self._base)
         return self
 
     def _receive(self, part: Node) -> None:

@@ -69,12 +69,14 @@ class Movement(Activation):
 
     def transpose(self, dim0: int = 1, dim1: int = 0) -> Self:
         """A view with two axes swapped."""
-        rank = self.ndim
-        order = list(range(rank))
+        x = self.node
+        rank = len(x.type.shape)
+        axes = list(range(rank))
         a, b = check_axis("transpose", dim0, rank), check_axis("transpose", dim1, rank)
         if rank:
-            order[a], order[b] = b, a
-        return self.permute(order)
+            axes[a], axes[b] = b, a
+        order = tuple(axes)
+        return self._view(build.permuted(x, order), ("permute", order))
 
     def swapaxes(self, axis1: int, axis2: int) -> Self:
         """NumPy's name for `transpose`."""

@@ -63,7 +63,8 @@ class Reduction(Movement):
         x = self.node
         dtype = dtypes.least_upper_float(x.dtype)
         total = _reduce(ops.SUM, "mean", widened(x), axis, keepdim)
-        count = build.const(self._count("mean", axis), total.dtype, total.device, total.shape)
+        size = x.type.size if axis is None else self._count("mean", axis)
+        count = build.const(size, total.dtype, total.device, total.shape)
         return self._new(build.cast(build.binary(ops.DIV, total, count), dtype))
 
     def var(self, axis: Axis = None, keepdim: bool = False, correction: int = 1) -> Self:

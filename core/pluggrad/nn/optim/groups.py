@@ -33,6 +33,7 @@ class ParamGroup(MutableMapping[str, Any]):
                 self._hosts[name] = HostValue(float(value), name)
             else:
                 self._others[name] = value
+        self._shown = repr(self._others)
 
     def host(self, name: str) -> HostValue:
         """The host value behind a number."""
@@ -48,7 +49,7 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def switches(self) -> tuple[Any, ...]:
         """What decides which parts of a step there are: which numbers are 0, and all that is no number."""
-        return *[host.value == 0 for host in self._hosts.values()], repr(self._others)
+        return *[host.value == 0 for host in self._hosts.values()], self._shown
 
     def __getitem__(self, name: str) -> Any:
         if name == "params":
@@ -62,6 +63,7 @@ class ParamGroup(MutableMapping[str, Any]):
             self._hosts[name].value = float(value)
         elif name in self._others:
             self._others[name] = value
+            self._shown = repr(self._others)
         else:
             raise KeyError(f"{self._op} has no option {name!r}, but {', '.join(self.options())}")
 

@@ -111,10 +111,10 @@ class Optimizer(ABC):
         found = {index: grad for index, grad in enumerate(grads) if grad is not None}
         counts = self._counts_of(list(found))
         changed: list[Tensor] = []
-        switches = {id(group): group.switches() for group in self.param_groups} if calls else {}
+        updates = self._updates() if calls and self._unless is None else None
         for index, grad in found.items():
-            if calls and self._unless is None and self.params[index]._base is None:
-                changed += self._call(index, grad, switches[id(self._group_of[index])])
+            if updates is not None and self.params[index]._base is None:
+                changed += self._call(index, grad, updates)
             else:
                 changed += self._assign(index, grad)
         for count in counts:  # after they were read: a replay reads them as they are before its step, too
@@ -124,6 +124,8 @@ class Optimizer(ABC):
 
     def _counts_of(self, indices: list[int]) -> list[HostValue]:
         """The counts of these tensors; where only some of those that share one take a step, they part."""
+        if len(indices) == len(self._counts):
+            return list(dict.fromkeys(self._counts))
         sharing, stepping = Counter(self._counts), Counter(self._counts[index] for index in indices)
         parted = {count: count if stepping[count] == sharing[count]
                   else HostValue(count.value, "step", counts=True) for count in stepping}
@@ -148,26 +150,32 @@ class Optimizer(ABC):
                                      build.unary(ops.NEG, slope) if group["maximize"] else slope, kept)
         return build.cast(value, before.dtype), states
 
-    def _call(self, index: int, grad: Tensor, switches: object) -> Iterator[Tensor]:
+    def _updates(self) -> Updates:
+        """The templates of updates, for the present values of all options."""
+        found = _updates.get(self)
+        if found is None:
+            found = _updates[self] = Updates()
+        found.read([group.switches() for group in self.param_groups])
+        return found
+
+    def _call(self, index: int, grad: Tensor, updates: Updates) -> list[Tensor]:
         """As `_assign`, by a template."""
-        param, count = self.params[index], self._counts[index]
+        param, group, count = self.params[index], self._group_of[index], self._counts[index]
         before, slope = param.node, grad._take_promised() or grad.node
         kept = self._kept(index, before.type.device)
-        nodes = {name: tensor.node for name, tensor in kept.items()}
-        updates = _updates.get(self) or _updates.setdefault(self, Updates())
-        types = [n.type for n in nodes.values()]
-        key = id(self._group_of[index]), switches, count, before.type, slope.type, *types
-        update = updates.get(key) or updates.make(
-            key, before.type, slope.type, dict(zip(nodes, types, strict=True)),
-            partial(self._changed, index))
-        value, *states = update(before, slope, nodes)
+        nodes = [before, slope, *[tensor.node for tensor in kept.values()]]
+        types = tuple([n.type for n in nodes])
+        key = id(group), count, types
+        update = updates.get(key) or updates.make(key, types, list(kept), partial(self._changed, index))
+        value, *states = update(*nodes)
         param._overwrite(value)
-        yield param
+        changed = [param]
         for name, state in zip(update.states, states, strict=True):
             kept[name]._overwrite(state)
-            yield kept[name]
+            changed.append(kept[name])
         grad.rebind(build.detach(slope))  # stored too, as in `_assign`
-        yield grad
+        changed.append(grad)
+        return changed
 
     def _assign(self, index: int, grad: Tensor) -> Iterator[Tensor]:
         param = self.params[index]

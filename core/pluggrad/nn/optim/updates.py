@@ -1,7 +1,7 @@
 """Updates that are built once, as a template, and called at every step."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pluggrad.dtypes import DType
@@ -20,21 +20,21 @@ Build = Callable[[Node, Node, dict[str, Node]], tuple[Node, dict[str, Node]]]
 class Number:
     """A constant that host values are behind, as a node that is made anew when they change."""
 
-    __slots__ = ("_hosts", "_derive", "_dtype", "_device", "_seen", "_node")
+    __slots__ = ("_hosts", "_derive", "_dtype", "_device", "_seen", "node")
 
     def __init__(self, hosts: tuple[HostValue, ...], derive: Derive | None, dtype: DType,
                  device: DeviceId) -> None:
         self._hosts, self._derive, self._dtype, self._device = hosts, derive, dtype, device
         self._seen: list[Any] | None = None
-        self._node: Node
+        self.node: Node
+        self.read()
 
-    def node(self) -> Node:
-        """The constant for the present values."""
+    def read(self) -> None:
+        """Take the present values."""
         seen = [host.value for host in self._hosts]
         if seen != self._seen:
             read = scalar.read(self._hosts, self._derive)
-            self._node, self._seen = build.const(read, self._dtype, self._device), seen
-        return self._node
+            self.node, self._seen = build.const(read, self._dtype, self._device), seen
 
 
 class Update(NamedTuple):
@@ -44,37 +44,45 @@ class Update(NamedTuple):
     states: tuple[str, ...]
     numbers: tuple[Number, ...]
 
-    def __call__(self, param: Node, grad: Node, kept: dict[str, Node]) -> list[Node]:
+    def __call__(self, *nodes: Node) -> list[Node]:
         """The new value, and those of `states` in their order."""
-        return self.template.call(param, grad, *kept.values(), *[number.node() for number in self.numbers])
+        return self.template.call(*nodes, *[number.node for number in self.numbers])
 
 
 class Updates:
-    """Those of one optimizer, by all that they depend on."""
+    """Those of one optimizer, by what they depend on: switches of all groups, then a key for each tensor."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Any, ...], Update] = {}
+        self._made: dict[object, dict[object, Update]] = {}
+        self._now: dict[object, Update] = {}
         self._numbers: dict[tuple[Any, ...], Number] = {}
 
-    def get(self, key: tuple[Any, ...]) -> Update | None:
-        """The update that was made for `key`."""
-        return self._made.get(key)
+    def read(self, switches: Sequence[object]) -> None:
+        """Take the present values of options, before a step."""
+        self._now = self._made.setdefault(tuple(switches), {})
+        for number in self._numbers.values():
+            number.read()
 
-    def make(self, key: tuple[Any, ...], param: TensorType, grad: TensorType, kept: dict[str, TensorType],
-             build: Build) -> Update:
-        """What `build` makes of a tensor, its gradient and what is kept beside it, for later calls too."""
-        p, g = stand_in(param, "step"), stand_in(grad, "step")
-        beside = {name: stand_in(kind, "step") for name, kind in kept.items()}
-        value, states = build(p, g, beside)
+    def get(self, key: object) -> Update | None:
+        """The update that was made for `key`."""
+        return self._now.get(key)
+
+    def make(self, key: object, types: Sequence[TensorType], names: Sequence[str], build: Build) -> Update:
+        """What `build` makes of a tensor, its gradient and what is kept beside it under `names`, for later
+        calls too."""
+        param, grad, *beside = stands = [stand_in(kind, "step") for kind in types]
+        value, states = build(param, grad, dict(zip(names, beside, strict=True)))
         results = [value, *states.values()]
         constants = [n for n in toposort(results) if n.op is ops.CONST and n.arg.source is not None]
-        places = {name: 2 + i for i, name in enumerate(beside)}
-        overwrites = [0, *[places[name] for name in states]]
-        made = Template([p, g, *beside.values(), *constants], results, overwrites)
-        found = self._made[key] = Update(made, tuple(states), tuple([self._number(n) for n in constants]))
+        overwrites = [0, *[2 + names.index(name) for name in states]]
+        made = Template([*stands, *constants], results, overwrites)
+        found = self._now[key] = Update(made, tuple(states), tuple([self._number(n) for n in constants]))
         return found
 
     def _number(self, n: Node) -> Number:
         source = n.arg.source
         key = source.hosts, source.derive, n.dtype, n.device
-        return self._numbers.setdefault(key, Number(*key))
+        found = self._numbers.get(key)
+        if found is None:
+            found = self._numbers[key] = Number(*key)
+        return found
