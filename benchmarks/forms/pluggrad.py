@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pluggrad
 from benchmarks.forms import Call, Library
@@ -107,7 +107,7 @@ def _lenet(tensors: list[Tensor], _: int, wrap: Callable[..., Any] = jit) -> Cal
         optimizer.step()
         return loss
 
-    return lambda: step(images, labels).item()  # type: ignore[no-any-return]
+    return lambda: step(images, labels).item()
 
 
 def _lenet_eager(tensors: list[Tensor], _: int) -> Call:

@@ -22,6 +22,12 @@ Y = np.array([[0], [1], [1], [0]], np.float32)
 STEPS = 7
 
 
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch):
+    """As in a process that has not computed anything yet."""
+    monkeypatch.setattr(expansions, "_missed", 0)
+
+
 def start() -> list[Tensor]:
     return [Tensor(array).realize() for array in (X, Y, [[0.3], [-0.2]], [0.1])]
 
@@ -178,3 +184,23 @@ def test_what_is_kept_does_not_grow():
         optimizer.zero_grad()
         counts.append((interned_count(), len(expansions._expansions)))
     assert counts[20] == counts[39]
+
+
+def test_a_loop_of_new_graphs_is_left_alone_for_a_while(monkeypatch):
+    w = Tensor([1.0, 2.0], requires_grad=True).realize()
+    optimizer = optim.SGD([w], lr=0.1)
+    expanding, calls = expansions.expand, []
+    monkeypatch.setattr(expansions, "expand", lambda roots: calls.append(1) or expanding(roots))
+
+    def steps(count: int, factor) -> int:
+        before = len(calls)
+        for number in range(count):
+            (w * factor(number)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return len(calls) - before
+
+    assert steps(100, lambda number: number + 0.53) == expansions._PATIENCE
+    assert 0 < steps(300, lambda number: 0.53) < 5
+    assert steps(10, lambda number: 0.53) == 0
+    assert expansions.pay()

@@ -3,6 +3,7 @@ from pluggrad.runtime.counters import GlobalCounters
 from pluggrad.runtime.memory import MemoryReport, MemoryStats
 from pluggrad.runtime.realization import (
     add_pending,
+    calls_pay,
     capturing,
     fetch,
     fetch_part,
@@ -11,7 +12,6 @@ from pluggrad.runtime.realization import (
     realize,
     realize_pending,
     realize_written,
-    unobserved,
     upload,
 )
 from pluggrad.runtime.sessions import memory_stats, reset_peak_memory_stats
@@ -21,7 +21,7 @@ from pluggrad.runtime.supported import require_dtype
 
 __all__ = [
     "BufferVersion", "GlobalCounters", "Handle", "MemoryReport", "MemoryStats", "Storage", "add_pending",
-    "borrow", "buffer", "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats", "own", "read",
-    "realize", "realize_pending", "realize_written", "require_dtype", "reset_peak_memory_stats", "share",
-    "unobserved", "upload",
+    "borrow", "buffer", "calls_pay", "capturing", "fetch", "fetch_part", "is_host_memory", "memory_stats",
+    "own", "read", "realize", "realize_pending", "realize_written", "require_dtype",
+    "reset_peak_memory_stats", "share", "upload",
 ]

@@ -14,6 +14,9 @@ from pluggrad.ir.node import Node
 from pluggrad.runtime.normalize import Key, Normalized, Row, normalize
 
 _MOST: Final = 256
+_PATIENCE: Final = 32  # graphs in a row that are not found, until calls are left alone for _PAUSE questions
+_RETRIES: Final = 8
+_PAUSE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,30 @@ class _Expansion:
 
 _expansions: dict[Key, _Expansion] = {}
 _met: dict[int, None] = {}  # hashes of keys: what is met once only, as where a constant changes, is not kept
+_missed = 0  # in a row; beyond _PATIENCE also the questions since
+
+
+def pay() -> bool:
+    """Whether calls save work: not in a loop that changes a constant in every step, whose graphs are new."""
+    global _missed
+    if _missed < _PATIENCE:
+        return True
+    _missed += 1
+    if _missed == _PATIENCE + _PAUSE:
+        _missed = _PATIENCE - _RETRIES
+    return False
 
 
 def expanded(short: Normalized, roots: Sequence[Node]) -> Normalized:
     """The normalized graph of `roots` without calls; `short`: with them. Called under the runtime's lock."""
     # constants are part of the key: gradients are made of them, and one may equal another only today
     key = Key((short.rows, short.roots, tuple([s for s in short.scalars if s.source is None])))
+    global _missed
     found = _expansions.get(key)
     if found is not None:
+        _missed = 0
         return found.over(short)
+    _missed += 1
     whole = normalize(expand(roots))
     met = hash(key)
     if met in _met:

@@ -29,7 +29,7 @@ from pluggrad.ir.node import Node
 from pluggrad.runtime import copies
 from pluggrad.runtime.apart import Apart, apart_of
 from pluggrad.runtime.counters import GlobalCounters
-from pluggrad.runtime.expansions import expanded
+from pluggrad.runtime.expansions import expanded, pay
 from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve, stands
@@ -134,9 +134,10 @@ def capturing() -> bool:
         return recorder is not None
 
 
-def unobserved() -> bool:
-    """Whether nobody records what runs or looks at graphs, so that calls may stand for what is in them."""
-    return recorder is None and inspecting is None and origin.operation is None and origin.gradient is None
+def calls_pay() -> bool:
+    """Whether calls may stand for graphs: nobody records what runs or looks at graphs, and they save work."""
+    watched = recorder is not None or inspecting is not None
+    return not watched and origin.operation is None and origin.gradient is None and pay()
 
 
 def realize_pending() -> None:
@@ -551,6 +552,6 @@ def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
     return BufferVersion(storage, version.identity)
 
 
-__all__ = ["Run", "add_pending", "capturing", "duplicate", "execute", "fetch", "own", "raise_reported",
-           "read", "realize", "realize_pending", "realize_written", "run", "shared", "synchronize", "upload",
-           "unobserved", "version_of"]
+__all__ = ["Run", "add_pending", "calls_pay", "capturing", "duplicate", "execute", "fetch", "own",
+           "raise_reported", "read", "realize", "realize_pending", "realize_written", "run", "shared",
+           "synchronize", "upload", "version_of"]

@@ -116,7 +116,7 @@ class Differentiable(Data):
                                  hint="Use gradient() or grad(), which return gradients")
         root = self.node
         seed = self._seed("backward", gradient)
-        keeps = gradient is None and watching is None and runtime.unobserved()
+        keeps = gradient is None and watching is None and runtime.calls_pay()
         way = autograd.WayBack(root, keeps)
         identities = set(way.leaves.values())
         marked = {identity for identity in identities if identity.marked}

@@ -89,7 +89,7 @@ class Optimizer(ABC):
         before = [(t, t.node.arg) for t in tensors if t.node.op is ops.BUFFER]
         sharing, counts = list(self._counts), [(count, count.value) for count in self._counts]
         try:
-            changed = self._scheduled(calls=runtime.unobserved() and not active.traces)
+            changed = self._scheduled(calls=not active.traces and runtime.calls_pay())
             if changed:
                 Tensor.realize(*changed)
         except BaseException:
