@@ -142,6 +142,8 @@ class Contraction:
         sums = math.prod([extent for _, extent in tile.rows]) * (1 if tile.reduces else self._registers(tile))
         loads = sum([self._loads(x, tile, x in packed) for x in self.loads])
         stalls = sum([self._stall(x, tile) for x in self.loads if x not in packed])
+        if sums + self._held(tile) >= self.capabilities.vector_registers:
+            loads += sums  # without a register for it a vector is loaded by each multiply-add
         steps = self.length
         if tile.reduces:
             steps = steps // self.extents[tile.vector] * -(-self.extents[tile.vector] // tile.lanes)
@@ -151,6 +153,14 @@ class Contraction:
         # units that are both nearly busy get in each other's way
         busy = math.sqrt(math.hypot((sums / 2)**2, (loads / 2)**2))
         return steps * (max(busy, _LATENCY) + stalls) + end + _TASK
+
+    def _held(self, tile: Tile) -> int:
+        """Vectors of operands that a step uses for several rows."""
+        if tile.reduces:
+            return 0
+        counts = [math.prod([extent for id, extent in tile.rows if id in x.strides])
+                  for x in self.loads if tile.vector in x.strides]
+        return max(counts, default=0) * self._registers(tile)
 
     def _divided(self, tile: Tile) -> Iterator[Tile]:
         """The tile by itself, and in tasks that pack for themselves."""
@@ -197,6 +207,11 @@ class Contraction:
             return count * self._registers(tile) * vectors * _UNALIGNED
         return count * tile.lanes * _LANE
 
+    def _matrix(self, x: Access) -> int:
+        """Elements of an operand that tiles read again and again: of one product among many."""
+        return math.prod([self.extents[id] for id in x.strides if any(id not in y.strides for y in self.loads)
+                          or id in self.reduced_ids])
+
     def _crowded(self, x: Access, rows: list[int], count: float) -> bool:
         """Whether rows that lie alike in their pages drive each other out of the first-level cache."""
         steps = [(x.stride(id) or 0) * x.itemsize for id in rows]
@@ -207,7 +222,7 @@ class Contraction:
         """Cycles that a step of the reduction waits for an operand that is not packed."""
         step = (x.stride(self.reduced[-1].id) or 0) * x.itemsize
         across = tile.vector in x.strides
-        distance = self._distance(self._packed_size(x) * x.itemsize if across else self.length * self.line)
+        distance = self._distance(self._matrix(x) * x.itemsize if across else self.length * self.line)
         stall = _PAGE_STALL[distance] if step >= PAGE else _STALL[distance] if step >= self.line else 0.0
         return stall / 4 if across else stall  # vectors use most of what they wait for
 
