@@ -22,14 +22,14 @@ from typing import Any, Final
 
 from tqdm.auto import tqdm
 
-from benchmarks import floors, report, startup
+from benchmarks import floors, memory, report, startup
 from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp, on_device
 from benchmarks.forms import PEERS
 from benchmarks.limits import Probe
 from benchmarks.turns import Absent, Child, measure
 from benchmarks.workloads import NEIGHBORS, SETS, WORKLOADS, Workload
 
-_PROCESS_ROWS: Final = ("import", "first_step", "first_call")
+_PROCESS_ROWS: Final = ("import", "first_step", "first_call", "resnet18_first", "memory")
 _SIZES_ROW: Final = "gemm_sizes"
 _NO_STEP: Final = ("numpy",)  # libraries that cannot train LeNet
 
@@ -95,7 +95,8 @@ class Bench:
     def tasks(self) -> list[tuple[str, Callable[[], None]]]:
         """What there is to do, by name."""
         only = self.options.only
-        made: dict[str, Callable[[], None]] = {"import": self._imports, "first_step": self._first_step}
+        made: dict[str, Callable[[], None]] = {"import": self._imports, "first_step": self._first_step,
+                                             "resnet18_first": self._resnet, "memory": self._memory}
         tasks = [(name, task) for name, task in made.items() if name in only]
         if "first_call" in only:
             libraries = [OURS, *[n for n in self.options.libs if n in self.children and n not in _NO_STEP]]
@@ -117,9 +118,18 @@ class Bench:
     def _first_call(self, name: str) -> None:
         rounds = self.options.rounds if name == OURS else 1  # minutes otherwise
         try:
-            self.results.lenet[name] = startup.lenet(self.probe, rounds, name)
+            self.results.lenet[name] = startup.first_call(self.probe, rounds, name, "mnist_step")
         except Absent as reason:
             self.results.lenet[name] = str(reason)
+
+    def _resnet(self) -> None:
+        try:
+            self.results.resnet = startup.first_call(self.probe, self.options.rounds, OURS, "resnet18_8")
+        except Absent as reason:
+            self.results.resnet = str(reason)
+
+    def _memory(self) -> None:
+        self.results.memory = memory.peaks(memory.COMPARED, [OURS, memory.PEER])
 
     def _workload(self, work: Workload) -> None:
         alone = [ONE_THREAD] if any(isinstance(each, SpeedUp) for each in work.required) else []
@@ -146,6 +156,10 @@ class Bench:
             found.append(floors.of_sizes(results.sizes))
         if "first_call" in only:
             found += floors.of_firsts("LeNet's first call", results.lenet[OURS], floors.LENET)
+        if "resnet18_first" in only:
+            found += floors.of_firsts("ResNet-18's first call", results.resnet or "", floors.RESNET)
+        if "memory" in only:
+            found += floors.of_memory(results.memory)
         if "first_step" in only:
             found += floors.of_firsts("the demo's first step", results.demo or "", floors.DEMO)
         if "import" in only:

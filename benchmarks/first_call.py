@@ -1,6 +1,8 @@
-"""The first call of LeNet's training step in this process, for any library; for pluggrad in its parts.
+"""The first call of a step in this process, for any library that has it; for pluggrad in its parts.
 
-    python -m benchmarks.first_call LIBRARY START     START: time.monotonic() when the process was started
+    python -m benchmarks.first_call LIBRARY PROGRAM START
+
+PROGRAM: a row of workloads.py or an entry of programs. START: time.monotonic() when the process was started.
 
 Prints JSON. `seconds`: from the start of the first step to its loss; images, labels and weights are on the
 device before. `process`: from the start of the process, imports and uploads included.
@@ -14,12 +16,13 @@ from typing import Any
 
 from benchmarks.criteria import OURS
 from benchmarks.forms import load
+from benchmarks.programs import PROGRAMS, make
 from benchmarks.stage_timers import StageTimers
 from benchmarks.workloads import WORKLOADS
 
 
-def main(name: str, start: float) -> None:
-    call = load(name).make(WORKLOADS["mnist_step"])
+def main(name: str, program: str, start: float) -> None:
+    call = make(name, program) if program in PROGRAMS else load(name).make(WORKLOADS[program])
     if call is None:
         sys.exit(f"{name} does not have this step")
     timers = StageTimers()
@@ -39,4 +42,4 @@ def main(name: str, start: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.criteria import OURS, Criterion, Finding, best_peer, duration
+from benchmarks.memory import PEER
 from benchmarks.startup import First, Firsts
 from benchmarks.turns import Row
 
@@ -26,6 +27,7 @@ class StartLimits:
 
 DEMO: Final = StartLimits(1.5, 0.4)  # from the start of the process
 LENET: Final = StartLimits(1.5, 0.3)  # from the start of the first call
+RESNET: Final = StartLimits(5.0, 0.3)  # of the forward pass of 8 images, from the start of its first call
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +133,18 @@ def of_imports(times: Mapping[str, list[float]]) -> Verdict:
     over = statistics.median(a - b for a, b in zip(ours, numpy, strict=True))
     return Verdict("import pluggrad", f"+{duration(over)}", required, over <= IMPORT_OVER_NUMPY_S,
                    "with Tensor, jit and nn loaded")
+
+
+def of_memory(peaks: Mapping[str, Mapping[str, float | str]]) -> list[Verdict]:
+    """The most memory that each program's steps needed, above that of the imported library."""
+    verdicts = []
+    for program, found in peaks.items():
+        ours, peer = found[OURS], found[PEER]
+        name, required = f"memory of {program}", f"<= {PEER}'s"
+        if isinstance(ours, str) or isinstance(peer, str):
+            reason = ours if isinstance(ours, str) else str(peer)
+            verdicts.append(Verdict(name, "-", required, False, reason))
+        else:
+            note = f"{PEER}: {peer:.0f} MiB"
+            verdicts.append(Verdict(name, f"{ours:.0f} MiB", required, ours <= peer, note))
+    return verdicts

@@ -15,6 +15,7 @@ from typing import Any, Final
 from benchmarks.criteria import ONE_THREAD, OURS, best_peer, duration
 from benchmarks.floors import NO_ROUND, Verdict, beside_best, judged, unevenness
 from benchmarks.limits import LimitName, cores
+from benchmarks.programs import PROGRAMS
 from benchmarks.startup import Firsts, median_of
 from benchmarks.turns import ROOT, Row
 from benchmarks.workloads import SETS
@@ -33,6 +34,8 @@ class Results:
     imports: dict[str, list[float]] = field(default_factory=dict)
     demo: Firsts | str | None = None
     lenet: dict[str, Firsts | str] = field(default_factory=dict)
+    resnet: Firsts | str | None = None
+    memory: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -122,6 +125,14 @@ def first_calls_table(found: Mapping[str, Firsts | str]) -> str:
     return table(["library", "cold", "second process", "process, cold", "process, second"], lines)
 
 
+def memory_table(peaks: Mapping[str, Mapping[str, float | str]]) -> str:
+    """A line for each program: what it is, and the peak in each library."""
+    libraries = list(next(iter(peaks.values())))
+    lines = [[program, *["-" if isinstance(peak, str) else f"{peak:.0f}" for peak in found.values()],
+              PROGRAMS[program]] for program, found in peaks.items()]
+    return table(["program", *libraries, "note"], lines)
+
+
 def imports_table(times: Mapping[str, list[float]]) -> str:
     return table(["import", "time"], [[n, duration(statistics.median(t))] for n, t in times.items()])
 
@@ -155,6 +166,10 @@ def text(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict]
         add("LeNet's first call, images and weights on the device (medians)", parts_table(ours))
     if results.lenet:
         add("LeNet's first call, and since the process was started", first_calls_table(results.lenet))
+    if isinstance(results.resnet, Firsts) and results.resnet.cold:
+        add("ResNet-18's first call, 8 images, weights on the device (medians)", parts_table(results.resnet))
+    if results.memory:
+        add("Memory: the peak above what the import left, MiB", memory_table(results.memory))
     if results.sizes:
         add("Matmuls of nearly equal sizes", sizes_table(results.sizes))
     for title, names in SETS.items():
@@ -178,7 +193,7 @@ def unmeasured(results: Results) -> list[str]:
              for library, reason in row.absent.items() if library != ONE_THREAD]
     lines += [f"- {name}: the result of {', '.join(row.differing())} differs from what most peers found"
               for name, row in results.rows.items() if row.differing()]
-    firsts = {"the demo's first step": results.demo}
+    firsts = {"the demo's first step": results.demo, "ResNet-18's first call": results.resnet}
     firsts |= {f"LeNet's first call, {library}": found for library, found in results.lenet.items()}
     lines += [f"- {name}: {found}" for name, found in firsts.items() if isinstance(found, str)]
     return lines + [f"- {name}: {NO_ROUND}" for name, found in firsts.items()
@@ -221,6 +236,8 @@ def write(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict
         "gemm_sizes": {size: [_as_data(row) for row in rows] for size, rows in results.sizes.items()},
         "imports": results.imports,
         "first_step": _firsts_data(results.demo),
+        "resnet18_first": _firsts_data(results.resnet),
+        "memory": results.memory,
         "first_call": {library: _firsts_data(found) for library, found in results.lenet.items()},
     }
     path.write_text(json.dumps(data, indent=1) + "\n")

@@ -44,7 +44,8 @@ class Firsts:
     second: list[First] = field(default_factory=list)
 
 
-def _run(arguments: list[str], **variables: str) -> str:
+def run(arguments: list[str], **variables: str) -> str:
+    """What a Python process prints. Absent if it fails, with the last line of its errors."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT,
                           env=child_environment(**variables))
     if done.returncode:
@@ -61,7 +62,7 @@ def import_times(probe: Probe, rounds: int) -> tuple[dict[str, list[float]], dic
         found = {}
         for name, statement in IMPORTS.items():
             try:
-                found[name] = float(_run(["-c", _IMPORT.format(statement)]))
+                found[name] = float(run(["-c", _IMPORT.format(statement)]))
             except Absent as reason:
                 absent[name] = str(reason)
         return found
@@ -77,9 +78,9 @@ def demo(probe: Probe, rounds: int) -> Firsts:
     return _firsts(probe, rounds, ["benchmarks.first_step"])
 
 
-def lenet(probe: Probe, rounds: int, library: str) -> Firsts:
-    """The first call of LeNet's training step, inputs and weights on the device. Absent if it fails."""
-    return _firsts(probe, rounds, ["benchmarks.first_call", library])
+def first_call(probe: Probe, rounds: int, library: str, program: str) -> Firsts:
+    """The first call of a program's step, inputs and weights on the device. Absent if it fails."""
+    return _firsts(probe, rounds, ["benchmarks.first_call", library, program])
 
 
 def _firsts(probe: Probe, rounds: int, program: list[str]) -> Firsts:
@@ -94,7 +95,7 @@ def _firsts(probe: Probe, rounds: int, program: list[str]) -> Firsts:
 
 def _first(program: list[str], folder: str) -> First:
     """One process, every library's cache in `folder`."""
-    output = _run(["-m", *program, repr(time.monotonic())], PLUGGRAD_CACHE_DIR=folder, PLUGGRAD_CACHE="1",
+    output = run(["-m", *program, repr(time.monotonic())], PLUGGRAD_CACHE_DIR=folder, PLUGGRAD_CACHE="1",
                   TORCHINDUCTOR_CACHE_DIR=folder, CACHEDB=f"{folder}/tinygrad.db")
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return First(**found)

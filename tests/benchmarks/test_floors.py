@@ -211,6 +211,17 @@ def test_a_table_is_aligned_markdown():
     ]
 
 
+MEMORY = {"lenet": {OURS: 40.0, "torch": 90.0}, "chain": {OURS: 200.0, "torch": 190.0},
+          "gpt_block": {OURS: 10.0, "torch": "not installed"}}
+
+
+def test_memory_is_held_against_the_peer():
+    even, over, absent = floors.of_memory(MEMORY)
+    assert (even.figure, even.met, even.note) == ("40 MiB", True, "torch: 90 MiB")
+    assert not over.met
+    assert (absent.met, absent.note) == (False, "not installed")
+
+
 FACTS = {"machine": {"processor": "A chip", "cores": 4, "commit": "abc", "any_load": False},
          "libraries": {OURS: "1", "torch": "2"}, "absent": {"jax": "not installed"}}
 
@@ -220,7 +231,8 @@ def results():
     measured.absent["jax"] = "not installed"
     lenet = {OURS: firsts(1.5, 0.2), "torch": Firsts(), "jax": "it broke"}
     return report.Results({"gemm1024": measured}, {100: neighbors(100, 1, 2, 1)},
-                          {"numpy": [0.1], "pluggrad's names": [0.2]}, firsts(1.0, 0.2), lenet)
+                          {"numpy": [0.1], "pluggrad's names": [0.2]}, firsts(1.0, 0.2), lenet,
+                          firsts(2.0, 0.1), MEMORY)
 
 
 def test_the_report_has_every_table_and_says_what_is_missing():
@@ -234,7 +246,8 @@ def test_the_report_has_every_table_and_says_what_is_missing():
                      "MISSED", "1 of 1"]
     for piece in ("- gemm1024, jax: not installed", "- LeNet's first call, jax: it broke", "## Imports",
                   "- LeNet's first call, torch: no quiet round", "| LLVM ", "2.00x at 100", "| 100 ",
-                  "A chip, 4 cores, commit abc; pluggrad 1, torch 2", "jax is left out: not installed"):
+                  "A chip, 4 cores, commit abc; pluggrad 1, torch 2", "jax is left out: not installed",
+                  "## ResNet-18's first call", "| gpt_block |"):
         assert piece in text
 
 
@@ -245,4 +258,5 @@ def test_figures_are_written_as_json_and_the_report_beside_them(tmp_path):
     data = json.loads(path.read_text())
     assert data["rows"]["gemm1024"]["turns"]["torch"] == [{"seconds": 2, "busy": 1.0}]
     assert data["first_call"][OURS]["cold"][0]["parts"]["LLVM"] == 0.75
+    assert data["memory"]["lenet"] == {OURS: 40.0, "torch": 90.0}
     assert data["floors"][0]["met"] is True

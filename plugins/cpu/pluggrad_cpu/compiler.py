@@ -11,6 +11,7 @@ import llvmlite.binding as llvm
 from pluggrad.plugin_api import CompileError, Target, Toolchain
 from pluggrad_cpu.emit import Machine
 from pluggrad_cpu.llvm import emit_object, own_machine, version
+from pluggrad_cpu.memory import give_back
 from pluggrad_cpu.target import cores
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LLVMToolchain(Toolchain):
         else:
             with ThreadPoolExecutor(len(texts)) as pool:
                 made = list(pool.map(self.compile, texts))
+            give_back()
         binaries = {i: binary for numbers, binary in zip(modules, made, strict=True) for i in numbers}
         return [binaries[i] for i in range(len(sources))]
 
