@@ -10,7 +10,9 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import best_vector_axis, even_tile, fit_lanes, vector_lanes
 from pluggrad.tune.actions import split
 
-_ROWS: Final = 8  # that a task runs along together: more than an addition takes cycles
+# that a task runs along together: about as many as an addition takes cycles. More, as long as a power of two,
+# would meet in one set of the first-level cache, read and written
+_ROWS: Final = 4
 _REGISTERS: Final = 4  # of a vector across rows: as long a run of memory at each step
 
 
