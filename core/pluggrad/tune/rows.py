@@ -11,6 +11,7 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
 from pluggrad.tune.actions import axis_of, share_axis, split, split_reduce
+from pluggrad.tune.repeated import keep_repeated
 
 _ENOUGH_TASKS = 32  # that need no second phase; a fixed number, so that sums do not depend on cores
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
@@ -82,6 +83,8 @@ def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
         lanes = _column_lanes(kernel, vector, capabilities)
         return split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")[0] if lanes > 1 else kernel
     rows = _tiled_rows(kernel, capabilities)
+    if rows is None:
+        kernel = keep_repeated(kernel, capabilities)
     if rows is not None and _fits_registers(kernel, capabilities):
         kernel = _hold_rows(kernel, capabilities)
     else:
