@@ -28,7 +28,8 @@ from pluggrad.tune.place import place, whole
 _MOST_USES: Final = 16  # of an element of the matrix: beyond, arithmetic takes as long as memory
 _LARGE: Final = 1 << 17  # elements of a matrix whose time is that of its memory
 _SMALL_SHARE: Final = 8  # the matrix is so many times larger than all else
-_NEAR_SHARE: Final = 8  # of the last-level cache: what fits in there needs no long runs
+_NEAR_SHARE: Final = 2  # of the last-level cache: what fits in there needs no long runs
+_SHORTEST_ROW: Final = 1024  # elements: shorter rows lie side by side anyway
 _TASKS: Final = 32  # a fixed number, so that sums do not depend on cores
 _SUMS: Final = 16  # registers of sums: enough to hide their latency, few enough for operands beside them
 _SIDE_BY_SIDE: Final = 8  # rows of the matrix: as many streams as prefetchers follow and a cache set holds
@@ -82,7 +83,7 @@ def tune_along_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | N
     ids = stream.reduction.arg[1]
     along = next((a for a in kernel.axes if a.id in ids and stream.matrix.stride(a.id) == 1), None)
     rows = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1 and a not in stream.uses]
-    if along is None or not rows:
+    if along is None or not rows or along.extent < _SHORTEST_ROW or _fill_lanes(kernel, stream, capabilities):
         return None
     longest = max(rows, key=lambda a: a.extent)
     tasks = math.prod([a.extent for a in rows])
@@ -93,6 +94,13 @@ def tune_along_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | N
     kernel, steps, vector = split(_as(kernel, "TILE", uses), along.id, lanes, "REDUCE", "VECTOR")
     packs, kernel = _by_step(kernel, steps, [*uses, vector])
     return Scheduled(packs, cover(kernel, longest.id, side_by_side, "PARALLEL", "TILE")[0], [])
+
+
+def _fill_lanes(kernel: Kernel, stream: Stream, capabilities: Capabilities) -> bool:
+    """Whether all uses of an element fill at least half a vector of the other operand, as its lanes."""
+    others = [x for x in accesses(kernel) if x.node.op is ops.LOAD and x.node is not stream.matrix.node]
+    return 2 * stream.times >= vector_lanes(kernel, capabilities, 1) and len(stream.uses) == 1 and all(
+        x.stride(stream.uses[0].id) in (0, 1) for x in others)
 
 
 def _by_step(kernel: Kernel, steps: int, registers: list[int]) -> tuple[list[Kernel], Kernel]:
