@@ -91,6 +91,11 @@ class Capabilities:
     features: frozenset[str] = frozenset()
     widening: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def online(self) -> bool:
+        """Whether tasks have the memory and the vectors to reduce in blocks what they compute themselves."""
+        return bool(self.local_bytes and self.vector_bytes) and not self.interprets_kernels
+
     def key(self) -> tuple[Any, ...]:
         """The part that changes generated code, stable across processes."""
         values = (getattr(self, f.name) for f in fields(self) if f.metadata.get("key"))

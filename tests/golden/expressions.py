@@ -22,7 +22,7 @@ TARGET = Target("golden", Capabilities(
     arithmetic=frozenset(d.name for d in dtypes.ALL) - {"float16", "bfloat16"},
     ops=frozenset(op.name for op in ELEMENTWISE),
     vector_bytes=32, vector_registers=16, register_transposes=True, cores=8,
-    cache_bytes=1 << 20, shared_cache_bytes=16 << 20,
+    cache_bytes=1 << 20, local_bytes=1 << 18, shared_cache_bytes=16 << 20,
     launch_cost_us=1.0, team_cost_us=10.0, flops_per_core=5e10, bytes_per_second=3e10))
 
 
@@ -45,6 +45,11 @@ def value(*tensors: Tensor) -> Expression:
 
 def matmul_relu_softmax() -> Expression:
     return value((stored(64, 64) @ stored(64, 64)).relu().softmax(1))
+
+
+def attention() -> Expression:
+    q, k, v = [stored(2, 200, 64) for _ in range(3)]
+    return value((q @ k.transpose(-2, -1) * 0.125).softmax(-1) @ v)
 
 
 def layer_norm() -> Expression:
@@ -105,8 +110,8 @@ def dropout() -> Expression:
 
 
 EXPRESSIONS: list[Callable[[], Expression]] = [
-    matmul_relu_softmax, layer_norm, long_sum, update_through_a_view, adam_step, cross_entropy_and_gradient,
-    convolution_and_gradient, embedding_and_gradient, dropout]
+    matmul_relu_softmax, attention, layer_norm, long_sum, update_through_a_view, adam_step,
+    cross_entropy_and_gradient, convolution_and_gradient, embedding_and_gradient, dropout]
 
 
 def stages(expression: Expression, target: Target = TARGET) -> Stages:

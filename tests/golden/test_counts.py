@@ -75,6 +75,7 @@ COUNTS: dict[str, tuple[Callable[[], Expression], int, int]] = {
     "matmul, bias, relu": (lambda: value((stored(64, 64) @ stored(64, 64) + stored(64)).relu()), 1, 1),
     "matmul of a transpose": (lambda: value(stored(64, 64) @ stored(64, 64).T), 1, 1),
     "matmul, relu, softmax": (expressions.matmul_relu_softmax, 2, 2),
+    "attention": (expressions.attention, 1, 1),
     "rows of cross entropy": (rows_of_cross_entropy, 1, 1),
     "long sum": (expressions.long_sum, 1, 2),
     "adam step": (expressions.adam_step, 1, 1),

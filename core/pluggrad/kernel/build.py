@@ -75,7 +75,7 @@ class _Builder:
         levels: dict[Node, int] = {}
         for n in toposort(self.members, lambda m: () if m in self.reads else m.src):
             below = max([levels[s] for s in n.src], default=0) if n not in self.reads else 0
-            levels[n] = below + 1 if n in self.members and n.op in g.REDUCE else below
+            levels[n] = below + 1 if n not in self.reads and n.op in g.REDUCE else below
         return levels
 
     def run(self) -> Built:
@@ -204,17 +204,19 @@ class _Builder:
         if self._param(n) is not None or n.op in (g.CONST, g.IOTA):
             return []
         if n.op in g.REDUCE:
-            return [(n.src[0], self._reduce_index(n), ())]
+            return [(n.src[0], self._reduce_index(place), ())]
         return sources_at(place)
 
     def _reduce_axes(self, n: Node) -> tuple[int, ...]:
         extents = tuple([n.src[0].shape[i] for i in n.arg if n.src[0].shape[i] > 1])
         return self._new_axes((self.levels[n], extents), extents, "REDUCE")
 
-    def _reduce_index(self, n: Node) -> Index:
-        # all of its rows are outer axes, whatever reads it: what reads a padded value may be outside of it,
-        # and nothing gates the inside of a reduction
-        rows, _ = self._domain_index(self.members[n])
+    def _reduce_index(self, place: Place) -> Index:
+        # all rows of a member are outer axes, whatever reads it: what reads a padded value may be outside of
+        # it, and nothing gates the inside of a reduction
+        n, rows, _ = place
+        if n in self.members:
+            rows, _ = self._domain_index(self.members[n])
         kept, reduced = iter(rows), iter(self._reduce_axes(n))
         return tuple([next(kept) if i not in n.arg else axis_index(next(reduced), d) if d > 1 else ZERO
                       for i, d in enumerate(n.src[0].shape)])

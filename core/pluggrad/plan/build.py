@@ -58,7 +58,7 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
     its schedule.
     """
     planner = _Planner(roots, donated, capabilities, claim, tuned)
-    regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers)
+    regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers, capabilities.online)
     for region in planner.writers_last(regions):
         planner.add(region)
     return planner.finish()
@@ -130,7 +130,8 @@ class _Planner:
             numbers.append(len(self.buffers))
             self.buffers.append(_Buffer(temporary.size * temporary.dtype.itemsize))
         costs = [cost(phase.kernel) for phase in tuned.phases]
-        share = cost(built.kernel).operations / max(1, sum(each.operations for each in costs))
+        # below 1 where tiles compute beyond an edge; a value that the expression has in several places is one
+        share = min(1.0, cost(built.kernel).operations / max(1, sum(each.operations for each in costs)))
         for phase, work in zip(tuned.phases, costs, strict=True):
             args = [numbers[i] for i in phase.args]
             roles = [b.role for b in phase.kernel.arguments]

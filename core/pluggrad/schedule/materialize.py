@@ -15,6 +15,7 @@ from itertools import islice
 from pluggrad.graph import ops
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
+from pluggrad.schedule.nested import Nested, nested_reductions
 from pluggrad.schedule.places import operands, sources_at
 from pluggrad.schedule.region import at_domain, domain, evaluated
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
@@ -62,26 +63,29 @@ class Expression:
 
 
 def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], list[list[Expression]]],
-                most_buffers: int = 0) -> list[Expression]:
+                most_buffers: int = 0, online: bool = False) -> list[Expression]:
     """The expressions of a normalized graph, producers first. `together`: those that will share a kernel.
 
-    most_buffers: inputs, its result and a status buffer that one may have at most; 0: any number.
+    most_buffers: inputs, its result and a status buffer that one may have at most; 0: any number. online:
+    reductions that depend on each other may be computed block by block (nested.py).
     """
     order = toposort(roots)
-    stored = {n for n in order if n.op in _FORCED} | {n for n in roots if n.op is not ops.INPUT}
+    wanted = {n for n in roots if n.op is not ops.INPUT}
+    nested = nested_reductions(order, wanted) if online else Nested()
+    stored = wanted | {n for n in order if n.op in _FORCED and n not in nested.reductions}
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
     _separate_updates(order, stored, fan_out)
-    stored |= _epilogues(order, stored)
+    stored |= _epilogues(order, stored) - nested.values
     slow = [n.src[0] for n in order if n.op in ops.RUNNING and cost[n.src[0]] >= _SLOW_STEP]
     stored |= {_unmoved(n, stored) for n in slow}
     if most_buffers:
         _limit_inputs(order, stored, max(most_buffers, _FEWEST_BUFFERS) - _OWN_BUFFERS)
-    expressions = _visit_all(order, stored, cost)
-    again = _recomputed(order, stored, together(expressions), cost, fan_out)
+    expressions = _visit_all(order, stored, cost, nested)
+    again = _recomputed(order, stored, together(expressions), cost, fan_out) - nested.values
     if again:
         stored |= again  # fewer inputs for whoever used them
-        expressions = _visit_all(order, stored, cost)
+        expressions = _visit_all(order, stored, cost, nested)
     return expressions
 
 
@@ -210,27 +214,32 @@ def _separate_updates(order: list[Node], stored: set[Node], fan_out: dict[Node, 
 def body(root: Node) -> tuple[tuple[Node, ...], Index]:
     """What the expression of `root` evaluates, and the index at which it does, in terms of its axes."""
     if root.op in ops.REDUCE:
-        source = root.src[0]
-        kept = iter(range(len(root.shape)))
-        index = tuple([axis_index(REDUCED + i, dim) if i in root.arg else axis_index(next(kept), dim)
-                       for i, dim in enumerate(source.shape)])
-        return (source,), index
+        outputs = tuple([axis_index(i, dim) for i, dim in enumerate(root.shape)])
+        return root.src, _reduced_at(root, outputs, REDUCED)
     index = tuple([axis_index(i, dim) for i, dim in enumerate(domain(root))])
     if root.op is ops.TALLY:
         return root.src, index
     return (root.src[1:], index) if root.op in ops.WRITES else ((evaluated(root),), at_domain(root, index))
 
 
-def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float]) -> list[Expression]:
+def _reduced_at(n: Node, at: Index, first: int) -> Index:
+    """The index of a reduction's source, from its own; the axes that it reduces are numbered from `first`."""
+    kept = iter(at)
+    return tuple([axis_index(first + i, dim) if i in n.arg else next(kept)
+                  for i, dim in enumerate(n.src[0].shape)])
+
+
+def _visit_all(order: list[Node], stored: set[Node], cost: dict[Node, float],
+               nested: Nested) -> list[Expression]:
     """The expression of every stored node. Users first, and again until no visit decides to store more."""
     while True:
         before = len(stored)
-        expressions = [_visit(n, stored, cost) for n in reversed(order) if n in stored]
+        expressions = [_visit(n, stored, cost, nested) for n in reversed(order) if n in stored]
         if len(stored) == before:
             return expressions[::-1]
 
 
-def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression:
+def _visit(root: Node, stored: set[Node], cost: dict[Node, float], nested: Nested) -> Expression:
     expression = Expression(root)
     starts, index = body(root)
     extents = {a.id: a.extent for part in index for a, _ in part.terms if isinstance(a, AxisAtom)}
@@ -246,7 +255,8 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
             continue
         seen.add((n, at))
         is_body = n is root or (n in starts and root.op not in _OVER_OTHERS)
-        if n is not root and n not in stored and n.op not in _LEAVES and n.op not in _FREE and not is_body:
+        in_place = n is root or is_body or n in nested.values or n in nested.reductions
+        if n not in stored and n.op not in _LEAVES and n.op not in _FREE and not in_place:
             again = first.setdefault(n, at) != at and any(map(looks_up, at))  # p[p]: twice for each such step
             if again or _too_redundant(n, at, expression, extents, cost[n]):
                 stored.add(n)
@@ -259,12 +269,18 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float]) -> Expression
         if n.op is ops.BARRIER:
             for waited in _stored_behind(n.src[1], stored):
                 expression.reads[waited] = expression.reads[waited]  # at no index: it only has to be there
+        if n in nested.reductions and n is not root:
+            within = _reduced_at(n, at, REDUCED * (2 + len(expression.visited)))
+            extents |= {a.id: a.extent for part in within for a, _ in part.terms if isinstance(a, AxisAtom)}
+            stack.append((n.src[0], within, is_operand))
+            continue
         for source, source_at, _ in sources_at((n, at, ())):
             stack.append((source, source_at, is_operand and not (n.op is ops.GATHER and source is n.src[1])))
     if root.op in ops.REDUCE:
         kept = {id for id in extents if id < REDUCED}
         shared = any(axes - kept and kept - axes for axes in operand_axes)
         expression.contraction = shared and not any(axes >= extents.keys() for axes in operand_axes)
+        expression.contraction |= not nested.reductions.isdisjoint(expression.visited)
     return expression
 
 

@@ -17,6 +17,7 @@ from pluggrad.tune.depthwise import tune_depthwise
 from pluggrad.tune.elementwise import tune_elementwise
 from pluggrad.tune.groups import contract_in_groups, tune_in_groups
 from pluggrad.tune.matvec import sweep_rows, tune_along_rows
+from pluggrad.tune.online import tune_online
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scans import is_scan, tune_scan
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
@@ -30,6 +31,9 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     kernel = merge_adjacent(kernel)
     if capabilities.interprets_kernels:
         return (kernel,)
+    online = tune_online(kernel, capabilities)
+    if online is not None:
+        return (online,)
     swept = sweep_rows(kernel, capabilities)
     if swept is not None:
         return tuple(_in_order(swept, capabilities))

@@ -1,0 +1,165 @@
+"""Contractions whose elements are computed where they are used, and never stored: the scores of attention.
+
+Exponentials of scores, less their row's maximum and divided by their row's sum, weigh the sum of a further
+operand. All reductions run over one axis, each depends on those before it, and nobody else needs the scores:
+then one kernel takes the axis block by block (tune/online.py), and the rows' statistics follow.
+"""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pluggrad.graph import ops
+from pluggrad.ir.node import Node
+
+_PLAIN: Final = frozenset({ops.RESHAPE, ops.EXPAND, ops.PERMUTE})
+_THROUGH: Final = _PLAIN | ops.ELEMENTWISE
+_IN_MEMORY: Final = frozenset({ops.CONST, ops.INPUT, ops.IOTA, ops.CONTIGUOUS}) | ops.WRITES | ops.REDUCE
+_FEWEST_SCORES: Final = 1 << 16  # below, memory is near
+_FEWEST_ROWS: Final = 16  # that read the same keys; fewer leave lanes idle
+_FEWEST_KEYS: Final = 16
+_LONGEST: Final = 256  # elements of a key or value, which a task holds for all of its rows
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """`reductions` are evaluated in place, and so are `values`, however often that repeats arithmetic."""
+
+    reductions: frozenset[Node] = frozenset()
+    values: frozenset[Node] = frozenset()
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What leads from a contraction of scores to one operand of another contraction."""
+
+    reductions: set[Node] = field(default_factory=set)
+    values: set[Node] = field(default_factory=set)
+
+
+def nested_reductions(order: Sequence[Node], stored: Collection[Node]) -> Nested:
+    """All that a graph has; `stored`: what has to be in memory for another reason than being reduced."""
+    sums = [n for n in order if n.op is ops.SUM and len(n.arg) == 1 and n.src[0].op is ops.MUL]
+    if not any(n.op is ops.RMAX for n in order):
+        return Nested()
+    users: dict[Node, set[Node]] = defaultdict(set)
+    for n in order:
+        for source in n.src:
+            users[source].add(n)
+    reductions: set[Node] = set()
+    values: set[Node] = set()
+    for n in sums:
+        product = n.src[0]
+        for weights, other in (product.src, product.src[::-1]):
+            chain = _chain(n, weights, other)
+            if chain is None:
+                continue
+            inside = chain.reductions | chain.values
+            closed = all(users[m] <= inside | {product} for m in _dependent(order, chain))
+            if closed and inside.isdisjoint(stored):
+                reductions |= chain.reductions
+                values |= chain.values
+    return Nested(frozenset(reductions), frozenset(values))
+
+
+def _dependent(order: Sequence[Node], chain: _Chain) -> set[Node]:
+    """What of a chain is computed from its reductions, and these."""
+    found: set[Node] = set()
+    for n in order:
+        if n in chain.reductions or (n in chain.values and not found.isdisjoint(n.src)):
+            found.add(n)
+    return found
+
+
+def _chain(total: Node, weights: Node, other: Node) -> _Chain | None:
+    """The chain behind the operand `weights` of the contraction `total`, if it is one."""
+    length = total.src[0].shape[total.arg[0]]
+    if not 2 <= _repeats(weights) <= _LONGEST or _repeats(other) < _FEWEST_ROWS or length < _FEWEST_KEYS:
+        return None
+    chain = _Chain()
+    rows: list[Node] = []
+    n = weights
+    while n.op is not ops.EXP:
+        chain.values.add(n)
+        if n.op in _PLAIN:
+            n = n.src[0]
+        elif n.op is ops.DIV and _is_row(n.src[1]):
+            rows.append(n.src[1])
+            n = n.src[0]
+        elif n.op is ops.MUL and _is_row(n.src[0]) != _is_row(n.src[1]):
+            row, n = n.src if _is_row(n.src[0]) else n.src[::-1]
+            rows.append(row)
+        else:
+            return None
+    if n.src[0].op is not ops.SUB or n.type.size * _repeats(weights) != weights.type.size \
+            or _repeated_axes(weights) != 1:
+        return None
+    scores, reference = n.src[0].src
+    chain.values |= {n, n.src[0]}
+    fits = _scores(scores, chain) and _rows([*rows, reference], scores, n, length, chain)
+    return chain if fits else None
+
+
+def _repeats(operand: Node) -> int:
+    """How often each element of an operand is used."""
+    return operand.type.size // max(operand.src[0].type.size, 1) if operand.op is ops.EXPAND else 1
+
+
+def _repeated_axes(operand: Node) -> int:
+    return sum(now != before for now, before in zip(operand.shape, operand.src[0].shape, strict=True))
+
+
+def _is_row(n: Node) -> bool:
+    """Whether a value is the same along some axis."""
+    while n.op in _PLAIN:
+        if n.op is ops.EXPAND:
+            return True
+        n = n.src[0]
+    return n.op is ops.CONST
+
+
+def _is_contraction(n: Node) -> bool:
+    return n.op is ops.SUM and n.src[0].op is ops.MUL and all(_repeats(s) > 1 for s in n.src[0].src) \
+        and n.type.size < n.src[0].type.size <= _LONGEST * n.type.size
+
+
+def _scores(scores: Node, chain: _Chain) -> bool:
+    """Whether the scores come from one contraction of as many elements, by what each element needs alone."""
+    found = set()
+    stack = [scores]
+    while stack:
+        n = stack.pop()
+        if _is_contraction(n) and n.type.size == scores.type.size:
+            found.add(n)
+            chain.values.add(n.src[0])
+        elif n.op in _THROUGH and n not in chain.values:
+            chain.values.add(n)
+            stack += n.src
+        elif n.op not in _IN_MEMORY and n not in chain.values:
+            return False
+    chain.reductions |= found
+    return len(found) == 1 and scores.type.size >= _FEWEST_SCORES and scores.dtype.itemsize >= 4
+
+
+def _rows(starts: Sequence[Node], scores: Node, weights: Node, length: int, chain: _Chain) -> bool:
+    """Whether what is the same for a row comes from the scores' maximum and the weights' sum alone."""
+    maxima = 0
+    stack = list(starts)
+    while stack:
+        n = stack.pop()
+        if n in chain.values or n in chain.reductions or n.op is ops.CONST:
+            continue
+        if n.op in ops.REDUCE:
+            fits = (n.op is ops.RMAX and n.src[0] is scores) or (n.op is ops.SUM and n.src[0] is weights)
+            if not fits or len(n.arg) != 1 or n.src[0].shape[n.arg[0]] != length:
+                return False
+            maxima += n.op is ops.RMAX
+            chain.reductions.add(n)
+        elif n.op in _THROUGH:
+            chain.values.add(n)
+            stack += n.src
+        else:
+            return False
+    return maxima == 1
