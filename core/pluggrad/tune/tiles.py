@@ -37,7 +37,7 @@ _PACK: Final = 1.2  # cycles to pack an element
 _COPY: Final = 0.3  # where it lies as panels want it
 _COPY_ROW: Final = 8.0  # cycles for each place where it starts anew
 _FETCH: Final = 5.0  # cycles to fetch an element that another core has just packed
-_MOST_FETCHED: Final = 50_000.0  # cycles; from a longer queue elements come faster
+_MOST_FETCHED: Final = 100_000.0  # cycles; from a longer queue elements come faster
 _LAST: Final = 0.3  # of a task: how long cores wait for the last one
 _CHUNKS: Final = 8  # that a core's share of tasks is handed out in
 _PARTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of the rows
@@ -131,7 +131,7 @@ class Contraction:
         """Cycles of all cores together, from the slowest core's share."""
         packed, own = self.packed(tile), self.own(tile)
         one, cores = self._tile_cycles(tile, [*packed, *own]), self.capabilities.cores
-        before = sum([self._packing_cycles(x) for x in packed])
+        before = sum([self._packing_cycles(x, tile) for x in packed])
         if tile.parts:
             return before + self._divided_cycles(tile, one, own, tile.parts)
         tiles = self._tiles(tile)
@@ -271,12 +271,14 @@ class Contraction:
         """Cycles that packing an operand spares."""
         loads = self._loads(x, tile, packed=False) - self._loads(x, tile, packed=True)
         spared = (loads / 2 + self._stall(x, tile)) * self.length * self._tiles(tile)
-        return spared - self._packing_cycles(x)
+        return spared - self._packing_cycles(x, tile)
 
-    def _packing_cycles(self, x: Access) -> float:
-        """Of all cores, until each has what the team packed."""
+    def _packing_cycles(self, x: Access, tile: Tile) -> float:
+        """Of all cores, until each has what the team packed. Short rows of memory fill no vector."""
         size = self._packed_size(x)
-        return size * _PACK + min(size * _FETCH, _MOST_FETCHED * self.capabilities.cores)
+        run = min([extent for id, extent in tile.rows if x.stride(id) == 1], default=self.width)
+        fetched = min(size * _FETCH, _MOST_FETCHED * self.capabilities.cores)
+        return size * _PACK * max(self.width / run, 1) + fetched
 
     def _packed_size(self, x: Access) -> int:
         return math.prod([self.extents[id] for id in x.strides])
