@@ -19,7 +19,7 @@ PLACES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "normalize": (("pluggrad.runtime.realization", "normalize"),),
     "schedule": (("pluggrad.plan.build", "schedule"),),
     "kernel": (("pluggrad.plan.build", "build"),),
-    "tune": (("pluggrad.plan.build", "tune"),),
+    "tune": (("pluggrad.runtime.tuning", "tune"),),
     "plan": (("pluggrad.runtime.compilation", "build_plan"),),
     "lower": (("pluggrad.runtime.compilation", "lower"),),
     "render": (("pluggrad_cpu.compiler", "LLVMToolchain.render"),),

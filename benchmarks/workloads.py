@@ -1,64 +1,37 @@
-"""What is measured: a row is one entry here. Every number is float32; labels are int64.
-
-A row names the form of its computation; `forms/` holds that form once for each library.
-"""
+"""What is measured and what it has to show. The rows ship with pluggrad, whose own `bench` times them too."""
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Final, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final
 
 from benchmarks.criteria import Beside, Criterion, Kernels, OfLimit, OnDevice, SpeedUp, Within
+from pluggrad.testing import workloads as rows
+from pluggrad.testing.workloads import (
+    ADAM,
+    CHAIN,
+    CLASSES,
+    GPT_HEADS,
+    LEADING,
+    MLP_LAYERS,
+    Array,
+    Inputs,
+)
 
-Array: TypeAlias = npt.NDArray[Any]
-Inputs: TypeAlias = list[Array]
-MakeInputs: TypeAlias = Callable[[np.random.Generator], Inputs]
-
-MLP_LAYERS: Final = (784, 512, 512, 10)
-ADAM: Final[dict[str, Any]] = {"lr": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
-CHAIN: Final = 20  # multiplications by a sine: work that no memory limits
-_BATCH: Final = 128
-_MILLION: Final = 1_000_000
-CLASSES: Final = 100  # of the row `one_hot`
-LEADING: Final = 100  # of the row `topk_1m`
-_GPT_WIDTH: Final = 768
-GPT_HEADS: Final = 12
-_GPT_BLOCKS: Final = 4
+__all__ = ["ADAM", "CHAIN", "CLASSES", "GPT_HEADS", "LEADING", "MLP_LAYERS", "NEIGHBORS", "SETS", "SIZES",
+           "WORKLOADS", "Array", "Inputs", "Workload", "workload"]
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
-    """One row.
+class Workload(rows.Workload):
+    """A row, and what it is held against.
 
-    amount: the work of a call in giga-units: GFLOP, or GB of compulsory traffic; 0 where the row is a time.
-    unit: GFLOP/s where multiply-adds bound the row, GB/s where memory does, else ms or us.
-    steps: how often a call repeats its computation, where the form is a loop.
-    seconds: how long a turn lasts; it has at least one call.
-    comparable: every library starts from the same numbers, so that results are compared too.
     required: what a run has to show, or it fails; of a device only where the run has that device. goals: what
     is aimed at.
     """
 
-    name: str
-    form: str
-    what: str
-    inputs: MakeInputs
-    amount: float = 0.0
-    unit: str = "ms"
-    steps: int = 1
-    seconds: float = 0.2
-    comparable: bool = True
     required: tuple[Criterion, ...] = ()
     goals: tuple[Criterion, ...] = ()
-
-    def arrays(self) -> Inputs:
-        """The same inputs in every process."""
-        return self.inputs(np.random.default_rng(0))
 
     def on(self, devices: Sequence[str]) -> Workload:
         """The row without what it requires of devices that a run does not have."""
@@ -67,224 +40,61 @@ class Workload:
         return replace(self, required=tuple(kept))
 
 
-# ---- inputs --------------------------------------------------------------------------------------
-def _normal(*shapes: tuple[int, ...]) -> MakeInputs:
-    return lambda rng: [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-
-
-def _mlp(rng: np.random.Generator) -> Inputs:
-    images = rng.standard_normal((_BATCH, MLP_LAYERS[0]), dtype=np.float32)
-    return [images, rng.integers(0, MLP_LAYERS[-1], _BATCH)]
-
-
-def _lenet(rng: np.random.Generator) -> Inputs:
-    """Images, labels, then a weight and a bias for each of two convolutions and two linear layers."""
-    weights = (((32, 1, 5, 5), 0.1), ((64, 32, 5, 5), 0.03), ((1024, 256), 0.03), ((256, 10), 0.06))
-    arrays: Inputs = [rng.standard_normal((_BATCH, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, _BATCH)]
-    for shape, scale in weights:
-        outputs = shape[0] if len(shape) == 4 else shape[1]
-        arrays += [rng.standard_normal(shape, dtype=np.float32) * np.float32(scale),
-                   np.zeros(outputs, np.float32)]
-    return arrays
-
-
-def _gpt(tokens: int) -> MakeInputs:
-    """Activations, then each block's weights: query, key and value; output; up; down."""
-    d = _GPT_WIDTH
-    weights = ((d, 3 * d), (d, d), (d, 4 * d), (4 * d, d))
-
-    def inputs(rng: np.random.Generator) -> Inputs:
-        activations = rng.standard_normal((1, tokens, d), dtype=np.float32)
-        return [activations, *[rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-                               for shape in weights * _GPT_BLOCKS]]
-
-    return inputs
-
-
-def _xor(_: np.random.Generator) -> Inputs:
-    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
-    return [corners, np.array([[0], [1], [1], [0]], np.float32)]
-
-
-def _embedding(rng: np.random.Generator) -> Inputs:
-    return [rng.standard_normal((50_000, 64), dtype=np.float32), rng.integers(0, 50_000, 1 << 14)]
-
-
-def _vector_and_indices(rng: np.random.Generator) -> Inputs:
-    return [rng.standard_normal(_MILLION, dtype=np.float32), rng.integers(0, _MILLION, _MILLION)]
-
-
-# ---- families of rows ----------------------------------------------------------------------------
-def _gemm(n: int, *required: Criterion, seconds: float = 0.2) -> Workload:
-    return Workload(f"gemm{n}", "matmul", f"({n}, {n}) @ ({n}, {n})", _normal((n, n), (n, n)),
-                    2e-9 * n**3, "GFLOP/s", seconds=seconds, required=required)
-
-
-def _row_wise(form: str, what: str, *required: Criterion) -> Workload:
-    return Workload(f"{form}4k", form, what, _normal((4096, 4096)), 8e-9 * 4096**2, "GB/s",
-                    required=required)
-
-
-def _linear(name: str, form: str, what: str, inputs: MakeInputs) -> Workload:
-    """Work that takes as long as its elements are many: at most twice the time of NumPy, and of PyTorch."""
-    return Workload(name, form, what, inputs, required=(Beside("numpy", 1 / 2), Beside("torch", 1 / 2)))
-
-
-def _sorting(name: str, form: str, what: str) -> Workload:
-    """In linear time and stable: at most twice NumPy's time for the same."""
-    return Workload(name, form, what, _normal((_MILLION,)), required=(Beside("numpy", 1 / 2),),
-                    goals=(Beside("best", 1.0),))
-
-
-_LARGE: Final = 1 << 24
-_GPT_WEIGHTS: Final = 12 * _GPT_WIDTH**2 * _GPT_BLOCKS
 _ONE_PASS: Final = (OfLimit("stream", 0.8), Kernels(1))
+_SORTING: Final = (Beside("numpy", 1 / 2),)  # in linear time and stable
+_LINEAR: Final = (Beside("numpy", 1 / 2), Beside("torch", 1 / 2))
 
-_TABLE: Final = (
-    Workload("mnist_step", "lenet", "training step of LeNet, batch 128, Adam, jit", _lenet, seconds=0.5,
-             required=(Beside("best", 1.5),)),
-    Workload("lenet_eager", "lenet_eager", "the same without jit", _lenet, seconds=0.5,
-             required=(Beside("torch", 1 / 1.5),)),
-    Workload("mlp_step", "mlp", "training step of 784-512-512-10, batch 128, Adam, jit", _mlp, seconds=0.5,
-             comparable=False, required=(Beside("torch", 1 / 2),)),
-    _gemm(512, Beside("best", 1.1, "fma")),
-    _gemm(1024, Beside("best", 1.1, "fma"), OfLimit("fma", 0.85), OnDevice("opencl", "fma", 0.25)),
-    _gemm(2048, Beside("best", 1.05, "fma"), OfLimit("fma", 0.85)),
-    # half of the matrix fits in a large cache: more than the stream is possible
-    Workload("gemv4096", "matmul", "(4096, 4096) @ (4096,)", _normal((4096, 4096), (4096,)),
-             4e-9 * 4096**2, "GB/s", required=(Beside("best", 1.0),)),
-    Workload("conv3x3", "conv", "3x3 convolution, 64 to 64 channels, 16 images of 56x56",
-             _normal((16, 64, 56, 56), (64, 64, 3, 3)), 2e-9 * 16 * 64 * 56 * 56 * 64 * 9, "GFLOP/s",
-             required=(Beside("best", 1.0, "fma"),)),
-    Workload("attn", "attention", "attention, 12 heads, 512 tokens of 64",
-             _normal(*[(1, 12, 512, 64)] * 3), 4e-9 * 12 * 512 * 512 * 64, "GFLOP/s",
-             required=(Beside("best", 1.2, "fma"),)),
-    Workload("gpt_fwd128", "gpt", "4 blocks of GPT-2, 128 tokens", _gpt(128), 2e-9 * 128 * _GPT_WEIGHTS,
-             "GFLOP/s", required=(Beside("best", 1.2, "fma"),)),
-    Workload("gpt_tok1", "gpt", "the same, 1 token: GB/s of weights", _gpt(1), 4e-9 * _GPT_WEIGHTS, "GB/s",
-             required=(OfLimit("stream", 0.8),)),
-    Workload("fuse16m", "fuse", "relu(a * b + c) * 0.5 on 16M elements", _normal(*[(_LARGE,)] * 3),
-             16e-9 * _LARGE, "GB/s", required=(OfLimit("stream", 0.9),)),
-    Workload("sum16m", "sum", "sum of 16M elements", _normal((_LARGE,)), 4e-9 * _LARGE, "GB/s",
-             required=(Beside("best", 1.0),)),
-    _row_wise("softmax", "softmax of 4096 rows of 4096", *_ONE_PASS, OnDevice("opencl", "stream", 0.4)),
-    _row_wise("lnorm", "layer norm of 4096 rows of 4096", *_ONE_PASS),
-    _row_wise("transpose", "(4096, 4096) transposed and stored", OfLimit("stream", 0.6)),
-    _sorting("sort_1m", "sort", "a million floats sorted, equals in order"),
-    _sorting("argsort_1m", "argsort", "the order of a million floats, equals in order"),
-    _sorting("topk_1m", "topk", f"the {LEADING} largest of a million floats, in order"),
-    _linear("cumsum_1m", "cumsum", "running sums of a million floats", _normal((_MILLION,))),
-    _linear("cumsum_axis0", "cumsum", "running sums of 1024 columns of 1024", _normal((1024, 1024))),
-    _linear("cumsum_axis1", "cumsum_rows", "running sums of 1024 rows of 1024", _normal((1024, 1024))),
-    _linear("gather_1m", "gather", "a million floats at random places", _vector_and_indices),
-    _linear("scatter_add_1m", "scatter_add", "a million floats added at random places", _vector_and_indices),
-    _linear("embedding", "embedding", "16,384 rows of 64 of 50,000, and their gradient", _embedding),
-    _linear("one_hot", "one_hot", f"100,000 labels of {CLASSES} classes",
-            lambda rng: [rng.integers(0, CLASSES, 100_000)]),
-    Workload("xor100", "xor", "the XOR loop of the first day, 100 steps, no jit", _xor, steps=100,
-             comparable=False, required=(Beside("torch", 1 / 2),)),
-    Workload("xor1000", "xor", "the same, 1,000 steps", _xor, steps=1000, seconds=0.0, comparable=False,
-             required=(Beside("torch", 1 / 5),)),
-    Workload("tiny_add", "captured_add", "a + b of 10 elements, jit", _normal((10,), (10,)), unit="us",
-             required=(Within(6e-6),)),
-    Workload("eager_add", "eager_add", "a + b of 10 elements, computed at once, no jit",
-             _normal((10,), (10,)), unit="us", required=(Within(50e-6),)),
-    # A kernel a little over 100 us of estimated work pays for waking the others; a longer one has no excuse.
-    Workload("busy_short", "busy", f"{CHAIN} sines and products on 32,768 elements", _normal((1 << 15,)),
-             unit="us", required=(SpeedUp(0.5),)),
-    Workload("busy_long", "busy", f"{CHAIN} sines and products on 262,144 elements", _normal((1 << 18,)),
-             unit="us", required=(SpeedUp(0.75),)),
-
-)
+_REQUIRED: Final[dict[str, tuple[Criterion, ...]]] = {
+    "mnist_step": (Beside("best", 1.5),),
+    "lenet_eager": (Beside("torch", 1 / 1.5),),
+    "mlp_step": (Beside("torch", 1 / 2),),
+    "gemm512": (Beside("best", 1.1, "fma"),),
+    "gemm1024": (Beside("best", 1.1, "fma"), OfLimit("fma", 0.85), OnDevice("opencl", "fma", 0.25)),
+    "gemm2048": (Beside("best", 1.05, "fma"), OfLimit("fma", 0.85)),
+    "gemv4096": (Beside("best", 1.0),),
+    "conv3x3": (Beside("best", 1.0, "fma"),),
+    "attn": (Beside("best", 1.2, "fma"),),
+    "gpt_fwd128": (Beside("best", 1.2, "fma"),),
+    "gpt_tok1": (OfLimit("stream", 0.8),),
+    "fuse16m": (OfLimit("stream", 0.9),),
+    "sum16m": (Beside("best", 1.0),),
+    "softmax4k": (*_ONE_PASS, OnDevice("opencl", "stream", 0.4)),
+    "lnorm4k": _ONE_PASS,
+    "transpose4k": (OfLimit("stream", 0.6),),
+    **dict.fromkeys(("sort_1m", "argsort_1m", "topk_1m"), _SORTING),
+    **dict.fromkeys(("cumsum_1m", "cumsum_axis0", "cumsum_axis1", "gather_1m", "scatter_add_1m", "embedding",
+                     "one_hot"), _LINEAR),
+    "xor100": (Beside("torch", 1 / 2),),
+    "xor1000": (Beside("torch", 1 / 5),),
+    "tiny_add": (Within(6e-6),),
+    "eager_add": (Within(50e-6),),
+    "busy_short": (SpeedUp(0.5),),
+    "busy_long": (SpeedUp(0.75),),
+}
+_GOALS: Final = dict.fromkeys(("sort_1m", "argsort_1m", "topk_1m"), (Beside("best", 1.0),))
+# of the second set, by what bounds a row: multiply-adds, or memory
+_BY_UNIT: Final[dict[str, tuple[Criterion, ...]]] = {
+    "GFLOP/s": (Beside("best", 1.0, "fma", 0.85),), "GB/s": (OfLimit("stream", 0.8),)}
 
 
-# ---- the second set: odd, skinny, batched, strided, and larger than caches -----------------------------
-def _compute(name: str, form: str, what: str, gflop: float, *shapes: tuple[int, ...]) -> Workload:
-    """What caches can feed: not behind the best peer, or close to what multiply-adds allow."""
-    return Workload(name, form, what, _normal(*shapes), gflop, "GFLOP/s",
-                    required=(Beside("best", 1.0, "fma", 0.85),))
+def _held_against(row: rows.Workload, required: tuple[Criterion, ...] = (),
+                  goals: tuple[Criterion, ...] = ()) -> Workload:
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    return Workload(**values, required=required, goals=goals)
 
-
-def _memory(name: str, form: str, what: str, gb: float, *shapes: tuple[int, ...]) -> Workload:
-    """What has to go through memory: close to what that allows."""
-    return Workload(name, form, what, _normal(*shapes), gb, "GB/s", required=(OfLimit("stream", 0.8),))
-
-
-def _product(m: int, k: int, n: int, name: str = "") -> Workload:
-    return _compute(name or f"gemm_{m}x{k}x{n}", "matmul", f"({m}, {k}) @ ({k}, {n})", 2e-9 * m * k * n,
-                    (m, k), (k, n))
-
-
-def _batched(batch: int, m: int, k: int, n: int) -> Workload:
-    return _compute(f"bmm{batch}_{m}x{k}x{n}", "matmul", f"({batch}, {m}, {k}) @ ({batch}, {k}, {n})",
-                    2e-9 * batch * m * k * n, (batch, m, k), (batch, k, n))
-
-
-def _perceptron(batch: int) -> Workload:
-    """Forward through the layers of `mlp_step`; inputs are images, then each layer's weight and bias."""
-    layers = list(pairwise(MLP_LAYERS))
-    weights = [shape for m, n in layers for shape in ((m, n), (n,))]
-    what = f"{'-'.join(map(str, MLP_LAYERS))}, forward, batch {batch}"
-    return _compute(f"mlp_b{batch}", "mlp_forward", what,
-                    2e-9 * batch * sum(m * n for m, n in layers), (batch, MLP_LAYERS[0]), *weights)
-
-
-_K: Final = 1024
-_WIDE: Final = 50_257  # GPT-2's tokens
-_IMAGES: Final = (32, 128, 56, 56)
-_IMAGES_GB: Final = 4e-9 * math.prod(_IMAGES)
-
-_SECOND: Final = (
-    _product(1023, 1023, 1023, "gemm1023"),
-    _product(1025, 1025, 1025, "gemm1025"),
-    _product(777, 1001, 513),
-    _product(4096, 64, 4096),
-    _product(8, _K, _K),
-    _product(_K, 4096, 16),
-    _compute("gemm_tn", "matmul_tn", "a.T @ b of 1024", 2e-9 * _K**3, (_K, _K), (_K, _K)),
-    _compute("gemm_nt", "matmul_nt", "a @ b.T of 1024", 2e-9 * _K**3, (_K, _K), (_K, _K)),
-    _compute("gemm_strided", "matmul_strided", "a[:, ::2] @ b of 1024", 2e-9 * _K**3, (_K, 2 * _K), (_K, _K)),
-    _batched(256, 32, 32, 32),
-    _batched(96, 128, 64, 128),
-    _compute("conv1x1", "conv", "1x1 convolution, 256 to 64 channels, 16 images of 56x56",
-             2e-9 * 16 * 56 * 56 * 256 * 64, (16, 256, 56, 56), (64, 256, 1, 1)),
-    _compute("conv3x3_b1", "conv", "3x3 convolution, 64 to 64 channels, 1 image of 56x56",
-             2e-9 * 56 * 56 * 64 * 64 * 9, (1, 64, 56, 56), (64, 64, 3, 3)),
-    _compute("conv5x5", "conv", "5x5 convolution, 32 to 64 channels, 16 images of 28x28",
-             2e-9 * 16 * 28 * 28 * 32 * 64 * 25, (16, 32, 28, 28), (64, 32, 5, 5)),
-    _compute("conv7x7_s2", "conv_s2", "7x7 convolution, stride 2, 3 to 64 channels, 8 images of 224x224",
-             2e-9 * 8 * 112 * 112 * 3 * 64 * 49, (8, 3, 224, 224), (64, 3, 7, 7)),
-    _perceptron(1),
-    _perceptron(8),
-    _compute("attn4k_causal", "attention_causal", "causal attention, 8 heads, 4096 tokens of 64",
-             2e-9 * 8 * 4096 * 4097 * 64, *[(1, 8, 4096, 64)] * 3),
-    _memory("gemv8192", "matmul", "(8192, 8192) @ (8192,)", 4e-9 * 8192**2, (8192, 8192), (8192,)),
-    _memory("gevm8192", "matmul", "(8192,) @ (8192, 8192)", 4e-9 * 8192**2, (8192,), (8192, 8192)),
-    _memory("sum64m", "sum", "sum of 64M elements", 4e-9 * (1 << 26), (1 << 26,)),
-    _memory("sum8k_axis0", "sum_axis0", "sums of 8192 columns of 8192", 4e-9 * 8192**2, (8192, 8192)),
-    _memory("sum8k_axis1", "sum_axis1", "sums of 8192 rows of 8192", 4e-9 * 8192**2, (8192, 8192)),
-    _memory("add_t4k", "add_transposed", "a + b.T of 4096", 12e-9 * 4096**2, (4096, 4096), (4096, 4096)),
-    _memory("softmax_odd", "softmax", "softmax of 4095 rows of 4097", 8e-9 * 4095 * 4097, (4095, 4097)),
-    _memory("softmax_wide", "softmax", f"softmax of 512 rows of {_WIDE}", 8e-9 * 512 * _WIDE, (512, _WIDE)),
-    _memory("lnorm_odd", "lnorm", "layer norm of 4095 rows of 4097", 8e-9 * 4095 * 4097, (4095, 4097)),
-    _memory("lnorm_wide", "lnorm", f"layer norm of 512 rows of {_WIDE}", 8e-9 * 512 * _WIDE, (512, _WIDE)),
-    _memory("bias_gelu", "bias_gelu", "gelu(a + bias), 4096 rows of 4096", 8e-9 * 4096**2,
-            (4096, 4096), (4096,)),
-    _memory("dwconv", "conv", "3x3 convolution of each of 128 channels, 32 images of 56x56", 2 * _IMAGES_GB,
-            _IMAGES, (128, 1, 3, 3)),
-    _memory("dwconv_s2", "conv_s2", "the same, stride 2", 1.25 * _IMAGES_GB, _IMAGES, (128, 1, 3, 3)),
-)
 
 SETS: Final[dict[str, dict[str, Workload]]] = {
-    name: {workload.name: workload for workload in rows}
-    for name, rows in (("table", _TABLE), ("second", _SECOND))}
+    "table": {name: _held_against(row, _REQUIRED.get(name, ()), _GOALS.get(name, ()))
+              for name, row in rows.SETS["table"].items()},
+    "second": {name: _held_against(row, _BY_UNIT[row.unit]) for name, row in rows.SETS["second"].items()}}
 WORKLOADS: Final[dict[str, Workload]] = SETS["table"] | SETS["second"]
 
 # the sizes of the row `gemm_sizes`: each is timed together with its neighbors, one less and one more
 SIZES: Final = (100, 128, 150, 192, 224, 256, 300, 320, 384, 400, 448, 512, 576, 600, 640, 768, 800, 896, 960,
                 1000)
 NEIGHBORS: Final[dict[int, tuple[Workload, ...]]] = {
-    size: tuple([_gemm(n, seconds=0.1) for n in (size - 1, size, size + 1)]) for size in SIZES}
+    size: tuple([_held_against(rows.gemm(n, seconds=0.1)) for n in (size - 1, size, size + 1)])
+    for size in SIZES}
 
 
 def workload(name: str) -> Workload:

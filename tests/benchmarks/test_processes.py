@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from benchmarks import stage_timers
+from benchmarks import stage_timers, workloads
 from benchmarks.__main__ import main
 from benchmarks.stage_timers import StageTimers
-from benchmarks.workloads import WORKLOADS, workload
+from benchmarks.workloads import SETS, WORKLOADS, workload
 from tests.architecture.source import ROOT
 
 pytestmark = pytest.mark.device("cpu")
@@ -78,6 +78,11 @@ def test_every_process_makes_the_same_inputs():
 
 
 def test_every_form_is_written_for_pluggrad():
-    from benchmarks.forms import pluggrad
+    from pluggrad.testing import forms
 
-    assert {work.form for work in WORKLOADS.values()} <= pluggrad._FUNCTIONS.keys() | pluggrad._STEPS.keys()
+    assert {work.form for work in WORKLOADS.values()} <= forms._FUNCTIONS.keys() | forms._STEPS.keys()
+
+
+def test_every_criterion_is_of_a_row():
+    assert workloads._REQUIRED.keys() | workloads._GOALS.keys() <= SETS["table"].keys()
+    assert not [name for name, work in WORKLOADS.items() if not work.required]

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "conformance": "whether a device keeps its contract: the tests that a plugin has to pass",
     "explain": "an expression in every stage, from its graph to the commands that run",
     "run": "a script, and where its time goes: a table of kernels, and a trace with --profile FILE",
+    "bench": "how fast a device computes the rows of the benchmark, beside what it can reach",
     "tune": "a script, while the fastest schedule of each of its kernels is searched for and kept",
     "env": "versions, devices and settings: what an issue report needs",
     "new-device": "write a device plugin of one's own: a distribution that works as it is",

@@ -1,1 +1,1 @@
-"""What ships for tests of programs that use pluggrad, and of devices: gradcheck."""
+"""What ships for tests of programs and devices: gradcheck, conformance, the rows of the benchmark."""
