@@ -18,7 +18,7 @@ _WEIGHTS: Final = {
     "DIV": 10, "RECIP": 10, "SQRT": 10, "EXP": 30, "EXP2": 27, "LOG": 43, "LOG2": 55, "SIN": 63, "COS": 63,
     "TANH": 55, "ERF": 68, "POW": 150, "IDIV": 40, "MOD": 40, "CDIV": 20, "CMOD": 20,
 }
-_FREE: Final = frozenset({"AXIS", "CONST", "VALUE", "LOAD", "STORE", "TAIL", "BITCAST"})
+_FREE: Final = frozenset({"AXIS", "CONST", "VALUE", "LOAD", "STORE", "TAIL", "HEAD", "BITCAST"})
 # what fits into half of the last cache is likely to be there, and is read so much faster than memory
 _CACHED: Final = 3.0
 # a rule of thumb: this share of the cores keeps memory busy

@@ -42,6 +42,10 @@ def _combine(node: Node) -> str:
     return "" if known else f"to combine by {', '.join(COMBINE.values())}"
 
 
+def _head(node: Node) -> str:
+    return _slot(node) or ("" if node.src[0].type is dtypes.int64 else "an int64 position")
+
+
 def _position(node: Node) -> str:
     fits = node.src[0].type is dtypes.int64 and len(node.arg) == 3
     return "" if fits else "an int64 position and (outer axis, factor, extent)"
@@ -80,6 +84,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.SCAN: _scan,
     ops.TALLY: _tally,
     ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
+    ops.HEAD: first_complaint(_of(dtypes.bool_), _head),
     ops.CDIV: _integers,
     ops.CMOD: _integers,
 })

@@ -335,6 +335,10 @@ def _tail(layout: _Layout, node: Node) -> _Step:
     return lambda frame, sources: sources[0] < extent
 
 
+def _head(layout: _Layout, node: Node) -> _Step:
+    return lambda frame, sources: sources[0] >= 0
+
+
 def _const(layout: _Layout, node: Node) -> _Step:
     constant = _full(layout, node.arg.of(node.type), node.type)
     return lambda frame, sources: constant
@@ -508,7 +512,7 @@ def _inside(index: Array, size: int, node: Node) -> Array:
 
 
 _STEPS: Final[dict[Op, Callable[[_Layout, Node], _Step]]] = {
-    ops.AXIS: _axis, ops.TAIL: _tail, ops.CONST: _const, ops.VALUE: _value, ops.LOAD: _load,
+    ops.AXIS: _axis, ops.TAIL: _tail, ops.HEAD: _head, ops.CONST: _const, ops.VALUE: _value, ops.LOAD: _load,
     ops.REDUCE: _reduce, ops.SCAN: _scan, ops.TALLY: _tally,
     ops.KERNEL_OPS["CAST"]: _conversion, ops.KERNEL_OPS["BITCAST"]: _conversion,
 }

@@ -26,9 +26,11 @@ TALLY = Op("TALLY", "memory", 1, "arg: (buffer, axis): at how many earlier posit
            "src[0], an element of the buffer, was the same; a STORE by ADD counts that there")
 TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... "
           "is below extent; true wherever axis `outer` is below extent // factor")
+HEAD = Op("HEAD", "index", 1, "bool, arg: outer axis; the position src[0] = outer*factor + ... - shift is at "
+          "least 0; true wherever axis `outer` is above 0")
 CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
 CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
 
 KERNEL_OPS: Final[dict[str, Op]] = {
     op.name: op for op in (
-        AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TALLY, TAIL, CDIV, CMOD, *ELEMENTWISE)}
+        AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TALLY, TAIL, HEAD, CDIV, CMOD, *ELEMENTWISE)}

@@ -2,7 +2,7 @@
 
 A node is placed in the outermost block where all loop axes it depends on are bound, so loop-invariant code
 leaves loops by construction. A reduction opens its loops in the block where its own free axes are bound.
-Loops whose last step is partial (TAIL) run their full steps without gates, then the last one with them.
+Loops whose first or last step is partial (HEAD, TAIL) run the full ones without gates, the others with them.
 What depends on local memory stays within the loops that change it, and is computed again after a store to it.
 """
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from pluggrad import dtypes
@@ -69,6 +70,7 @@ class _Linearizer:
         self.local = kernel.local.keys()
         self.reads: dict[Node, frozenset[int]] = {}  # local buffers that a node depends on
         self.tails: dict[int, list[Node]] = {}
+        self.heads: dict[int, list[Node]] = {}
         self.full: set[Node] = set()
         self.blocks: list[_Block] = []
         self.floor = 0  # nothing is placed in blocks below this one
@@ -89,6 +91,9 @@ class _Linearizer:
         elif n.op is ops.TAIL and not self._is_register(n.arg[0]):
             loops = loops | {n.arg[0]}
             self.tails.setdefault(n.arg[0], []).append(n)
+        elif n.op is ops.HEAD and not self._is_register(n.arg):
+            loops = loops | {n.arg}
+            self.heads.setdefault(n.arg, []).append(n)
         elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:
             registers |= {id for id, _ in n.arg[1]}
         elif n.op in (ops.SCAN, ops.TALLY):
@@ -189,7 +194,7 @@ class _Linearizer:
 
     def _loop_nest(self, ids: list[int], emit: Callable[[], None],
                    fills: frozenset[int] = frozenset()) -> None:
-        """Open loops over `ids`, outermost first, and emit inside; steps with a tail follow the full ones.
+        """Open loops over `ids`, outermost first, and emit inside; the full steps between those with gates.
 
         A single step needs no loop, and those of an UNROLL axis are to have none. fills: local buffers that
         are stored to inside.
@@ -199,26 +204,26 @@ class _Linearizer:
             return
         current, deeper = ids[0], ids[1:]
         extent, bound, level = self.axes[current].extent, self._bound() | {current}, len(self.blocks) - 1
-        tails = self.tails.get(current, [])
-        whole = min([extent, *map(_full_steps, tails)])
+        heads, tails = self.heads.get(current, []), self.tails.get(current, [])
+        first, whole = int(bool(heads)), min([extent, *map(_full_steps, tails)])
 
-        def run(counter: _Item, full: bool) -> list[_Item]:
+        def run(counter: _Item, held: list[Node]) -> list[_Item]:
             before = set(self.full)
-            if full:
-                self.full |= set(tails)
+            self.full |= set(held)
             self.blocks.append(_Block(bound, memo={axis(current): counter}, fills=fills))
             self._loop_nest(deeper, emit, fills)
             self.full = before
             return self.blocks.pop().items
 
-        for start, stop, full in ((0, whole, True), (whole, extent, False)):
+        for start, stop in pairwise(sorted({0, first, whole, extent})):
+            held = [*(heads if start >= first else []), *(tails if stop <= whole else [])]
             if stop - start == 1 or self.axes[current].kind == "UNROLL":
                 for position in range(start, stop):
                     counter = self._append(level, _Item("CONST", INDEX, arg=position))
-                    self.blocks[level].items.extend(run(counter, full))
-            elif start < stop:
+                    self.blocks[level].items.extend(run(counter, held))
+            else:
                 loop = _Item("LOOP", None, arg=(start, stop))
-                loop.body = run(loop, full)
+                loop.body = run(loop, held)
                 self._append(level, loop)
 
     def _ordered(self, ids: Iterable[int]) -> list[int]:
@@ -315,9 +320,12 @@ class _Linearizer:
             return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
         if n.op is ops.TALLY:
             return self._append(level, _Item("LOAD", n.type, src, (n.arg[0], ()), registers))
+        if n in self.full:
+            return self._append(level, _Item("CONST", dtypes.bool_, arg=True))
+        if n.op is ops.HEAD:
+            start = self._append(level, _Item("CONST", INDEX, arg=0))
+            return self._append(level, _Item("LE", dtypes.bool_, (start, src[0]), axes=registers))
         if n.op is ops.TAIL:
-            if n in self.full:
-                return self._append(level, _Item("CONST", dtypes.bool_, arg=True))
             limit = self._append(level, _Item("CONST", INDEX, arg=n.arg[2]))
             return self._append(level, _Item("LT", dtypes.bool_, (src[0], limit), axes=registers))
         if n.op is g.AND and n.type is dtypes.bool_ and (_is_true(src[0]) or _is_true(src[1])):

@@ -55,6 +55,20 @@ def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind
     return _split_at(kernel, old, *parts, position, gate)
 
 
+def split_shifted(kernel: Kernel, id: int, factor: int, shift: Node, most: int, outer: AxisKind,
+                  inner: AxisKind) -> tuple[Kernel, int, int]:
+    """axis -> outer * factor + inner - shift, where the values of `shift` lie between 0 and `most` < factor.
+
+    As `split`, gated at both ends.
+    """
+    old, new = axis_of(kernel, id), _fresh(kernel)
+    position = weighted_sum([(axis(new), factor), (axis(new + 1), 1), (shift, -1)])
+    head = node(ops.HEAD, (position,), new, dtypes.bool_)
+    tail = node(ops.TAIL, (position,), (new, factor, old.extent), dtypes.bool_)
+    parts = Axis(new, -(-(old.extent + most) // factor), outer), Axis(new + 1, factor, inner)
+    return _split_at(kernel, old, *parts, position, _both(head, (tail,)))
+
+
 def cover(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:
     """As `split`, but where `factor` does not divide the extent the last part overlaps the one before it.
 
@@ -110,6 +124,8 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
             return position if n.arg == old else n
         if n.op is ops.TAIL and n.arg[0] == old:  # its outer axis is no single axis any more
             return node(g.LT, (src[0], const(n.arg[2])), None, dtypes.bool_)
+        if n.op is ops.HEAD and n.arg == old:
+            return node(g.LE, (const(0), src[0]), None, dtypes.bool_)
         if n.op is ops.LOAD:
             guard = src[1:]
             if gate is not None and not dependent.isdisjoint(src):
@@ -155,7 +171,8 @@ def _mergeable(kernel: Kernel, a: Axis, b: Axis) -> bool:
             if strides.get(a.id, 0) != strides.get(b.id, 0) * b.extent or _reaches(rest, (a.id, b.id)):
                 return False
     values = toposort(kernel.stores, lambda n: n.src[1:] if n.op in (ops.LOAD, ops.STORE) else n.src)
-    return not any(n.op is ops.TAIL or (n.op is ops.AXIS and n.arg in (a.id, b.id)) for n in values)
+    own = axis(a.id), axis(b.id)
+    return not any(n in own or n.op in (ops.HEAD, ops.TAIL) for n in values)
 
 
 def _reaches(nodes: Iterable[Node], ids: tuple[int, ...]) -> bool:

@@ -10,6 +10,7 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, even_tile, fit_lanes, vector_lanes
 from pluggrad.tune.actions import reorder, split
+from pluggrad.tune.streaming import split_at_lines
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
 _ROWS_BY_ELEMENT = 4  # of a block that is moved element by element: more take long to compile, for little
@@ -38,7 +39,7 @@ def tune_elementwise(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     if chunk < vector.extent:
         kernel, _, id = split(kernel, id, chunk, "PARALLEL", "LOOP")
     if lanes > 1:
-        kernel, _, _ = split(kernel, id, lanes, "LOOP", "VECTOR")
+        kernel = split_at_lines(kernel, id, lanes, capabilities)
     return _longer_tasks(kernel, capabilities)
 
 

@@ -137,6 +137,8 @@ def _through(value: Node, merged: Mapping[int, tuple[Axis, Dim]]) -> Node | None
             return node(n.op, (index(n.src[0]), *src[1:]), n.arg, n.type)
         if n.op is ops.TAIL and n.arg[0] in merged:
             return node(g.LT, (index(n.src[0]), const(n.arg[2])), None, n.type)
+        if n.op is ops.HEAD and n.arg in merged:
+            return node(g.LE, (const(0), index(n.src[0])), None, n.type)
         if n.op in (g.LT, g.LE) and n.src[0].type is const(0).type:
             return node(n.op, (index(n.src[0]), index(n.src[1])), n.arg, n.type)
         return node(n.op, src, n.arg, n.type)

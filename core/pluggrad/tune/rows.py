@@ -12,6 +12,7 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
 from pluggrad.tune.actions import axis_of, share_axis, split, split_reduce
 from pluggrad.tune.repeated import keep_repeated
+from pluggrad.tune.streaming import split_at_lines
 
 _ENOUGH_TASKS = 32  # that need no second phase; a fixed number, so that sums do not depend on cores
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
@@ -88,7 +89,8 @@ def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     if rows is not None and _fits_registers(kernel, capabilities):
         kernel = _hold_rows(kernel, capabilities)
     else:
-        kernel = _vectorize_rows(kernel, vector_lanes(kernel, capabilities, 1 if rows else _TILE))
+        lanes = vector_lanes(kernel, capabilities, 1 if rows else _TILE)
+        kernel = _vectorize_rows(kernel, lanes, capabilities)
     return split(kernel, rows.id, _TILE, "PARALLEL", "TILE")[0] if rows else kernel
 
 
@@ -105,7 +107,7 @@ def _tiled_rows(kernel: Kernel, capabilities: Capabilities) -> Axis | None:
     return rows[-1] if many and rows[-1].extent >= _TILE else None
 
 
-def _vectorize_rows(kernel: Kernel, lanes: int) -> Kernel:
+def _vectorize_rows(kernel: Kernel, lanes: int, capabilities: Capabilities) -> Kernel:
     """Lanes for every loop that runs along memory, or through none; in a nest, along most of it."""
     found = accesses(kernel)
     extents = {a.id: a.extent for a in kernel.axes}
@@ -117,7 +119,10 @@ def _vectorize_rows(kernel: Kernel, lanes: int) -> Kernel:
         fitting = fit_lanes(lanes, a.extent)
         usable = along(a) or all(x.stride(a.id) == 0 for x in found)
         if fitting > 1 and usable and _last_in_reductions(kernel, a):
-            kernel, _, _ = split(kernel, a.id, fitting, a.kind, "VECTOR")
+            if a.kind == "LOOP":
+                kernel = split_at_lines(kernel, a.id, fitting, capabilities)
+            else:
+                kernel = split(kernel, a.id, fitting, a.kind, "VECTOR")[0]
     return kernel
 
 

@@ -54,6 +54,7 @@ BAD: dict[str, tuple[Callable[[], Kernel], str]] = {
     "index dtype": (lambda: holding(load(0, op("CAST", axis(0), dtype=I32))), "int64 index"),
     "gate dtype": (lambda: holding(load(0, axis(0), gate=axis(0))), "bool gate"),
     "tail": (lambda: holding(node(ops.TAIL, (load(0, axis(0)),), (0, 2, 7), BOOL)), "an int64 position"),
+    "head": (lambda: holding(node(ops.HEAD, (load(0, axis(0)),), 0, BOOL)), "an int64 position"),
     "load dtype": (lambda: holding(load(0, axis(0), I32)), "type float32"),
     "no such buffer": (lambda: holding(load(7, axis(0))), "a slot below 2"),
     "reading the output": (lambda: holding(load(1, axis(0))), "role in"),

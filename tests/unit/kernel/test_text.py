@@ -69,11 +69,13 @@ axis 2: LOOP 4
 def every_form() -> Kernel:
     """Gates, tails, values, all axis kinds, a store without axes."""
     kinds = ("PARALLEL", "LOOP", "REDUCE", "TILE", "VECTOR")
-    tail = node(ops.TAIL, (strided(a0=8, a4=1),), (0, 8, 30), dtypes.bool_)
-    gated = load(0, strided(a0=8, a4=1), dtypes.int8, tail)
+    position = strided(-2, a0=8, a4=1)
+    tail = node(ops.TAIL, (position,), (0, 8, 30), dtypes.bool_)
+    tail = op("AND", node(ops.HEAD, (position,), 0, dtypes.bool_), tail)
+    gated = load(0, position, dtypes.int8, tail)
     value = op("WHERE", tail, gated, node(ops.VALUE, (), 0, dtypes.int8))
     single = op("CAST", const(True, dtypes.bool_), dtype=dtypes.int8)
-    stores = store(0, (0, 4), strided(a0=8, a4=1), value, tail), store(0, (), const(0), single)
+    stores = store(0, (0, 4), position, value, tail), store(0, (), const(0), single)
     built = kernel([], [write(40, dtypes.int8)], *stores, values=(dtypes.int8,))
     axes = tuple(Axis(i, 4, kind) for i, kind in enumerate(kinds))
     streamed = replace(built.buffers[0], streamed=True)

@@ -18,7 +18,7 @@ from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.lower.verify import verify_program
 from pluggrad.target import Capabilities, Target
-from pluggrad.tune.actions import split
+from pluggrad.tune.actions import split, split_shifted
 from tests.program_interpreter import run_program
 from tests.unit.kernel.kernels import elementwise, load, op, read, reduce, store, strided, write
 from tests.unit.tune.test_actions import KERNELS, data
@@ -88,6 +88,26 @@ def test_full_steps_have_no_gates():
         if instr.op == "STORE":
             gates.append((depth, len(instr.src) == 3))
     assert gates == [(1, False), (0, True)]
+
+
+@pytest.mark.parametrize("kind", ["LOOP", "PARALLEL"])
+@pytest.mark.parametrize("n", [1, 3, 12, 13, 18])
+def test_rows_that_begin_within_a_step(kind, n):
+    """Rows of n from 0 to 2 elements after a step of 4 begins, by splits of whatever is around them."""
+    value = op("NEG", load(0, strided(a0=n, a1=1)))
+    rows = Kernel("test", (read(5 * n), write(5 * n)), (), (Axis(0, 5, "PARALLEL"), Axis(1, n, "LOOP")),
+                  (store(1, (0, 1), strided(a0=n, a1=1), value),))
+    shift = node(ops.CMOD, (axis(0), const(3)), None, dtypes.int64)
+    for inner in ("VECTOR", "LOOP"):
+        same(split_shifted(rows, 1, 4, shift, 2, kind, inner)[0])
+
+
+def test_steps_between_the_first_and_the_last_have_no_gates():
+    """Of 13 elements from the third of a step of 4: one step, a loop of two without gates, and one step."""
+    kernel = split_shifted(elementwise("NEG", 13, [F32], F32), 0, 4, const(2), 3, "LOOP", "VECTOR")[0]
+    program = same(kernel)
+    assert [instr.arg for instr in program.body if instr.op == "LOOP"] == [(1, 3)]
+    assert [len(instr.src) for instr in program.body if instr.op == "STORE"] == [3, 2, 3]
 
 
 def test_values_come_before_writes():

@@ -8,6 +8,7 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.errors import InternalError
+from pluggrad.ir.node import node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.grammar import verify_kernel
@@ -21,6 +22,7 @@ from pluggrad.tune.actions import (
     share_axis,
     split,
     split_reduce,
+    split_shifted,
 )
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, softmax, store, strided, write
 
@@ -80,6 +82,20 @@ def test_splitting_any_axis(name, factor):
         extents = {x.id: x.extent for x in changed.axes}
         assert (extents[outer], extents[inner]) == (-(-a.extent // factor), factor)
         same(kernel, changed)
+
+
+@pytest.mark.parametrize("inner", ["VECTOR", "LOOP"])
+@pytest.mark.parametrize("factor", [3, 4, 13, 50])
+def test_splitting_from_before_the_beginning_of_each_row(inner, factor):
+    """The rows of 13 are loops and tasks, and reach gated loads; both new axes are split further."""
+    kernel = KERNELS["shifted"]
+    shift = node(ops.CMOD, (strided(2, a0=13 % 3), const(3)), None, dtypes.int64)
+    changed, outer, within = split_shifted(kernel, 1, factor, shift, 2, "LOOP", inner)
+    assert [a.extent for a in changed.axes if a.id in (outer, within)] == [-(-15 // factor), factor]
+    same(kernel, changed)
+    same(kernel, split(changed, outer, 2, "LOOP", "TILE")[0])
+    same(kernel, split(changed, within, 2, "LOOP" if inner == "LOOP" else "TILE", inner)[0])
+    same(kernel, split(changed, 0, 2, "PARALLEL", "LOOP")[0])
 
 
 @pytest.mark.parametrize(("first", "second"), [(4, 3), (8, 2), (5, 4), (6, 6)])

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pluggrad import Tensor, dtypes
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
 from pluggrad.tune import tune
 from tests.golden.expressions import TARGET, stages, stored, value
 
@@ -36,10 +38,13 @@ WHOLE_LINES: dict[str, Callable[[], Tensor]] = {
     "columns": lambda: stored(64, 64).softmax(0),
     "blocks": lambda: stored(64, 64).T.contiguous(),
     "an odd number of rows": lambda: stored(63, 64) * stored(64),
+    "rows that begin within lines": lambda: stored(16, 513).softmax(1),
+    "elements that vary by such rows": lambda: stored(16, 519) * stored(16, 1),
+    "a part of such rows": lambda: stored(2, 16, 600)[:, :, 3:517] * stored(16, 1),
     "narrow elements, by several stores a line": lambda: stored(128, 128) > stored(128, 128),
 }
 OTHERS: dict[str, Callable[[], Tensor]] = {
-    "odd rows": lambda: stored(64, 65).softmax(1),
+    "odd rows of a few vectors": lambda: stored(64, 65).softmax(1),
     "odd columns": lambda: stored(65, 64).T.contiguous(),
     "small": lambda: stored(16, 16) + stored(16, 16),
     "a small output of much": lambda: stored(256, 64).sum(1),
@@ -54,6 +59,15 @@ def test_whole_lines_are_streamed(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_small_or_fills_no_lines_is_not(name: str) -> None:
     assert streamed(OTHERS[name]()) == [False]
+
+
+@pytest.mark.parametrize("result", [stored(16, 512).softmax(1), stored(16, 513).softmax(1)],
+                         ids=["lines", "within lines"])
+def test_rows_are_shifted_only_where_they_begin_within_lines(result: Tensor) -> None:
+    (built,) = stages(value(result)).built
+    (phase,) = tune(built.kernel, STREAMING).phases
+    shifted = any(n.op is ops.HEAD for n in toposort(phase.kernel.stores))
+    assert shifted == (result.shape[1] % 16 > 0)
 
 
 def test_only_where_the_device_can_and_the_cache_is_too_small() -> None:

@@ -9,11 +9,19 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
+from pluggrad.kernel.kernel import Axis, Kernel, axis
+from pluggrad.lower import lower
 from pluggrad.lower.program import Program
+from pluggrad.target import Capabilities, Target
+from pluggrad.tune.heuristics import tune_kernel
 from pluggrad_cpu.llvm import host_triple
 from tests.plugins.cpu.codegen.conftest import HOST, toolchain_for
+from tests.unit.kernel.kernels import load, op, read, store, strided, write
 
 LANES, STEPS = 32, 6
+NAMES = frozenset(dtype.name for dtype in dtypes.ALL)
+CACHELESS = Capabilities(NAMES, NAMES, vector_bytes=64, vector_registers=32, shared_cache_bytes=1 << 10,
+                         streaming_line_bytes=64)
 BASELINE = [f"{host_triple()}|x86-64|"] if host_triple().startswith("x86_64") else []
 
 
@@ -54,6 +62,36 @@ def test_streaming_stores_are_followed_by_a_fence(program: Any) -> None:
     source = toolchain.render(copy(program, dtypes.float32))
     assert source.index("nontemporal") < source.index("fence")
     assert "movnt" in toolchain.assembly(source)
+
+
+SIZES = [641, 650, 655]
+KINDS = [dtypes.int16, dtypes.float32, dtypes.float64]
+
+
+def rows(n: int, dtype: DType) -> Kernel:
+    """out[i, j] = x[i, j] * y[i], its vectors shifted to lines, as of outputs that are much larger."""
+    gated = store(2, (0, 1), strided(a0=n, a1=1),
+                  op("MUL", load(0, strided(a0=n, a1=1), dtype), load(1, axis(0), dtype)))
+    axes = (Axis(0, 7, "PARALLEL"), Axis(1, n, "PARALLEL"))
+    buffers = (read(7 * n, dtype), read(7, dtype), write(7 * n, dtype))
+    return tune_kernel(Kernel("rows", buffers, (), axes, (gated,)), CACHELESS)[0]
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_rows_that_begin_within_lines_arrive_at_any_address(run: Any, n: int) -> None:
+    """Whole, whichever way the buffer lies, and nothing of what is beside it is touched."""
+    programs = [lower(rows(n, dtype), Target("test", CACHELESS)) for dtype in KINDS]
+    for dtype, built, kernel in zip(KINDS, programs, run.compile_many(programs)):
+        assert built.buffers[2].streamed
+        x, y = np.arange(7 * n).reshape(7, n).astype(dtype.numpy) % 50, np.arange(7).astype(dtype.numpy)
+        raw = np.full(7 * n + 160, 99, dtype.numpy)
+        for beyond in (0, 1, 5):
+            raw[:] = 99
+            start = -raw.ctypes.data % 64 // dtype.itemsize + 16 * beyond + beyond
+            kernel(x.reshape(-1), y, raw[start:start + 7 * n])
+            np.testing.assert_array_equal(raw[start:start + 7 * n].reshape(7, n), x * y[:, None])
+            assert (raw[:start] == 99).all()
+            assert (raw[start + 7 * n:] == 99).all()
 
 
 def test_what_lies_ahead_is_asked_for_even_beyond_the_end(program: Any, run: Any) -> None:
