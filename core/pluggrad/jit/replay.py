@@ -171,8 +171,10 @@ class Replay:
         if not self._lasting:
             results = self._run(arguments, versions, handles)
         else:
+            leaves = [argument.node for argument in arguments]  # held: an argument may be state, too
             with held:
                 results = self._run(arguments, versions, handles)
+            del leaves
         raise_reported()
         return results
 

@@ -255,6 +255,23 @@ def test_an_argument_that_becomes_state(dtype):
     assert a.item() == 5
 
 
+def test_state_that_is_given_as_an_argument():
+    rng = np.random.default_rng(0)
+    expected, other = rng.standard_normal((2, 16, 16)).astype(np.float32) / 4
+    w = Tensor(expected).realize()
+
+    @jit
+    def f(x):
+        w.assign(w - x @ x - x.T)
+
+    for argument in (Tensor(other), Tensor(other), w, w, Tensor(other)):
+        x = argument.numpy()
+        f(argument)
+        expected = expected - x @ x - x.T
+        np.testing.assert_allclose(w.numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert f.captures == 1
+
+
 def test_two_functions_that_share_state():
     w = numbers(1).realize()
 
