@@ -157,16 +157,18 @@ class TensorBase(Handle):
         handles while it runs."""
         with lock:
             if self._node is None:
-                promised = self._take_promised()
-                self._node = None if promised is None else expand((promised,))[0]
+                promised = self._promise()
+                if promised is not None:
+                    self._keep_promise(expand((promised,))[0])
             return self._node  # type: ignore[no-any-return]
 
-    def _take_promised(self) -> Node | None:
-        """What is promised in place of a node, which has to be replaced then."""
-        found = getattr(self, "_promised", None) if self._node is None else None
-        if found is not None:
-            self._promised = None
-        return found
+    def _promise(self) -> Node | None:
+        """What is promised in place of a node."""
+        return getattr(self, "_promised", None) if self._node is None else None
+
+    def _keep_promise(self, node: Node) -> None:
+        """Hold this node from now on, and nothing in its place."""
+        self._node, self._promised = node, None
 
     def rebind(self, leaf: Node) -> None:
         """Called by the runtime: the value is stored now, `leaf` holds it. A view stays a view."""

@@ -161,7 +161,7 @@ class Optimizer(ABC):
     def _call(self, index: int, grad: Tensor, updates: Updates) -> list[Tensor]:
         """As `_assign`, by a template."""
         param, group, count = self.params[index], self._group_of[index], self._counts[index]
-        before, slope = param.node, grad._take_promised() or grad.node
+        before, slope = param.node, grad._promise() or grad.node
         kept = self._kept(index, before.type.device)
         nodes = [before, slope, *[tensor.node for tensor in kept.values()]]
         types = tuple([n.type for n in nodes])
@@ -173,7 +173,7 @@ class Optimizer(ABC):
         for name, state in zip(update.states, states, strict=True):
             kept[name]._overwrite(state)
             changed.append(kept[name])
-        grad.rebind(build.detach(slope))  # stored too, as in `_assign`
+        grad._keep_promise(build.detach(slope))  # stored too, as in `_assign`
         changed.append(grad)
         return changed
 
