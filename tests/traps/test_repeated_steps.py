@@ -132,6 +132,21 @@ def test_constants_of_the_function_count():
         np.testing.assert_allclose(w.numpy(), expected, rtol=1e-5)
 
 
+def test_readings_that_are_equal_at_first():
+    w = Tensor([1.0, 2.0], requires_grad=True).realize()
+    optimizer = optim.SGD([w], lr=0.25)
+    expected = np.array([1, 2], np.float32)
+    for lr in (0.25, 0.25, 0.25, 0.5, 0.25):
+        w.grad = Tensor([1.0, 1.0])
+        optimizer.lr = 0.25
+        optimizer.schedule_step()
+        w.grad = Tensor([1.0, 1.0])
+        optimizer.lr = lr
+        optimizer.step()
+        expected = expected - np.float32(0.25 + lr)
+        np.testing.assert_array_equal(w.numpy(), expected)
+
+
 def test_who_gets_a_gradient_is_found_anew():
     for number in range(6):
         w, v = Tensor([1.0]), Tensor([2.0])

@@ -58,8 +58,12 @@ def pay() -> bool:
 
 def expanded(short: Normalized, roots: Sequence[Node]) -> Normalized:
     """The normalized graph of `roots` without calls; `short`: with them. Called under the runtime's lock."""
-    # constants are part of the key: gradients are made of them, and one may equal another only today
-    key = Key((short.rows, short.roots, tuple([s for s in short.scalars if s.source is None])))
+    # constants are part of the key, gradients are made of them, and so is which readings are equal: they may
+    # be only today, and the expanded graph has one in place of both
+    known: dict[Any, int] = {}
+    scalars = [s if s.source is None else known.setdefault((s, dtype), i)
+               for i, (s, dtype) in enumerate(zip(short.scalars, short.scalar_dtypes, strict=True))]
+    key = Key((short.rows, short.roots, tuple(scalars)))
     global _missed
     found = _expansions.get(key)
     if found is not None:
