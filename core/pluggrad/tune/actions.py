@@ -72,12 +72,12 @@ def split_shifted(kernel: Kernel, id: int, factor: int, shift: Node, most: int, 
 def cover(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:
     """As `split`, but where `factor` does not divide the extent the last part overlaps the one before it.
 
-    What lies in both is computed twice instead of gated, so the kernel must not read what it writes, nor
-    reduce over the axis.
+    What lies in both is computed twice instead of gated, so what stores over the axis must not read
+    what they write, nor may the axis be reduced over.
     """
     old, new = axis_of(kernel, id), _fresh(kernel)
     exact = old.extent % factor == 0 or old.extent < factor
-    if exact or old.kind == "REDUCE" or _reads_what_it_writes(kernel):
+    if exact or old.kind == "REDUCE" or _reads_what_it_writes(kernel, id):
         return split(kernel, id, factor, outer, inner)
     start = node(g.MIN, (weighted_sum([(axis(new), factor)]), const(old.extent - factor)), None, INDEX)
     position = weighted_sum([(start, 1), (axis(new + 1), 1)])
@@ -85,10 +85,11 @@ def cover(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind
     return _split_at(kernel, old, *parts, position, None)
 
 
-def _reads_what_it_writes(kernel: Kernel) -> bool:
-    order = toposort(kernel.stores)
-    read = {n.arg for n in order if n.op is ops.LOAD}
-    return any(n.op is ops.STORE and (n.arg[0] in read or len(n.arg) > 2) for n in order)
+def _reads_what_it_writes(kernel: Kernel, id: int) -> bool:
+    """Whether stores over axis `id` read what one of them writes, or add to it."""
+    stores = [n for n in kernel.stores if id in n.arg[1]]
+    read = {n.arg for n in toposort(stores) if n.op is ops.LOAD}
+    return any(n.arg[0] in read or len(n.arg) > 2 for n in stores)
 
 
 def _split_at(kernel: Kernel, old: Axis, outer: Axis, inner: Axis, position: Node,

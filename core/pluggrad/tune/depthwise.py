@@ -1,21 +1,26 @@
 """Schedules of convolutions of each channel by itself: a few multiply-adds for each element.
 
-A task goes through a plane in bands of rows. It copies what a band reads to local memory, with zeros around
-it, computes there, and writes the band in one run.
+A task goes through a plane in bands of rows. It copies what a band reads to local memory, in between zeros
+that it stored there once, computes there, and writes the band in one run. Nothing of that is masked: what a
+masked store wrote is late for a load soon after.
 """
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import reduce
 from typing import Final, NamedTuple
 
-from pluggrad.ir.node import Node
-from pluggrad.ir.walk import toposort
+from pluggrad import dtypes
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import substitute, toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.kernel import Axis, AxisKind, Kernel
+from pluggrad.kernel.index_nodes import linear, weighted_sum
+from pluggrad.kernel.kernel import Axis, AxisKind, Kernel, axis, const
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import Access, accesses, even_tile, fit_lanes, vector_lanes
-from pluggrad.tune.actions import merge_adjacent, split
+from pluggrad.tune.actions import cover, merge_adjacent, split
 from pluggrad.tune.place import Dim, gate_dims, place_local, span, whole
 
 _LARGEST_WINDOW: Final = 32  # elements: more multiply-adds take longer than memory does
@@ -23,6 +28,7 @@ _FEWEST_OUTPUTS: Final = 1 << 12  # fewer are over before a copy pays
 _BANDS: Final = range(4, 9)  # rows of outputs: what they read stays in the first-level cache
 _ROWS: Final = 4  # of outputs side by side
 _TASKS: Final = 32  # planes enough to be a task each
+_AHEAD: Final = 12 << 10  # bytes: several bands, and still in the second-level cache when they are come to
 
 
 class _Planes(NamedTuple):
@@ -68,7 +74,7 @@ def tune_depthwise(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     kernel, bands, rows = split(kernel, found.rows.id, height, "LOOP" if loops else "PARALLEL", "LOOP")
     within = [bands] if loops else []
     kernel = _as(_as(kernel, "LOOP", columns.id), "UNROLL", *found.reduction.arg[1])
-    kernel, copied = _copied(kernel, within)
+    kernel, copied = _copied(kernel, within, width)
     reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
     known = {a.id for a in kernel.axes}
     band = [whole(a) for a in kernel.axes if a.id in (rows, columns.id)]
@@ -78,21 +84,75 @@ def tune_depthwise(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     computed = [a for a in held.axes if a.id not in known]
     kernel = merge_adjacent(held)
     written = [a for a in kernel.axes if a.kind == "LOOP" and a.id in kernel.stores[-1].arg[1]]
-    for a in (*copied[-1:], computed[-1], written[-1]):
-        kernel, _, _ = split(kernel, a.id, fit_lanes(width, a.extent), "LOOP", "VECTOR")
-    return split(kernel, computed[0].id, even_tile(height, _ROWS), "LOOP", "TILE")[0]
+    for a in (*copied, computed[-1], written[-1]):
+        kernel, _, _ = cover(kernel, a.id, fit_lanes(width, a.extent), "LOOP", "VECTOR")
+    kernel = split(kernel, computed[0].id, even_tile(height, _ROWS), "LOOP", "TILE")[0]
+    return _ask_ahead(kernel, found.image) if capabilities.prefetch else kernel
 
 
-def _copied(kernel: Kernel, within: list[int]) -> tuple[Kernel, list[Axis]]:
-    """What a band reads, copied with zeros around it where there is padding, and the axes of the copy."""
+def _ask_ahead(kernel: Kernel, image: Access) -> Kernel:
+    """The kernel whose copies ask for what comes next: prefetchers lose their way from band to band."""
+    slot = image.node.arg
+    asking = replace(kernel.buffers[slot], ahead=_AHEAD // image.itemsize)
+    return replace(kernel, buffers=(*kernel.buffers[:slot], asking, *kernel.buffers[slot + 1:]))
+
+
+def _copied(kernel: Kernel, within: list[int], lanes: int) -> tuple[Kernel, list[Axis]]:
+    """What a band reads, copied with zeros around it where there is padding, and the axes of the copy.
+
+    The zeros are stored first, all over: what is copied then needs no masks, which cost more than the stores.
+    """
     image = next((x.node for x in accesses(kernel) if x.node.op is ops.LOAD and len(x.node.src) > 1), None)
     dims = gate_dims(kernel, image) if image is not None else None
     if image is None or dims is None:
         return kernel, []
     outside = {*within, *[a.id for a in kernel.axes if a.kind == "PARALLEL"]}
     inside = [dim for dim in [_without(kernel, dim, outside) for dim in dims] if dim is not None]
-    made = place_local(kernel, image, inside, within)
-    return (made, [a for a in made.axes if a not in kernel.axes]) if made is not None else (kernel, [])
+    made = place_local(kernel, image, [*inside[:-1], _in_lines(inside[-1], lanes)], within)
+    if made is None:
+        return kernel, []
+    first = next(i for i, n in enumerate(made.stores) if n.arg[0] == len(kernel.buffers))
+    *others, column = [a for a in made.axes if a not in kernel.axes]
+    for a, low, high in (*[(a, 0, a.extent) for a in others], (column, lanes, lanes + inside[-1].extent)):
+        made = _inner(made, first, a, low, high)
+    if any(a.extent < 1 for a in made.axes):  # nothing but zeros
+        return kernel, []
+    zeros = Axis(column.id + 1, made.buffers[-1].size, "LOOP")
+    outer = [a.id for a in kernel.axes if a.kind == "PARALLEL"]
+    store = node(ops.STORE, (axis(zeros.id), const(0, image.type)), (len(kernel.buffers), (*outer, zeros.id)),
+                 image.type)
+    return replace(made, axes=(*made.axes, zeros), stores=(store, *made.stores)), [zeros, column]
+
+
+def _inner(kernel: Kernel, number: int, a: Axis, low: int, high: int) -> Kernel:
+    """A store of a gated load without the part along an axis where the gate is false whatever else."""
+    store = kernel.stores[number]
+    load, kept = store.src[1], list[Node]()
+    for test in _tests(load.src[1]) if len(load.src) > 1 else []:
+        (left, right), strict = [linear(s) for s in test.src], test.op is g.LT
+        step = right.strides.get(a.id, 0) - left.strides.get(a.id, 0)
+        if left.rest or right.rest or {*left.strides, *right.strides} != {a.id} or abs(step) != 1:
+            kept.append(test)
+            continue
+        beyond = right.offset - left.offset - strict  # true where step * position + beyond >= 0
+        low, high = (max(low, -beyond), high) if step > 0 else (low, min(high, beyond + 1))
+    gate = [reduce(lambda x, y: node(g.AND, (x, y), None, dtypes.bool_), kept)] if kept else []
+    loaded = node(ops.LOAD, (load.src[0], *gate), load.arg, load.type)
+    moved = substitute([node(ops.STORE, (store.src[0], loaded), store.arg, store.type)],
+                       {axis(a.id): weighted_sum([(axis(a.id), 1)], low)})[0]
+    axes = [replace(x, extent=high - low) if x == a else x for x in kernel.axes]
+    stores = [moved if i == number else n for i, n in enumerate(kernel.stores)]
+    return replace(kernel, axes=tuple(axes), stores=tuple(stores))
+
+
+def _tests(gate: Node) -> list[Node]:
+    """The comparisons that are all true where a gate is."""
+    return [test for s in gate.src for test in _tests(s)] if gate.op is g.AND else [gate]
+
+
+def _in_lines(dim: Dim, lanes: int) -> Dim:
+    """A dim with room for a vector before it and to the end of its last one, so that rows begin alike."""
+    return Dim(dim.terms, dim.low - lanes, -(-(dim.extent + lanes) // lanes) * lanes)
 
 
 def _without(kernel: Kernel, dim: Dim, outside: set[int]) -> Dim | None:

@@ -6,6 +6,8 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.ir.node import Node
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, Kernel, const
@@ -60,10 +62,20 @@ def test_planes_of_any_shape(shape):
 def test_a_band_is_written_in_one_run():
     tuned = tune_depthwise(convolution(64, 56, 56, 3, 1, 1), WIDE)
     assert tuned is not None
-    assert len(tuned.stores) == 3, "a copy, sums, and what is written"
+    assert len(tuned.stores) == 4, "zeros, a copy, sums, and what is written"
     assert tuned.local_bytes < 1 << 15
     last = [a.extent for a in tuned.axes if a.id in tuned.stores[-1].arg[1] and a.kind in ("LOOP", "VECTOR")]
     assert np.prod(last) == 56 * 56
+
+
+def test_no_vector_is_masked_where_a_row_has_one():
+    tuned = tune_depthwise(convolution(64, 56, 56, 3, 1, 1), WIDE)
+    assert tuned is not None
+    lanes = {a.id for a in tuned.axes if a.kind == "VECTOR"}
+    nodes = toposort(tuned.stores)
+    gates = [n.src[1 if n.op is ops.LOAD else 2:] for n in nodes if n.op in (ops.LOAD, ops.STORE)]
+    assert any(gates), "rows above and below the plane"
+    assert not any(n.op is ops.AXIS and n.arg in lanes for gate in gates for n in toposort(gate))
 
 
 def test_other_contractions_are_left_alone():
