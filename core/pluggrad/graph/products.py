@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
@@ -12,6 +12,7 @@ from pluggrad.ir.node import Node
 from pluggrad.shape.broadcast import broadcast_shapes
 from pluggrad.shape.dims import Shape
 
+MANY: Final = 1 << 22  # elements of a product that are computed again rather than kept for a gradient
 
 def matmul(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
     """(..., m, k) @ (..., k, n) as a broadcast product and a sum.

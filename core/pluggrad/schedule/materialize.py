@@ -280,7 +280,7 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float], nested: Neste
         kept = {id for id in extents if id < REDUCED}
         shared = any(axes - kept and kept - axes for axes in operand_axes)
         expression.contraction = shared and not any(axes >= extents.keys() for axes in operand_axes)
-        expression.contraction |= not nested.reductions.isdisjoint(expression.visited)
+    expression.contraction |= not nested.reductions.isdisjoint(expression.visited)
     return expression
 
 

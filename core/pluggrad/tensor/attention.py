@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
-from pluggrad.graph import build
+from pluggrad.graph import build, custom, products
+from pluggrad.ir.node import Node
+from pluggrad.tensor.grad_mode import enable_grad, mode
 from pluggrad.tensor.losses import Losses
 
 
@@ -30,19 +32,37 @@ class Attention(Losses):
         op = "scaled_dot_product_attention"
         keys, values = self._new(self._operand(key, op)), self._new(self._operand(value, op))
         _check_attention(op, self.shape, keys.shape, values.shape)
-        if enable_gqa:
-            keys, values = (x._served_to(self.shape[-3:-2]) for x in (keys, values))
-        factor = 1 / math.sqrt(self.shape[-1] or 1) if scale is None else scale
-        scores = self._wide() @ keys._wide().mT * factor
         if is_causal and attn_mask is not None:
             raise ValueRangeError(op=op, expected="attn_mask or is_causal", got="both",
                                   hint="Put both into one mask: attn_mask.tril()")
+        if enable_gqa:
+            keys, values = (x._served_to(self.shape[-3:-2]) for x in (keys, values))
+        factor = 1 / math.sqrt(self.shape[-1] or 1) if scale is None else scale
+        operands = [self._wide(), keys._wide(), values._wide()]
+        if attn_mask is not None:
+            operands.append(self._new(self._operand(attn_mask, op)))
+        scores = operands[0]._scores(operands[1], factor, is_causal, *operands[3:])
+        result = scores._masked_softmax().dropout(dropout_p) @ operands[2]
+        if mode.enabled and not dropout_p and scores.node.type.size >= products.MANY:
+            result = result._attended(scores, operands, factor, is_causal)
+        return result._narrow(self)
+
+    def _scores(self, keys: Self, factor: float, is_causal: bool, *attn_mask: Self) -> Self:
+        """How much each query attends to each key, as logarithms: (..., L, S)."""
+        scores = self @ keys.mT * factor
         if is_causal:
-            scores = scores._band(op, 0).where(scores, -math.inf)
-        elif attn_mask is not None:
-            scores = scores._masked_scores(attn_mask)
-        weights = scores._masked_softmax()
-        return (weights.dropout(dropout_p) @ values._wide())._narrow(self)
+            return scores._band("scaled_dot_product_attention", 0).where(scores, -math.inf)
+        return scores._masked_scores(*attn_mask) if attn_mask else scores
+
+    def _attended(self, scores: Self, operands: Sequence[Self], factor: float, is_causal: bool) -> Self:
+        """The result of attention, whose gradient computes the scores again instead of having them kept."""
+        largest = scores._row_maximum()
+        total = (scores - largest).exp().sum(-1, keepdim=True)
+        level = build.contiguous((largest + total.eq(0).where(1.0, total).log()).node)
+        inputs = [x.node for x in operands]
+        rule = _AttentionRule(type(self), factor, is_causal)
+        result, = custom.custom_vjp([self.node], inputs, [self.node, level, *inputs], rule)
+        return self._new(result)
 
     def _served_to(self, heads: tuple[int, ...]) -> Self:
         """Each entry of axis -3 repeated in a row, until there is one for each of the queries' heads."""
@@ -52,10 +72,10 @@ class Attention(Losses):
                              expected="with enable_gqa, heads on axis -3 that divide those of the queries")
         return self.repeat_interleave(heads[0] // groups[0], dim=-3)
 
-    def _masked_scores(self, attn_mask: Any) -> Self:
+    def _masked_scores(self, attn_mask: Self) -> Self:
         """-inf where a bool mask is false; a float mask is added."""
         op = "scaled_dot_product_attention"
-        mask = build.broadcast_to(self._operand(attn_mask, op), self.shape, op)
+        mask = build.broadcast_to(attn_mask.node, self.shape, op)
         if mask.dtype.is_int:
             raise DTypeError(op=op, expected="a bool or float attn_mask", got=mask.dtype.name,
                              hint="For 0 and 1: attn_mask.bool()")
@@ -65,10 +85,14 @@ class Attention(Losses):
         """Softmax over the last axis; zeros where a row holds nothing but -inf."""
         if not self.shape[-1]:
             return self
-        largest = self.max(-1, keepdim=True)._detached()
-        grown = (self - largest.eq(-math.inf).where(0.0, largest)).exp()
+        grown = (self - self._row_maximum()).exp()
         total = grown.sum(-1, keepdim=True)
         return grown / total.eq(0).where(1.0, total)
+
+    def _row_maximum(self) -> Self:
+        """The maximum of each row, through which no gradient flows; 0 where a row holds nothing but -inf."""
+        largest = self.max(-1, keepdim=True)._detached()
+        return largest.eq(-math.inf).where(0.0, largest)
 
     def newton_schulz(self, steps: int, params: Sequence[float], eps: float = 1e-07) -> Self:
         """The matrices (..., m, n) divided by their Frobenius norm plus `eps`, then `steps` times X becomes
@@ -92,6 +116,41 @@ class Attention(Losses):
                 total = total + power * coefficient
             x = total
         return x.mT if tall else x
+
+
+class _AttentionRule(NamedTuple):
+    """The gradients of attention, from weights that are computed again as exp(scores - level).
+
+    Saved are the result, for each query the level (the logarithm of its sum of exponentials), and the inputs:
+    queries, keys, values and a mask, if there is one.
+    """
+
+    family: type[Attention]
+    factor: float
+    is_causal: bool
+
+    def __call__(self, saved: tuple[Node, ...], gradients: tuple[Node | None, ...]) -> Sequence[Node | None]:
+        result, level, *operands = [self.family._of(n) for n in saved]
+        queries, keys, values, *attn_mask = operands
+        given = gradients[0]
+        assert given is not None
+        with enable_grad():
+            g = self.family._of(build.contiguous(given))
+            scores = queries._scores(keys, self.factor, self.is_causal, *attn_mask)
+            weights = (scores - level).exp()
+            by_scores = weights * (g @ values.mT - (g * result).sum(-1, keepdim=True))
+            by_products = by_scores * self.factor
+            found = [by_products @ keys, by_products.mT @ queries, weights.mT @ g]
+            found += [by_scores] * len(attn_mask)
+            return [_summed(x, to).node for x, to in zip(found, operands, strict=True)]
+
+
+def _summed(x: Attention, to: Attention) -> Attention:
+    """`x` over the axes along which `to` was broadcast."""
+    missing = x.ndim - to.ndim
+    stretched = [i + missing for i, d in enumerate(to.shape) if d == 1 != x.shape[i + missing]]
+    axes = (*range(missing), *stretched)
+    return x._new(build.contiguous(x.node)).sum(axes).reshape(to.shape) if axes else x
 
 
 def _check_attention(op: str, query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scans import is_scan, tune_scan
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
 from pluggrad.tune.streaming import read_ahead, stream_outputs
+from pluggrad.tune.weighted import tune_weighted
 from pluggrad.tune.windows import share_windows, tune_windows, window_axis
 
 
@@ -31,9 +32,9 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     kernel = merge_adjacent(kernel)
     if capabilities.interprets_kernels:
         return (kernel,)
-    online = tune_online(kernel, capabilities)
-    if online is not None:
-        return (online,)
+    blockwise = tune_online(kernel, capabilities) or tune_weighted(kernel, capabilities)
+    if blockwise is not None:
+        return (blockwise,)
     swept = sweep_rows(kernel, capabilities)
     if swept is not None:
         return tuple(_in_order(swept, capabilities))

@@ -1,0 +1,219 @@
+"""Reductions over one axis whose elements are made of contractions, block by block of that axis.
+
+A task takes a vector of rows. For each block of the reduced axis it computes the contractions into local
+memory, from tiles in registers, and then what the reductions gain by it, which it keeps there as well. No
+element of the contractions reaches memory. What a block adds is up to the schedule (online.py, weighted.py).
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pluggrad.dtypes import DType
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node, Op, node
+from pluggrad.ir.walk import substitute, toposort
+from pluggrad.kernel import ops
+from pluggrad.kernel.free import free_axes
+from pluggrad.kernel.index_nodes import linear, weighted_sum
+from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
+from pluggrad.kernel.reductions import identity
+from pluggrad.shape.index import row_major
+from pluggrad.target import Capabilities
+from pluggrad.tune.accesses import vector_lanes
+from pluggrad.tune.actions import axis_of, cover, split
+
+_TRANSPOSED: Final = 16  # elements of a row that are packed at a time, through registers
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAxes:
+    """lanes: of rows, a VECTOR. blocks and step: of the reduced axis. tile: steps computed side by side.
+    columns: the LOOP and TILE axes of the further operand."""
+
+    lanes: int
+    blocks: int
+    step: int
+    tile: int
+    columns: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The local buffer of a sum, its position within there, rows apart, and the axes that make that up."""
+
+    slot: int
+    position: Node | None
+    loops: tuple[int, ...]
+
+
+def roles(kernel: Kernel, reduced: Axis) -> tuple[Axis, Axis | None] | None:
+    """The axis of rows that a task takes as lanes, and the one of the further operand, if there is one."""
+    order = toposort(kernel.stores)
+    free = free_axes(order)
+    scores = [n for n in order if n.op is ops.REDUCE and reduced.id in free[n]]
+    if not scores:
+        return None
+    mine = frozenset[int]().union(*[free[n] for n in scores])
+    outputs = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
+    columns = [a for a in outputs if a.id not in mine]
+    reads = toposort([n for n in order if n.op is ops.REDUCE])
+    others = [free[n] for n in reads if n.op is ops.LOAD and columns and columns[0].id in free[n]]
+    rows = [a for a in outputs if a.id in mine and not any(a.id in axes for axes in others)]
+    if not rows or len(columns) > 1:
+        return None
+    return max(rows, key=lambda a: a.extent), columns[0] if columns else None
+
+
+def cut(kernel: Kernel, reduced: Axis, rows: Axis, columns: Axis | None, registers: int,
+        most: int, capabilities: Capabilities) -> tuple[Kernel, BlockAxes]:
+    """The axes cut into what tasks, blocks of about `most` steps, and tiles take."""
+    width = vector_lanes(kernel, capabilities, 1)
+    room = (capabilities.vector_registers - registers - 1) // registers
+    kernel, _, lanes = cover(kernel, rows.id, registers * width, "PARALLEL", "VECTOR")
+    tile = max(room, 1)
+    block = min(-(-most // tile), -(-reduced.extent // tile)) * tile
+    kernel, blocks, step = split(kernel, reduced.id, block, "LOOP", "REDUCE")
+    tiles: tuple[int, int] | None = None
+    if columns is not None:
+        kernel, outer, inner = cover(kernel, columns.id, _even(columns.extent, room), "LOOP", "TILE")
+        tiles = outer, inner
+    return kernel, BlockAxes(lanes, blocks, step, tile, tiles)
+
+
+def _even(extent: int, most: int) -> int:
+    """The tile of at most `most` that divides best."""
+    return min(range(max(most, 1), 0, -1), key=lambda tile: (-(-extent // tile) * tile, -tile))
+
+
+class Blockwise:
+    """One kernel while it is being written."""
+
+    def __init__(self, kernel: Kernel, axes: BlockAxes) -> None:
+        self.origin, self.axes = kernel, axes
+        self.extents = {a.id: a.extent for a in kernel.axes}
+        self.parallel = tuple([a.id for a in kernel.axes if a.kind == "PARALLEL"])
+        order = toposort(kernel.stores)
+        self.free = free_axes(order)
+        self.chain = [n for n in order if n.op is ops.REDUCE and n.arg[1] == (axes.blocks, axes.step)]
+        self.tail = next((n for n in order if n.op is ops.TAIL and n.arg[0] == axes.blocks), None)
+        self.width = self.extents[axes.lanes]
+        self.taken = max(self.extents) + 1
+        self.buffers = list(kernel.buffers)
+        self.added: list[Axis] = []
+        self.stores: list[Node] = []
+
+    def _summand(self, n: Node) -> Node:
+        """What a reduction reduces, without what stands for it beyond the end of the axis."""
+        value = n.src[0]
+        return value.src[1] if value.op is g.WHERE and value.src[0] is self.tail else value
+
+    # ---- the parts of the one to be ------------------------------------------------------------------------
+    def _local(self, dtype: DType, size: int) -> int:
+        self.buffers.append(BufferParam(dtype, size, "local"))
+        return len(self.buffers) - 1
+
+    def _axis(self, extent: int, kind: AxisKind) -> int:
+        self.added.append(Axis(self.taken, extent, kind))
+        self.taken += 1
+        return self.added[-1].id
+
+    def _row(self, position: Node | None = None) -> Node:
+        """The index of the task's rows in local memory, at a position of what lies around them."""
+        lanes = axis(self.axes.lanes)
+        return lanes if position is None else weighted_sum([(position, self.width), (lanes, 1)])
+
+    def _store(self, slot: int, index: Node, value: Node, *loops: int) -> None:
+        ids = (*self.parallel, *loops, self.axes.lanes)
+        self.stores.append(node(ops.STORE, (index, value), (slot, ids), value.type))
+
+    def _load(self, slot: int, position: Node | None = None) -> Node:
+        return node(ops.LOAD, (self._row(position),), slot, self.buffers[slot].dtype)
+
+    def _total(self, name: str, value: Node) -> Node:
+        """Reduced over a block, and no further than the axis goes."""
+        nothing = const(identity(name, value.type), value.type)
+        value = value if self.tail is None else where(self.tail, value, nothing)
+        return node(ops.REDUCE, (value,), (name, (self.axes.step,)), value.type)
+
+    def _state(self, total: Node) -> State:
+        """Where a sum is kept from block to block."""
+        columns = [id for id in self.axes.columns or () if id in self.free[total]]
+        if not columns:
+            return State(self._local(total.type, self.width), None, ())
+        outer, inner = columns
+        position = weighted_sum([(axis(outer), self.extents[inner]), (axis(inner), 1)])
+        rows = self.extents[outer] * self.extents[inner]
+        return State(self._local(total.type, rows * self.width), position, (outer, inner))
+
+    def _computed(self, contraction: Node, slot: int) -> None:
+        """A block of a contraction, or what is made of it, from tiles in registers."""
+        outer = self._axis(self.extents[self.axes.step] // self.axes.tile, "LOOP")
+        inner = self._axis(self.axes.tile, "TILE")
+        position = weighted_sum([(axis(outer), self.axes.tile), (axis(inner), 1)])
+        value, = substitute([contraction], {axis(self.axes.step): position})
+        self._store(slot, self._row(position), value, self.axes.blocks, outer, inner)
+
+    def _packed(self, contraction: Node) -> Node:
+        """The contraction with what it reads of a task's rows packed before all blocks, rows as lanes."""
+        packed = {}
+        inside = toposort([n.src[0] for n in toposort([contraction]) if n.op is ops.REDUCE])
+        for load in [n for n in inside if n.op is ops.LOAD]:
+            strides = linear(load.src[0]).strides
+            summed = [id for id in self.extents if id in self.free[load] and id not in self.parallel
+                      and id != self.axes.lanes]
+            if strides.get(self.axes.lanes, 0) in (0, 1) or {self.axes.blocks, self.axes.step} & {*summed}:
+                continue
+            packed[load] = self._pack(load, summed)
+        return substitute([contraction], packed)[0]
+
+    def _pack(self, load: Node, summed: Sequence[int]) -> Node:
+        """Store what is loaded along the axes that a contraction sums up, the last in steps of a tile."""
+        slot = self._local(load.type, math.prod([self.extents[id] for id in summed]) * self.width)
+        moved: dict[Node, Node] = {}
+        loops: list[int] = []
+        for id in summed:
+            extent = self.extents[id]
+            if id == summed[-1] and extent % _TRANSPOSED == 0:
+                outer, inner = self._axis(extent // _TRANSPOSED, "LOOP"), self._axis(_TRANSPOSED, "TILE")
+                moved[axis(id)] = weighted_sum([(axis(outer), _TRANSPOSED), (axis(inner), 1)])
+                loops += [outer, inner]
+            else:
+                loops.append(self._axis(extent, "LOOP"))
+                moved[axis(id)] = axis(loops[-1])
+        value, = substitute([load], moved)
+        self._store(slot, self._row(self._along(summed, moved)), value, *loops)
+        return self._load(slot, self._along(summed, {}))
+
+    def _along(self, ids: Sequence[int], moved: Mapping[Node, Node]) -> Node:
+        """The row-major position along some axes."""
+        strides = row_major(tuple([self.extents[id] for id in ids]))
+        return weighted_sum([(moved.get(axis(id), axis(id)), stride)
+                             for id, stride in zip(ids, strides, strict=True)])
+
+    def _finish(self, given: Mapping[Node, Node]) -> Kernel:
+        """The kernel's own stores, from what the last block has left, and its axes in order."""
+        for store in substitute(self.origin.stores, given):
+            used = free_axes(toposort([store]))[store]
+            ids = [id for id in store.arg[1] if id in used or id in (*self.parallel, self.axes.lanes)]
+            arg = (store.arg[0], tuple(ids), *store.arg[2:])
+            self.stores.append(node(ops.STORE, store.src, arg, store.type))
+        return self._made()
+
+    def _made(self) -> Kernel:
+        """The stores over their axes: tasks, then the loop over blocks around all others."""
+        first = [a for a in self.origin.axes if a.kind == "PARALLEL"]
+        around = [axis_of(self.origin, self.axes.blocks)]
+        others = [a for a in self.origin.axes if a not in first and a not in around]
+        return replace(self.origin, buffers=tuple(self.buffers), axes=(*first, *around, *others, *self.added),
+                       stores=tuple(self.stores))
+
+
+def op(op: Op, *sources: Node) -> Node:
+    return node(op, sources, None, sources[-1].type)
+
+
+def where(condition: Node, yes: Node, no: Node) -> Node:
+    return node(g.WHERE, (condition, yes, no), None, no.type)
