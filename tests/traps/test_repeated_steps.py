@@ -14,6 +14,7 @@ from pluggrad.graph.template import CALL
 from pluggrad.ir.node import interned_count
 from pluggrad.ir.walk import toposort
 from pluggrad.nn import optim
+from pluggrad.nn.optim import optimizer as optimizers
 from pluggrad.runtime import expansions, realization
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -216,6 +217,19 @@ def test_what_is_kept_does_not_grow():
         optimizer.zero_grad()
         counts.append((interned_count(), len(expansions._expansions)))
     assert counts[20] == counts[39]
+
+
+def test_loading_a_state_does_not_add_up():
+    w = Tensor([1.0, 2.0], requires_grad=True).realize()
+    optimizer = optim.Adam([w], lr=0.1)
+    kept = []
+    for _ in range(6):
+        optimizer.load_state_dict(optimizer.state_dict())
+        (w * w).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        kept.append(len(optimizers._updates[optimizer]._numbers))
+    assert kept[1] == kept[5]
 
 
 def test_a_loop_of_new_graphs_is_left_alone_for_a_while(monkeypatch):

@@ -258,6 +258,7 @@ class Optimizer(ABC):
         steps = [int(row["step"]) for row in rows]
         counts = {step: HostValue(step, "step", counts=True) for step in steps}
         self._counts = [counts[step] for step in steps]
+        _updates.pop(self, None)  # they read the counts of before
 
     def _differences(self, given: Mapping[str, Any]) -> Iterator[str]:
         name = type(self).__name__
