@@ -14,6 +14,7 @@ from pluggrad.graph import ops
 from pluggrad.graph.scalar import HostRead, HostValue
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
+from pluggrad.jit.direct import Direct
 from pluggrad.jit.steps import (
     ApartReplay,
     ApartStep,
@@ -123,6 +124,12 @@ class Replay:
         overwrites = any(isinstance(step, Step) and step.overwrites for step in self._steps)
         # it leaves more than its results: Ctrl-C must find all of that done, or none of it
         self._lasting = bool(overwrites or self._bound or self._advancing or self._left or self.overwritten)
+        only = self._ready[0] if len(self._ready) == 1 else None
+        self._direct: Direct | None = None
+        if isinstance(only, ListReplay) and not (self._lasting or self._states or self._gradients):
+            self._direct = only.direct(self._constant_versions,
+                                       [value.source.root for value in self._outputs
+                                        if value.source.kind == "result"])
 
     def _position(self, source: Source) -> int:
         if source.kind == "result":
@@ -162,6 +169,9 @@ class Replay:
 
         If a step fails, handles keep the values that complete steps gave them.
         """
+        direct = None if self._direct is None else self._direct(versions)
+        if direct is not None:
+            return direct
         handles = self._present_handles(arguments)
         for handle in handles:
             if handle.node.op is not ops.BUFFER:

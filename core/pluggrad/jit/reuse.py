@@ -1,6 +1,7 @@
 """Results of a captured function that nobody has any more: the next call computes its own in their place.
 
-A small result costs less than taking its memory from the pool, making its leaf, and giving both back.
+A small result costs less than taking its memory from the pool, making its leaf, and giving both back. In
+`r = f(x)` the last result lives until the call is over: so the one before it is remembered, too.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pluggrad.runtime.storage import BufferVersion, Storage, stored
 from pluggrad.target import DeviceId
 
 MOST_BYTES: Final = 64 << 10  # of a result that is kept: beyond that, kernels take longer than the pool does
+Leaves = dict[int, tuple[Node, ...]]  # by the number of a result, the last that were given out
 _references: Final[Callable[[Any], int]] = getattr(sys, "getrefcount", lambda _: 0)
 
 
@@ -25,12 +27,14 @@ def _holders(leaf: Node) -> int:
     return _references(leaf) + _references(version) + _references(storage)
 
 
-def _unheld(leaves: dict[int, Node], alone: int) -> dict[int, BufferVersion]:
-    """The versions, by their numbers, of leaves that nobody else holds: then they have `alone` holders."""
+def _unheld(leaves: Leaves, alone: int) -> dict[int, Node]:
+    """By number a leaf that nobody else holds: it has `alone` holders then."""
     found = {}
-    for number, leaf in leaves.items():
-        if _holders(leaf) == alone:
-            found[number] = leaf.arg
+    for number, given in leaves.items():
+        for leaf in reversed(given):
+            if _holders(leaf) == alone:
+                found[number] = leaf
+                break
     return found
 
 
@@ -49,19 +53,27 @@ def _measured() -> int:
 
     Where references are not counted, a number that no leaf has."""
     device = DeviceId("none")
-    leaves = {0: stored(BufferVersion(Storage(device, _NoMemory(), 0)), tensor_type((), float32, device))}
+    leaves: Leaves = {
+        0: (stored(BufferVersion(Storage(device, _NoMemory(), 0)), tensor_type((), float32, device)),)}
     return next((count for count in range(3, 64) if _unheld(leaves, count)), -1)
 
 
 _ALONE: Final = _measured()
 
 
-def dropped(leaves: dict[int, Node]) -> dict[int, BufferVersion]:
-    """The versions, by their numbers, of results that nobody has any more and that are as they were given."""
+def remember(leaves: Leaves, number: int, leaf: Node) -> None:
+    """Note a leaf that is given out."""
+    others = [given for given in leaves.get(number, ()) if given.arg is not leaf.arg]
+    leaves[number] = (*others[-1:], leaf)
+
+
+def dropped(leaves: Leaves) -> dict[int, Node]:
+    """By number the leaf of a result that nobody has any more and that is as it was given."""
     if not leaves:
         return {}
     found = _unheld(leaves, _ALONE)
-    for number, version in list(found.items()):
+    for number, leaf in list(found.items()):
+        version = leaf.arg
         storage = version.storage
         if storage.exported or storage.fault or version.identity or version.history:
             del found[number]

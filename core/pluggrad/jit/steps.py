@@ -14,7 +14,8 @@ from pluggrad.dtypes import Scalar as PythonScalar
 from pluggrad.graph.scalar import HostRead, Scalar
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
-from pluggrad.jit.reuse import MOST_BYTES, dropped
+from pluggrad.jit.direct import Direct, is_plain
+from pluggrad.jit.reuse import MOST_BYTES, Leaves, dropped, remember
 from pluggrad.runtime import BufferVersion, Handle
 from pluggrad.runtime.apart import Apart
 from pluggrad.runtime.normalize import Key
@@ -112,8 +113,7 @@ class ListReplay:
                             for slot, root in step.overwrites]
         # of each root, whether it is computed, and the number of the output or else of the input
         self._roots = [(root.place != "input", root.number) for root in step.loaded.plan.roots]
-        # the leaf of the result that was last given out, by output
-        self._leaves: dict[int, Node] = {}
+        self._leaves: Leaves = {}  # of results that were given out, by output
 
     def run(self, values: list[BufferVersion], handles: Sequence[Handle], numbers: Sequence[PythonScalar],
             emptied: list[Emptied]) -> None:
@@ -127,7 +127,7 @@ class ListReplay:
             scalars = scalars.copy()
             for i, number in self._read:
                 scalars[i] = numbers[number]
-        again = dropped(self._leaves)
+        again = {number: leaf.arg for number, leaf in dropped(self._leaves).items()}
         first, storages = len(values), execute(self._place, self._loaded, inputs, scalars, again)
         for computed, number in self._roots:
             if not computed:
@@ -137,11 +137,20 @@ class ListReplay:
         for over in self._overwrites:
             values[over.position] = values[first + over.root]
 
+    def direct(self, constants: Sequence[BufferVersion], roots: Sequence[int]) -> Direct | None:
+        """The short way to results `roots`, where nothing is left or read but arguments and `constants`."""
+        given = [self._roots[root][1] for root in roots]
+        outputs = len(self._loaded.plan.outputs)
+        if self._read or not is_plain(self._loaded, self._place.queue) or sorted(given) != [*range(outputs)]:
+            return None
+        return Direct(self._loaded, self._place.queue, self._inputs, constants, self._scalars, self._leaves,
+                      given)
+
     def keep(self, root: int, leaf: Node) -> None:
         """Note the leaf of a result that is given out: the next run may find that nobody has it any more."""
         computed, number = self._roots[root]
         if computed and leaf.arg.storage.block.nbytes <= MOST_BYTES:
-            self._leaves[number] = leaf
+            remember(self._leaves, number, leaf)
 
 
 class ApartReplay:

@@ -7,7 +7,7 @@ from collections import OrderedDict, namedtuple
 import numpy as np
 import pytest
 
-from pluggrad import GlobalCounters, Tensor, jit, memory_stats
+from pluggrad import Context, GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.errors import JitError
 from pluggrad.nn import Dropout, Linear, Sequential, optim, state
 
@@ -397,3 +397,40 @@ def test_dropped_results_are_computed_in_the_same_memory(device):
     places = {id(f(x)[0].node.arg.storage.block) for _ in range(5)}
     assert len(places) == 1
     assert memory_stats()[device]["used"] == used
+
+
+def test_a_result_that_is_held_until_the_next_is_there_gives_way_to_the_one_after(device):
+    f = jit(lambda x, y: x + y)
+    x, y = numbers(1, 2, 3).realize(), numbers(4, 5, 6).realize()
+    result = f(x, y)
+    result = f(x, y)
+    result = f(x, y)
+    used, places = memory_stats()[device]["used"], set()
+    for value in range(6):
+        result = f(x, numbers(value, 0, 0).realize())
+        assert result.tolist() == [1 + value, 2, 3]
+        places.add(id(result.node.arg.storage.block))
+    assert len(places) == 2
+    assert memory_stats()[device]["used"] == used
+
+
+def test_captured_data_and_numbers_are_there_at_every_replay():
+    data, kept = numbers(10, 20), []
+    f = jit(lambda x: ((x + data) * 0.37, x - data))
+    for value in range(5):
+        first, second = f(numbers(value, value))
+        kept.append((value, first, second))
+    for value, first, second in kept:
+        np.testing.assert_allclose(first.numpy(), np.float32([value + 10, value + 20]) * np.float32(0.37))
+        np.testing.assert_array_equal(second.numpy(), [value - 10, value - 20])
+
+
+def test_a_replay_that_somebody_looks_at_gives_the_same():
+    f = jit(lambda x: x + 1)
+    x = numbers(1, 2)
+    plain = [f(x).tolist() for _ in range(4)]
+    with Context(SYNC=1):
+        f(x)
+        watched = [f(x).tolist() for _ in range(2)]
+    assert plain + watched == [[2, 3]] * 6
+    assert f(x).tolist() == [2, 3]
