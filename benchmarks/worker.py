@@ -77,7 +77,7 @@ class Worker:
 
 def _magnitude(result: Any) -> float:
     """The mean magnitude of a result, whichever library's it is."""
-    array = result.numpy() if hasattr(result, "numpy") else result
+    array = result.float().numpy() if hasattr(result, "numpy") else result  # NumPy has no bfloat16
     return float(np.abs(np.asarray(array, np.float64)).mean())
 
 

@@ -166,7 +166,8 @@ def _make(workload: Workload) -> Call | None:
         return _STEPS[form](inputs)
     if form not in _FUNCTIONS:
         return None
-    arrays, function = [jnp.asarray(array) for array in inputs], jax.jit(_FUNCTIONS[form])
+    arrays = [jnp.asarray(array, workload.dtype if array.dtype.kind == "f" else None) for array in inputs]
+    function = jax.jit(_FUNCTIONS[form])
     return lambda: jax.block_until_ready(function(*arrays))
 
 

@@ -82,7 +82,9 @@ _FUNCTIONS: Final[dict[str, Callable[..., Array]]] = {
 
 def _make(workload: Workload) -> Call | None:
     function, arrays = _FUNCTIONS.get(workload.form), workload.arrays()
-    return None if function is None else lambda: function(*arrays)
+    if function is None or workload.dtype != "float32":
+        return None
+    return lambda: function(*arrays)
 
 
 def library() -> Library:

@@ -127,7 +127,7 @@ def _make(workload: Workload) -> Call | None:
     form, inputs = workload.form, workload.arrays()
     if form in _STEPS:
         return _STEPS[form](inputs, workload.steps)
-    if form not in _FUNCTIONS:
+    if form not in _FUNCTIONS or workload.dtype != "float32":
         return None
     tensors, function, device = _tensors(inputs), _FUNCTIONS[form], Device[Device.DEFAULT]
     captured: Any = TinyJit(lambda *arguments: function(*arguments).realize())

@@ -137,8 +137,9 @@ def _xor(inputs: Inputs, steps: int) -> Call:
     return run
 
 
-def _function(function: Any, inputs: Inputs) -> Call:
-    tensors = [torch.from_numpy(array) for array in inputs]
+def _function(function: Any, inputs: Inputs, dtype: Any) -> Call:
+    tensors = [tensor.to(dtype) if tensor.is_floating_point() else tensor
+               for tensor in map(torch.from_numpy, inputs)]
 
     def run() -> object:
         with torch.no_grad():
@@ -163,6 +164,7 @@ def library(compiled: bool = False) -> Library:
             return _mlp(inputs, wrap)
         if form == "xor" and not compiled:
             return _xor(inputs, workload.steps)
-        return _function(wrap(functions[form]), inputs) if form in functions else None
+        dtype = getattr(torch, workload.dtype)
+        return _function(wrap(functions[form]), inputs, dtype) if form in functions else None
 
     return Library(str(torch.__version__), make, needs="a C++ compiler" if compiled else "")

@@ -96,6 +96,11 @@ class Capabilities:
         """Whether tasks have the memory and the vectors to reduce in blocks what they compute themselves."""
         return bool(self.local_bytes and self.vector_bytes) and not self.interprets_kernels
 
+    @property
+    def pairs(self) -> bool:
+        """Whether tasks multiply bfloat16 two at a time."""
+        return "DOT2" in self.ops and bool(self.vector_bytes) and not self.interprets_kernels
+
     def key(self) -> tuple[Any, ...]:
         """The part that changes generated code, stable across processes."""
         values = (getattr(self, f.name) for f in fields(self) if f.metadata.get("key"))

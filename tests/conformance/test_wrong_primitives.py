@@ -60,6 +60,9 @@ def outcome(test: str, subject: Subject) -> Outcome:
 def test_a_renderer_wrong_on_one_primitive_alone_fails(wrong: Wrong, right: Subject) -> None:
     assert outcome(wrong.test, right).ending == "passed"
     found = outcome(wrong.test, Subject(f"{DEVICE}@wrong-{wrong.op.lower()}"))
+    if INSTRUCTIONS[wrong.op].optional and wrong.op not in right.capabilities.ops:
+        assert found.ending == "passed", "it was written in other instructions"
+        return
     assert found.ending == "failed"
     assert "elements are wrong" in found.failure.message, found.failure
 

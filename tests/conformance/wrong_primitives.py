@@ -55,6 +55,11 @@ def _swapped(to: Rewriter, instr: Instr, program: Program) -> int:
     return to.put(replace(instr, src=(condition, y, x)))
 
 
+def _without_products(to: Rewriter, instr: Instr, program: Program) -> int:
+    zero = to.add("CONST", dtypes.uint32, arg=0)
+    return to.put(replace(instr, src=(*instr.src[:2], zero)))
+
+
 def _rounded_down(to: Rewriter, instr: Instr, program: Program) -> int:
     source = instr.src[0]
     return to.put(replace(instr, src=(to.add("FLOOR", dtypes.float32, source, axes=instr.axes),)))
@@ -141,6 +146,7 @@ WRONG = [
     *[Wrong(op, _another, f"L1/elementwise/{op}/float32/dense", dtypes.float32) for op in _FLOAT32],
     *[Wrong(op, _another, f"L1/elementwise/{op}/int32/dense", dtypes.int32) for op in _INT32],
     *[Wrong(op, _another, f"L1/toward-zero/{op}/int32", dtypes.int32) for op in ("CDIV", "CMOD")],
+    Wrong("DOT2", _without_products, "L1/dots-of-pairs/4/False"),
     Wrong("WHERE", _swapped, "L1/elementwise/WHERE/float32/dense", dtypes.float32),
     Wrong("CAST", _rounded_down, "L1/casts/CAST/float32/dense", dtypes.float32),
     Wrong("BITCAST", _another, "L1/bitcasts/BITCAST/float32/dense", dtypes.float32),

@@ -19,7 +19,7 @@ from pluggrad.tensor import Tensor
 
 _KINDS: Final = {
     "biuf": "any", "biu": "integers, bool", "iuf": "numbers", "iu": "integers", "f": "floats", "b": "bool",
-    "i": "int64", "": ""}
+    "i": "int64", "u": "pairs in uint32", "": ""}
 _DTYPES: Final = frozenset({"float32", "int64", "bool"})
 
 

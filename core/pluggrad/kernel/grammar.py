@@ -73,6 +73,12 @@ def _integers(node: Node) -> str:
     return "" if fits else "integers of one dtype"
 
 
+def _dot(node: Node) -> str:
+    want = (dtypes.float32, dtypes.uint32, dtypes.uint32)
+    fits = node.type is dtypes.float32 and tuple([s.type for s in node.src]) == want
+    return "" if fits else "a float32 and two uint32, and type float32"
+
+
 GRAMMAR: Final = Grammar("kernel", {
     **elementwise_rules(lambda node: node.type),
     ops.AXIS: first_complaint(_slot, _of(dtypes.int64)),
@@ -87,6 +93,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.HEAD: first_complaint(_of(dtypes.bool_), _head),
     ops.CDIV: _integers,
     ops.CMOD: _integers,
+    ops.DOT2: _dot,
 })
 
 

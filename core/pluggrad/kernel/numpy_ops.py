@@ -96,6 +96,17 @@ def _divide_toward_zero(x: Array, y: Array) -> Array:
     return quotient
 
 
+def _halves(x: Array) -> tuple[Array, Array]:
+    """The two bfloat16 in each uint32, low half first."""
+    return (x << 16).view(np.float32), (x & 0xFFFF0000).view(np.float32)
+
+
+def _dot2(a: Array, x: Array, y: Array) -> Array:
+    (x_low, x_high), (y_low, y_high) = _halves(x), _halves(y)
+    total: Array = a + x_low * y_low + x_high * y_high
+    return total
+
+
 ELEMENTWISE: Final[dict[str, Function]] = {
     "NEG": np.negative, "ABS": np.absolute, "RECIP": np.reciprocal, "SQRT": np.sqrt,
     "EXP": np.exp, "EXP2": np.exp2, "LOG": np.log, "LOG2": np.log2,
@@ -106,7 +117,7 @@ ELEMENTWISE: Final[dict[str, Function]] = {
     "AND": np.bitwise_and, "OR": np.bitwise_or, "XOR": np.bitwise_xor,
     "SHL": _shift_left, "SHR": _shift_right,
     "LT": np.less, "LE": np.less_equal, "EQ": np.equal, "NE": np.not_equal, "WHERE": np.where,
-    "CDIV": _divide_toward_zero, "CMOD": np.fmod,
+    "CDIV": _divide_toward_zero, "CMOD": np.fmod, "DOT2": _dot2,
 }
 
 

@@ -30,7 +30,10 @@ HEAD = Op("HEAD", "index", 1, "bool, arg: outer axis; the position src[0] = oute
           "least 0; true wherever axis `outer` is above 0")
 CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
 CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
+DOT2 = Op("DOT2", "dot", 3, "a, x, y -> a + x.low * y.low + x.high * y.high in float32, in any order of "
+          "rounding; x and y are uint32 whose halves are bfloat16. What is below the smallest normal "
+          "number may count as 0")
 
 KERNEL_OPS: Final[dict[str, Op]] = {
     op.name: op for op in (
-        AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TALLY, TAIL, HEAD, CDIV, CMOD, *ELEMENTWISE)}
+        AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TALLY, TAIL, HEAD, CDIV, CMOD, DOT2, *ELEMENTWISE)}

@@ -208,6 +208,15 @@ def _tanh(x: Node) -> Node:
     return _make(g.SUB, _like(x, 1), _make(g.DIV, _like(x, 2), _make(g.ADD, doubled, _like(x, 1))))
 
 
+def _dot2(a: Node, x: Node, y: Node) -> Node:
+    """Each half of a pair, moved to the upper one and zeros below it, is a float32."""
+    shift, mask = _like(x, 16), _like(x, 0xFFFF0000)
+    for op, by in ((g.SHL, shift), (g.AND, mask)):
+        factors = [node(g.BITCAST, (_make(op, v, by),), None, dtypes.float32) for v in (x, y)]
+        a = _make(g.ADD, a, _make(g.MUL, *factors))
+    return a
+
+
 DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
     g.EXP: lambda x: _make(g.EXP2, _make(g.MUL, x, _like(x, 1.4426950408889634))),
     g.LOG: lambda x: _make(g.MUL, _make(g.LOG2, x), _like(x, 0.6931471805599453)),
@@ -216,6 +225,7 @@ DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
     g.RECIP: lambda x: _make(g.DIV, _like(x, 1), x),
     g.NEG: lambda x: _make(g.SUB, _like(x, -0.0 if x.type.is_float else 0), x),
     g.ABS: lambda x: _where(_make(g.LE, x, _like(x, 0)), _make(g.SUB, _like(x, 0), x), x),  # of -0.0 is 0.0
+    ops.DOT2: _dot2,
 }
 
 

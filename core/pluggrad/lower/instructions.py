@@ -8,7 +8,7 @@ from typing import Final
 from pluggrad.graph.grammar import OPERAND_KINDS
 from pluggrad.graph.ops import BITCAST, CAST, ELEMENTWISE, IDIV, MOD, POW, SHL, SHR
 from pluggrad.ir.node import Op
-from pluggrad.kernel.ops import CDIV, CMOD
+from pluggrad.kernel.ops import CDIV, CMOD, DOT2
 from pluggrad.lower.arithmetic import DECOMPOSED
 
 _ANY: Final = "biuf"
@@ -105,5 +105,6 @@ def _elementwise(op: Op) -> Instruction:
 ARITHMETIC: Final = (
     *[_elementwise(op) for op in sorted(ELEMENTWISE - _ALWAYS_REWRITTEN, key=lambda op: (op.arity, op.name))],
     *[Instruction(op.name, (2,), "iu", "same", op.doc) for op in (CDIV, CMOD)],
+    Instruction(DOT2.name, (3,), "u", "float32", DOT2.doc, since=3, optional=True),
 )
 INSTRUCTIONS: Final = {row.name: row for row in (*STRUCTURE, *ARITHMETIC)}

@@ -362,9 +362,8 @@ class _Linearizer:
 
         def accumulate() -> None:
             for n, acc in zip(group, accumulators, strict=True):
-                value = self._emit(n.src[0])
+                total = self._one_more(n, acc)
                 inner = len(self.blocks) - 1
-                total = self._append(inner, _Item(n.arg[0], n.type, (acc, value), axes=acc.axes))
                 self._append(inner, _Item("SET", None, (acc, total), axes=acc.axes))
 
         loops = [id for id in axes if not self._is_register(id) and id not in self.items]
@@ -378,6 +377,22 @@ class _Linearizer:
                 result = self._append(level, _Item("GREDUCE", n.type, (result,), n.arg[0], self.registers[n]))
             self.blocks[level].memo[n] = result
         self.blocks += deeper
+
+    def _one_more(self, n: Node, acc: _Item) -> _Item:
+        """The accumulator of a reduction combined with its value at one step."""
+        value = n.src[0]
+        if value.op is g.WHERE and value.src[0] in self.full:
+            value = value.src[1]
+        if n.arg[0] == "ADD" and _adds_to_zero(value):
+            pairs = tuple([self._emit(s) for s in value.src[1:]])
+            return self._append(len(self.blocks) - 1, _Item("DOT2", n.type, (acc, *pairs), axes=acc.axes))
+        combined = (acc, self._emit(value))
+        return self._append(len(self.blocks) - 1, _Item(n.arg[0], n.type, combined, axes=acc.axes))
+
+
+def _adds_to_zero(n: Node) -> bool:
+    """Whether this is a DOT2 that may as well add to the sum it belongs to."""
+    return n.op is ops.DOT2 and n.src[0].op is ops.CONST and n.src[0].arg.bits == 0
 
 
 def _neutral(n: Node) -> Scalar:

@@ -58,7 +58,8 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
     its schedule.
     """
     planner = _Planner(roots, donated, capabilities, claim, tuned)
-    regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers, capabilities.online)
+    regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers, capabilities.online,
+                       capabilities.pairs)
     for region in planner.writers_last(regions):
         planner.add(region)
     return planner.finish()

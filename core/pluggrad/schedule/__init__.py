@@ -13,13 +13,15 @@ from pluggrad.schedule.region import Member, Region
 __all__ = ["Member", "Region", "schedule"]
 
 
-def schedule(roots: Sequence[Node], most_buffers: int = 0, online: bool = False) -> tuple[Region, ...]:
+def schedule(roots: Sequence[Node], most_buffers: int = 0, online: bool = False,
+             pairs: bool = False) -> tuple[Region, ...]:
     """Regions that compute `roots`, in an order that can run, each of at most so many buffers (0: any).
 
     The graph is normalized: it has no LEAF, DETACH or empty nodes. online: tasks have memory of their own, so
     that reductions that depend on each other, of what a contraction gives, can be one region.
+    pairs: products of bfloat16 are computed two at a time, so that their factors are not widened beforehand.
     """
     wanted = {root for root in roots if root.op is not ops.INPUT}
     expressions = materialize(list(dict.fromkeys(roots)), partial(together, most_buffers=most_buffers),
-                              most_buffers, online)
+                              most_buffers, online, pairs)
     return fuse(expressions, wanted, most_buffers)

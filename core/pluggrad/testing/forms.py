@@ -163,6 +163,7 @@ _STEPS: Final[dict[str, Callable[[list[Tensor], int], Call]]] = {
 def make(workload: Workload) -> Call:
     """The timed call of a row on the default device, which returns its result; its inputs are there already.
     """
-    tensors = [Tensor(array).realize() for array in workload.arrays()]
+    tensors = [Tensor(array).cast(workload.dtype if array.dtype.kind == "f" else array.dtype.name).realize()
+               for array in workload.arrays()]
     step = _STEPS.get(workload.form)
     return _captured(workload.form, tensors) if step is None else step(tensors, workload.steps)

@@ -1,12 +1,13 @@
 """What is timed, on any device and beside other libraries: a row is one entry here.
 
-Every number is float32; labels are int64. A row names the form of its computation, which `forms.py` holds.
+Numbers are drawn in float32; labels are int64. A row names the form of its computation, which is
+in `forms.py`.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
@@ -38,6 +39,7 @@ class Workload:
     steps: how often a call repeats its computation, where the form is a loop.
     seconds: how long a turn lasts; it has at least one call.
     comparable: every library starts from the same numbers, so that results are compared too.
+    dtype: of floats, as which a library is to hold its inputs before it is timed.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Workload:
     steps: int = 1
     seconds: float = 0.2
     comparable: bool = True
+    dtype: str = "float32"
 
     def arrays(self) -> Inputs:
         """The same inputs in every process."""
@@ -215,6 +218,7 @@ _SECOND: Final = (
     _compute("gemm_tn", "matmul_tn", "a.T @ b of 1024", 2e-9 * _K**3, (_K, _K), (_K, _K)),
     _compute("gemm_nt", "matmul_nt", "a @ b.T of 1024", 2e-9 * _K**3, (_K, _K), (_K, _K)),
     _compute("gemm_strided", "matmul_strided", "a[:, ::2] @ b of 1024", 2e-9 * _K**3, (_K, 2 * _K), (_K, _K)),
+    replace(gemm(_K), name="gemm1024_bf16", what="a @ b of 1024, both bfloat16", dtype="bfloat16"),
     _batched(256, 32, 32, 32),
     _batched(96, 128, 64, 128),
     _compute("conv1x1", "conv", "1x1 convolution, 256 to 64 channels, 16 images of 56x56",

@@ -5,6 +5,7 @@ beforehand into panels that it does; one with a border is copied with zeros arou
 """
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses
 from pluggrad.tune.actions import axis_of, cover, reorder, split, split_reduce
+from pluggrad.tune.pairs import Paired, in_pairs
 from pluggrad.tune.place import Dim, footprint, gate_dims, place, place_local, whole
 from pluggrad.tune.tiles import PAGE, Contraction, Tile
 
@@ -52,14 +54,36 @@ def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
     kernel, after = _without_end(kernel)
     before, kernel = _padded(kernel)
     kernel = _nearest_last(kernel)
-    kernel, total = _in_blocks(kernel, capabilities)
-    after = total + after
-    problem = Contraction(kernel, capabilities)
+    paired = in_pairs(kernel, capabilities)
+    if paired is None or not _is_cheaper(paired, kernel, capabilities):
+        tiled = _tiled(kernel, capabilities)
+    else:
+        tiled = _tiled(paired.kernel, capabilities, paired.dear)
+        packed = [paired.expand(k) for k in tiled.before]
+        tiled = Scheduled(packed, paired.expand(tiled.contraction), tiled.after)
+    return Scheduled(before + tiled.before, tiled.contraction, tiled.after + after)
+
+
+def _is_cheaper(paired: Paired, kernel: Kernel, capabilities: Capabilities) -> bool:
+    """Whether pairs are worth making. One by one, factors are widened as they are read."""
+    widened = frozenset(operand.load.arg for operand in paired.stand_ins.values())
+    problems = (Contraction(paired.kernel, capabilities, paired.dear),
+                Contraction(kernel, capabilities, widened))
+    tiles = [problem.cheapest() for problem in problems]
+    prices = [math.inf if tile is None else problem.price(tile)
+              for problem, tile in zip(problems, tiles, strict=True)]
+    return prices[0] < prices[1]
+
+
+def _tiled(kernel: Kernel, capabilities: Capabilities, dear: frozenset[int] = frozenset()) -> Scheduled:
+    """In the cheapest tile, a long reduction by blocks."""
+    kernel, total = _in_blocks(kernel, capabilities, dear)
+    problem = Contraction(kernel, capabilities, dear)
     best = problem.cheapest()
+    packed: list[Kernel] = []
     if best is not None:
         kernel, packed = (_along_reduction if best.reduces else _across_outputs)(problem, best)
-        before += packed
-    return Scheduled(before, kernel, after)
+    return Scheduled(packed, kernel, total)
 
 
 def _without_end(kernel: Kernel) -> tuple[Kernel, list[Kernel]]:
@@ -158,9 +182,10 @@ def _nearest_last(kernel: Kernel) -> Kernel:
     return reorder(kernel, [a.id for a in order])
 
 
-def _in_blocks(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, list[Kernel]]:
+def _in_blocks(kernel: Kernel, capabilities: Capabilities,
+               dear: frozenset[int]) -> tuple[Kernel, list[Kernel]]:
     """Sums over blocks of a reduction whose panels would not stay in cache, and a kernel that adds them."""
-    problem = Contraction(kernel, capabilities)
+    problem = Contraction(kernel, capabilities, dear)
     best = problem.cheapest()
     if best is None:
         return kernel, []

@@ -33,6 +33,7 @@ _UNALIGNED: Final = 1.25  # a vector that may cross a cache line, times as much
 _WAYS: Final = 8  # lines that a first-level cache holds of addresses a page apart
 _FAR_ROW: Final = 2.0  # an element of one row of more than those, in loads of one beside another
 _LANE: Final = 2.0  # a lane that is read on its own
+_DEAR: Final = 4.0  # two elements made one, in loads
 _PACK: Final = 1.2  # cycles to pack an element
 _COPY: Final = 0.3  # where it lies as panels want it
 _COPY_ROW: Final = 8.0  # cycles for each place where it starts anew
@@ -63,10 +64,14 @@ class Tile:
 
 
 class Contraction:
-    """A kernel that is a contraction, and what a tile of it would cost."""
+    """A kernel that is a contraction, and what a tile of it would cost.
 
-    def __init__(self, kernel: Kernel, capabilities: Capabilities) -> None:
-        self.kernel, self.capabilities = kernel, capabilities
+    dear: buffers whose elements are computed where they are loaded, unless they are packed.
+    """
+
+    def __init__(self, kernel: Kernel, capabilities: Capabilities,
+                 dear: frozenset[int] = frozenset()) -> None:
+        self.kernel, self.capabilities, self.dear = kernel, capabilities, dear
         reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
         self.reduced = [a for a in kernel.axes if a.id in reduction.arg[1]]
         self.outputs = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
@@ -198,6 +203,8 @@ class Contraction:
         """Loads of elements that reading an operand costs in one step of the reduction."""
         rows = [id for id, _ in tile.rows if id in x.strides]
         count = float(math.prod([extent for id, extent in tile.rows if id in x.strides]))
+        if x.node.arg in self.dear and not packed:
+            count *= _DEAR
         if tile.vector not in x.strides:
             return count * _FAR_ROW if not packed and self._crowded(x, rows, count) else count
         vectors = _VECTOR[self._distance(self.length * count * tile.lanes * x.itemsize)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pluggrad.plugin_api import CompileError, DType
-from pluggrad_cpu import math
+from pluggrad_cpu import math, shuffle
 from pluggrad_cpu.casts import cast
 from pluggrad_cpu.emit import REGISTER, Emitter, float_literal, intrinsic, splat, vector
 from pluggrad_cpu.register import Register
@@ -29,6 +29,7 @@ _COMPARE: Final[dict[str, dict[str, str]]] = {
 }
 _COMPARE["b"] = _COMPARE["u"]
 _TO_INTEGER: Final = {"FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "roundeven"}
+_DOT2_LANES: Final = 16  # of the widest register
 
 RENDERED_OPS: Final = frozenset({
     "NEG", "ABS", "RECIP", "NOT", "ADD", "SUB", "MUL", "DIV", "MAX", "MIN", "AND", "OR", "XOR", "SHL", "SHR",
@@ -111,8 +112,38 @@ def apply(out: Emitter, op: str, source: DType, target: DType, lanes: int, value
         return cast(out, values[0], source, target, lanes)
     if op == "BITCAST":
         return bitcast(out, values[0], source, target, lanes)
+    if op == "DOT2":
+        return _dot2(out, lanes, *values)
     one_or_two: Callable[..., str] = unary if len(values) == 1 else binary
     return one_or_two(out, op, source, lanes, *values)
+
+
+def _dot2(out: Emitter, lanes: int, total: str, x: str, y: str) -> str:
+    """One machine register at a time; what does not fill one is spread over the first lanes of it."""
+    padded = max(4, 1 << (lanes - 1).bit_length()) if lanes else 4
+    values = [_in_lanes(out, element, lanes, value, padded)
+              for element, value in (("float", total), ("i32", x), ("i32", y))]
+    size = min(padded, _DOT2_LANES)
+    sums, ints, pairs = vector("float", size), vector("i32", size), vector("bfloat", 2 * size)
+    parts = []
+    for start in range(0, padded, size):
+        a, *cut = [shuffle.part(out, element, padded, value, start, size)
+                   for element, value in zip(("float", "i32", "i32"), values, strict=True)]
+        operands = [(pairs, out.op(f"bitcast {ints} {value} to {pairs}")) for value in cut]
+        parts.append(out.call(sums, f"llvm.x86.avx512bf16.dpbf16ps.{32 * size}", [(sums, a), *operands]))
+    result = shuffle.join(out, "float", size, parts)
+    if not lanes:
+        return out.op(f"extractelement {vector('float', padded)} {result}, i64 0")
+    return shuffle.part(out, "float", padded, result, 0, lanes)
+
+
+def _in_lanes(out: Emitter, element: str, lanes: int, value: str, padded: int) -> str:
+    """A value in the first of `padded` lanes."""
+    if not lanes:
+        return out.splat(value, element, padded)
+    if lanes == padded:
+        return value
+    return shuffle.shuffle(out, element, lanes, value, "poison", [*range(lanes), *[None] * (padded - lanes)])
 
 
 def _missing(op: str, dtype: DType) -> CompileError:

@@ -35,6 +35,7 @@ _LEVELS: Final = (
     InstructionSet("sse2", "x86_64", "x86-64", (), 16, 16, False),
     InstructionSet("neon", "aarch64", "generic", (), 16, 32, False),
 )
+_DOT2: Final = frozenset({"avx512bf16", "avx512vl"})
 _HAS_STACK: Final = sys.platform != "win32"  # where a large frame calls a function of the C library
 _MACHINES: Final = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -127,16 +128,18 @@ def host_target() -> Target:
     wanted = settings.TARGET.value
     level = _choose(wanted, features)
     if wanted != "native":
+        features = frozenset()  # of a level by name there is what it stands for
         cpu, flags = (level or next(low for low in reversed(_LEVELS) if low.machine == machine())).cpu, ""
-    return Target(f"{llvm.host_triple()}|{cpu}|{flags}", capabilities(level))
+    return Target(f"{llvm.host_triple()}|{cpu}|{flags}", capabilities(level, features))
 
 
-def capabilities(level: InstructionSet | None) -> Capabilities:
-    """The capabilities of this machine with code of that level (None: scalar)."""
+def capabilities(level: InstructionSet | None, features: frozenset[str] = frozenset()) -> Capabilities:
+    """The capabilities of this machine with code of that level (None: scalar) and further features."""
     private, shared = caches()
     vector_bytes = level.vector_bytes if level else 0
     return Capabilities(
-        dtypes=frozenset(d.name for d in dtypes.ALL), arithmetic=_ARITHMETIC, ops=RENDERED_OPS,
+        dtypes=frozenset(d.name for d in dtypes.ALL), arithmetic=_ARITHMETIC,
+        ops=RENDERED_OPS | {"DOT2"} if features >= _DOT2 else RENDERED_OPS,
         vector_bytes=vector_bytes, vector_registers=level.vector_registers if level else 16,
         masked_memory=level.masked_memory if level else False, register_transposes=True,
         cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64,

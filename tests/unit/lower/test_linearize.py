@@ -158,6 +158,26 @@ def test_ops_that_a_target_lacks_are_written_in_others(lacking):
         assert not lacking & {instr.op for instr in program.body}
 
 
+@pytest.mark.parametrize("extent", [6, 7])
+def test_a_sum_of_dots_is_added_to_in_one_instruction(extent):
+    """out[i] = the sum over j of dot2(0, x[i, j], y[j]), in steps of 3, where a step of 7 is partial."""
+    x, y = [load(slot, at, dtypes.uint32) for slot, at in ((0, strided(a0=extent, a1=1)), (1, axis(1)))]
+    dot = op("DOT2", const(0.0, F32), x, y, dtype=F32)
+    axes = (Axis(0, 4, "PARALLEL"), Axis(1, extent, "REDUCE"))
+    buffers = (read(4 * extent, dtypes.uint32), read(extent, dtypes.uint32), write(4))
+    kernel = Kernel("test", buffers, (), axes, (store(2, (0,), axis(0), reduce("ADD", dot, 1)),))
+    kernel, _, _ = split(kernel, 1, 3, "REDUCE", "UNROLL")
+    given = [np.random.default_rng(0).integers(-4, 5, 2 * b.size).astype(np.float32) for b in buffers[:2]]
+    pairs = [(x.view(np.uint32) >> 16).astype(np.uint16).view(np.uint32) for x in given]
+    want = given[0].reshape(4, -1) @ given[1]
+    for names in (CAPABILITIES.ops | {"DOT2"}, CAPABILITIES.ops):
+        program, out = lowered(kernel, replace(CAPABILITIES, ops=names)), np.zeros(4, np.float32)
+        run_program(program, [*pairs, out])
+        np.testing.assert_array_equal(out, want)
+        sums = [program.body[i.src[0]].op for i in program.body if i.op == "DOT2"]
+        assert sums.count("ACC") == (3 if "DOT2" in names else 0)
+
+
 def test_the_magnitude_of_minus_zero_is_zero():
     capabilities = replace(CAPABILITIES, ops=CAPABILITIES.ops - {"ABS", "NEG"})
     out = np.ones(2, np.float32)

@@ -191,6 +191,29 @@ def outer_product(subject: Subject, dtype: str) -> None:
     subject.expect(have, (a @ b).reshape(-1), of, op=f"outer product of {dtype}")
 
 
+@conformance("L1", cases=product(vectors=(0, 1, 4), half=(False, True)),
+             requires=requires(dtype=("uint32", "float32")),
+             suggests="DOT2 takes the wrong halves, or drops what it adds to")
+def dots_of_pairs(subject: Subject, vectors: int, half: bool) -> None:
+    """A product of bfloat16 by pairs along the sum; lanes of several registers, of half a one, or none."""
+    of, pair = dtypes.float32, dtypes.uint32
+    width, kind = _lanes(subject, of)
+    lanes, rows, depth = max(vectors * width // (2 if half else 1), 1), 3, 5
+    first = const(0.0 if half else 1.0, of)  # what is not 0 is no part of the sum's own accumulator
+    x, y = _load(0, _at(a0=depth, a2=1), pair), _load(1, _at(a2=lanes, a1=1), pair)
+    total = node(ops.REDUCE, (_op("DOT2", first, x, y, dtype=of),), ("ADD", (2,)), of)
+    kernel = _kernel([(pair, rows * depth, "in"), (pair, depth * lanes, "in"), (of, rows * lanes, "out")],
+                     [(rows, "TILE"), (lanes, kind if lanes > 1 else "TILE"), (depth, "REDUCE")],
+                     _store(2, (0, 1), _at(a0=lanes, a1=1), total))
+    rng = samples.seeded("pairs", str(vectors), str(half))
+    a, b = [rng.integers(-9, 10, (count, 2 * depth)).astype(np.float32) for count in (rows, lanes)]
+    pairs = [stored(x, dtypes.bfloat16).view(np.uint32) for x in (a, b)]
+    out = np.zeros(rows * lanes, np.float32)
+    have = subject.run(kernel, [pairs[0].reshape(-1), pairs[1].T.reshape(-1), out], tuned=False)[2]
+    want = a @ b.T + (0 if half else depth)
+    subject.expect(have, want.reshape(-1), of, op=f"DOT2 in {lanes} lanes")
+
+
 @conformance("L1", cases=product(name=("CDIV", "CMOD"), dtype=[dtype.name for dtype in dtypes.INTS]),
              requires=lambda name, dtype: requires(dtype=dtype),
              suggests="{name} of {dtype} does not round toward 0")

@@ -1,0 +1,40 @@
+"""Factors that stay in bfloat16 in memory."""
+from __future__ import annotations
+
+import pytest
+
+from pluggrad import dtypes
+from pluggrad.graph import build, ops
+from pluggrad.graph.types import tensor_type
+from pluggrad.ir.node import Node, node
+from pluggrad.schedule import schedule
+from pluggrad.target import DeviceId
+
+REF = DeviceId("ref")
+
+
+def product(m: int, k: int, n: int) -> Node:
+    """What `a @ b` of two bfloat16 matrices comes to, summed up in float32; `a` is rounded from float32."""
+    given = node(ops.INPUT, (), 0, tensor_type((m, k), dtypes.float32, REF))
+    a = build.cast(build.cast(given, dtypes.bfloat16), dtypes.float32)
+    b = build.cast(node(ops.INPUT, (), 1, tensor_type((k, n), dtypes.bfloat16, REF)), dtypes.float32)
+    rows = build.expand(build.reshape(a, (m, 1, k)), (m, n, k))
+    columns = build.expand(build.reshape(build.permute(b, (1, 0)), (1, n, k)), (m, n, k))
+    return build.reduce(ops.SUM, build.binary(ops.MUL, rows, columns), (2,))
+
+
+def stored(root: Node, *, pairs: bool) -> list[str]:
+    return [output.dtype.name for region in schedule([root], pairs=pairs) for output in region.outputs]
+
+
+def test_factors_are_widened_beforehand_where_they_are_multiplied_one_by_one():
+    assert sorted(stored(product(128, 128, 128), pairs=False)) == ["float32"] * 3
+
+
+def test_factors_stay_narrow_where_pairs_are_multiplied():
+    assert sorted(stored(product(128, 128, 128), pairs=True)) == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize("size", [(64, 64, 64), (8, 1024, 1024)], ids=["small", "few rows"])
+def test_so_little_work_stays_as_it_was(size):
+    assert stored(product(*size), pairs=True) == stored(product(*size), pairs=False)
