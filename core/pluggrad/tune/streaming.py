@@ -74,15 +74,14 @@ def read_ahead(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     tasks = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
     if not capabilities.prefetch or not tasks:
         return kernel
-    loads: dict[int, list[Access]] = {}
-    for a in accesses(kernel):
-        if a.node.op is ops.LOAD:
-            loads.setdefault(a.node.arg, []).append(a)
+    walks: dict[int, list[int]] = {}
+    for n in toposort(kernel.stores):
+        if n.op is ops.LOAD:
+            walks.setdefault(n.arg, []).append(linear(n.src[0]).strides.get(tasks[-1].id, 0))
     buffers = list(kernel.buffers)
-    for slot, walks in loads.items():
-        steps = {a.stride(tasks[-1].id) for a in walks}
-        row = steps.pop() if len(steps) == 1 and len(walks) > 1 else None
-        if row and row > 0 and _is_worth_asking(buffers[slot], row, capabilities):
+    for slot, steps in walks.items():
+        row = steps[0] if len(steps) > 1 and len(set(steps)) == 1 else 0
+        if row > 0 and _is_worth_asking(buffers[slot], row, capabilities):
             buffers[slot] = replace(buffers[slot], ahead=row)
     return replace(kernel, buffers=tuple(buffers))
 

@@ -82,6 +82,7 @@ def test_lanes_that_fill_a_part_of_a_line_are_no_whole_one() -> None:
 
 def test_rows_that_are_walked_several_times_are_asked_for_while_the_one_before_is_computed() -> None:
     assert ahead(stored(64, 320).softmax(1)) == [320]
+    assert ahead(stored(64, 513).layernorm(), cache_bytes=1 << 13) == [513]
 
 
 def test_nobody_asks_for_what_is_near_or_would_push_out_the_row_at_hand() -> None:
