@@ -86,8 +86,8 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
     found = accesses(kernel)
     # narrow elements move twice as many at once, as more of a cache line
     lanes = vector_lanes(kernel, capabilities, 2 if max(x.itemsize for x in found) < 4 else 1)
-    loads = sum(x.node.op is ops.LOAD for x in found)
-    most = min(lanes, max(capabilities.vector_registers // (2 * loads), 2))  # half of all, to transpose in
+    across = sum(x.node.op is ops.LOAD and x.stride(columns.id) not in (0, 1, -1) for x in found)
+    most = min(lanes, max(capabilities.vector_registers // (2 * across), 2))  # half of all, to transpose in
     if not capabilities.register_transposes:
         most = min(most, _ROWS_BY_ELEMENT)
     wide, narrow = (rows, columns) if columns.extent < min(lanes, rows.extent) else (columns, rows)

@@ -22,7 +22,8 @@ EXPRESSIONS: dict[str, tuple[Callable[[], Tensor], int, int]] = {
     "few columns": (lambda: stored(3, 200).T.contiguous(), 3, 16),
     "few rows": (lambda: stored(200, 3).T.contiguous(), 3, 16),
     "batches": (lambda: stored(5, 28, 30).permute(0, 2, 1).contiguous(), 15, 16),
-    "two operands": (lambda: stored(40, 48).T + stored(48, 40), 8, 16),
+    "two operands": (lambda: stored(40, 48).T + stored(48, 40), 16, 16),
+    "two to transpose": (lambda: stored(40, 48).T + stored(40, 48).T + stored(48, 40), 8, 16),
     "small": (lambda: stored(2, 3).T.contiguous(), 2, 4),
 }
 
