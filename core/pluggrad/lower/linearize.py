@@ -237,15 +237,38 @@ class _Linearizer:
         for step in steps:
             if isinstance(step, Nest):
                 self._forget(step.fills)
-                self._loop_nest([step.axis], partial(self._run, step.steps), step.fills)
+                self._loop_nest([step.axis], partial(self._run_where_stored, step), step.fills)
             else:
                 self._store_all([self.kernel.stores[number] for number in step.stores])
+
+    def _run_where_stored(self, nest: Nest) -> None:
+        """One position of a loop; nothing is computed where the gate that all of its stores have is false."""
+        gate = self._gate_of_all(nest)
+        if gate is None:
+            self._run(nest.steps)
+            return
+        condition, before = self._emit(gate), set(self.full)
+        self.full.add(gate)
+        self.blocks.append(_Block(self._bound(), fills=nest.fills))
+        self._run(nest.steps)
+        self.full, body = before, self.blocks.pop().items
+        self._append(len(self.blocks) - 1, _Item("IF", None, (condition,), body=body))
+
+    def _gate_of_all(self, nest: Nest) -> Node | None:
+        """The gate that all stores of a loop share, if it is one for all that a position of the loop does."""
+        stores = [self.kernel.stores[number] for number in _numbers(nest)]
+        gates = {store.src[2] if len(store.src) > 2 else None for store in stores}
+        gate = gates.pop()
+        if not self.local or gates or gate is None or gate.op in (ops.TAIL, ops.HEAD) or gate in self.full:
+            return None
+        return gate if not self.registers[gate] and self.loops[gate] <= self._bound() else None
 
     def _store_all(self, stores: list[Node]) -> None:
         """Every value is computed before the first is written: a kernel may overwrite what it reads."""
         if self.local:  # what later stores reduce may not be in memory yet
             self.groups = self._grouped(toposort(stores))
-        computed = [[self._emit(s) for s in store.src] for store in stores]
+        needed = [(*store.src[:2], *[s for s in store.src[2:] if s not in self.full]) for store in stores]
+        computed = [[self._emit(s) for s in sources] for sources in needed]
         for store, items in zip(stores, computed, strict=True):
             self._store(store, items)
         self._forget(self.local & {store.arg[0] for store in stores})
@@ -393,6 +416,13 @@ class _Linearizer:
 def _adds_to_zero(n: Node) -> bool:
     """Whether this is a DOT2 that may as well add to the sum it belongs to."""
     return n.op is ops.DOT2 and n.src[0].op is ops.CONST and n.src[0].arg.bits == 0
+
+
+def _numbers(step: Step) -> list[int]:
+    """The stores of a step."""
+    if isinstance(step, Nest):
+        return [number for inner in step.steps for number in _numbers(inner)]
+    return list(step.stores)
 
 
 def _neutral(n: Node) -> Scalar:

@@ -104,11 +104,26 @@ class Blockwise:
         self.buffers = list(kernel.buffers)
         self.added: list[Axis] = []
         self.stores: list[Node] = []
+        self.gate: Node | None = None  # false for blocks that add nothing
 
     def _summand(self, n: Node) -> Node:
         """What a reduction reduces, without what stands for it beyond the end of the axis."""
         value = n.src[0]
         return value.src[1] if value.op is g.WHERE and value.src[0] is self.tail else value
+
+    def _reached(self, scores: Node) -> Node | None:
+        """Whether a block has any scores but -inf, where positions alone decide that; None where they do not.
+
+        A comparison of what rises with positions holds somewhere if it holds for the least and the greatest.
+        """
+        if scores.op is not g.WHERE or scores.src[0].op not in (g.LE, g.LT) \
+                or scores.src[2] is not const(identity("MAX", scores.type), scores.type) \
+                or not all(map(_rises, toposort(scores.src[0].src))):
+            return None
+        condition, moving = scores.src[0], (self.axes.step, self.axes.lanes)
+        least, = substitute(condition.src[:1], {axis(id): const(0) for id in moving})
+        greatest, = substitute(condition.src[1:], {axis(id): const(self.extents[id] - 1) for id in moving})
+        return node(condition.op, (least, greatest), None, condition.type)
 
     # ---- the parts of the one to be ------------------------------------------------------------------------
     def _local(self, dtype: DType, size: int) -> int:
@@ -127,7 +142,8 @@ class Blockwise:
 
     def _store(self, slot: int, index: Node, value: Node, *loops: int) -> None:
         ids = (*self.parallel, *loops, self.axes.lanes)
-        self.stores.append(node(ops.STORE, (index, value), (slot, ids), value.type))
+        gate = () if self.gate is None or self.axes.blocks not in loops else (self.gate,)
+        self.stores.append(node(ops.STORE, (index, value, *gate), (slot, ids), value.type))
 
     def _load(self, slot: int, position: Node | None = None) -> Node:
         return node(ops.LOAD, (self._row(position),), slot, self.buffers[slot].dtype)
@@ -209,6 +225,13 @@ class Blockwise:
         others = [a for a in self.origin.axes if a not in first and a not in around]
         return replace(self.origin, buffers=tuple(self.buffers), axes=(*first, *around, *others, *self.added),
                        stores=tuple(self.stores))
+
+
+def _rises(n: Node) -> bool:
+    """Whether what is made of axes never falls as one of them rises."""
+    if n.op is g.MUL:
+        return n.src[1].op is ops.CONST and n.src[1].arg.bits >= 0
+    return n.op in (ops.AXIS, ops.CONST, g.ADD, g.MIN, g.CAST) and n.type.kind in "iu"
 
 
 def op(op: Op, *sources: Node) -> Node:

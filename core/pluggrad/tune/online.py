@@ -119,6 +119,7 @@ class _Online(Blockwise):
         sums = [s for s in [self._parsed(n, maximum) for n in others] if s is not None]
         if maximum.arg[0] != "MAX" or len(sums) < len(others):
             return None
+        self.gate = self._reached(self._summand(maximum))
         of, block = maximum.type, self.extents[self.axes.step]
         largest, newer, correction = [self._local(of, self.width) for _ in range(3)]
         weights = self._local(of, block * self.width)

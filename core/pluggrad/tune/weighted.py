@@ -5,6 +5,7 @@ makes the weights of them, and adds the block's products with the further operan
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial, reduce
 from typing import Final
 
@@ -65,6 +66,8 @@ class _Weighted(Blockwise):
         """The stores in their order."""
         of, block = self.total.type, self.extents[self.axes.step]
         weights, others = self._factors()
+        shifted = [n.src[0].src[0] for n in _multiplied(weights) if n.op is g.EXP and n.src[0].op is g.SUB]
+        self.gate = next(filter(None, map(self._reached, shifted)), None)
         slots = [self._local(of, block * self.width) for _ in self.contractions]
         state = self._state(self.total)
         self._store(state.slot, self._row(state.position), const(0, of), *state.loops)
@@ -95,3 +98,16 @@ class _Weighted(Blockwise):
             else:
                 (others if columns & self.free[factor] else weights).append(factor)
         return weights, others
+
+
+def _multiplied(factors: Sequence[Node]) -> list[Node]:
+    """The factors of a product, down to those that are none."""
+    found: list[Node] = []
+    stack = list(factors)
+    while stack:
+        n = stack.pop()
+        if n.op is g.MUL:
+            stack += n.src
+        else:
+            found.append(n)
+    return found

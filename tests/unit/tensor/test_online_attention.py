@@ -8,6 +8,7 @@ from pluggrad import Tensor, memory_stats, reset_peak_memory_stats
 from pluggrad.cli.stages import run_stages, verify_stage
 from pluggrad.device.registry import REGISTRY
 from pluggrad.ir.passes import Trace
+from pluggrad.lower.program import Program
 from pluggrad.runtime.normalize import normalize
 from pluggrad.target import DeviceId
 
@@ -31,12 +32,15 @@ def weigh(s: np.ndarray, v: np.ndarray) -> np.ndarray:
     return grown / np.where(total == 0, 1, total) @ v
 
 
-def kernels(*outputs: Tensor) -> list[str]:
-    """The programs of an expression, as text."""
+def programs(*outputs: Tensor) -> tuple[Program, ...]:
     target = REGISTRY.target(DeviceId("cpu"))
-    made = run_stages(normalize([x.node for x in outputs]), (None,) * len(outputs), target,
-                      Trace(verify=verify_stage))
-    return [" ".join(b.role for b in program.buffers) for program in made.programs]
+    return run_stages(normalize([x.node for x in outputs]), (None,) * len(outputs), target,
+                      Trace(verify=verify_stage)).programs
+
+
+def kernels(*outputs: Tensor) -> list[str]:
+    """The roles of the buffers of each kernel."""
+    return [" ".join(b.role for b in program.buffers) for program in programs(*outputs)]
 
 
 Q, K, V = normal(6, 150, 64), normal(6, 150, 64), normal(6, 150, 64)
@@ -88,6 +92,17 @@ def test_grouped_heads_and_an_epilogue():
     repeated = [x.repeat(2, 1) for x in (k, v)]
     np.testing.assert_allclose(out.numpy(), weigh(scores(q, repeated[0]), repeated[1]) + bias, rtol=2e-5,
                                atol=2e-6)
+
+
+def test_blocks_that_no_query_of_a_task_sees_are_left_out():
+    q, k, v = [Tensor(normal(2, 256, 64)) for _ in range(3)]
+
+    def conditions(causal: bool) -> int:
+        (program,) = programs(q.scaled_dot_product_attention(k, v, is_causal=causal))
+        return [instr.op for instr in program.body].count("IF")
+
+    assert conditions(causal=True) == 2, "of the full blocks, and of the last"
+    assert conditions(causal=False) == 0
 
 
 def test_scores_that_others_need_are_stored():
