@@ -48,6 +48,11 @@ def _status(name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
+def resident() -> float:
+    """MiB of this process in memory now; where the system does not tell, at most so far."""
+    return _status("VmRSS") if _STATUS.exists() else _peak()
+
+
 def _peak() -> float:
     """MiB at most resident so far."""
     if _STATUS.exists():
