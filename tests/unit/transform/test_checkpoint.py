@@ -44,7 +44,7 @@ def close(found, expected):
                for a, b in zip(found, expected, strict=True))
 
 
-def test_gradients_are_exactly_the_same(device):
+def test_gradients_are_the_same(device):
     blocks, x = [Block() for _ in range(3)], Tensor(X)
     loss, found = gradients_of(blocks, x, checkpoint)
     other, expected = gradients_of(blocks, x, plain)
