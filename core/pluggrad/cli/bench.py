@@ -61,15 +61,15 @@ def main(arguments: Sequence[str]) -> int:
         set_default_device(options.device)
     if options.search:
         SEARCH.assign(True)
-    Tensor.training = True
     device = default_device()
     limits = measure(session(DeviceId.parse(device)))
     print(f"{device}: {_limits_text(limits)}")
     print(_line(_HEADINGS), flush=True)
     found = []
-    for name in options.rows or SETS["table"]:
-        found.append(timed(_ROWS[name], make, options.seconds, limits))
-        print(_line(_cells(found[-1])), flush=True)
+    with Tensor.train():
+        for name in options.rows or SETS["table"]:
+            found.append(timed(_ROWS[name], make, options.seconds, limits))
+            print(_line(_cells(found[-1])), flush=True)
     if options.json:
         known = None if limits is None else asdict(limits)
         figures = {"device": device, "limits": known, "rows": [asdict(each) for each in found]}

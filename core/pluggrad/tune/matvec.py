@@ -33,6 +33,7 @@ _SHORTEST_ROW: Final = 1024  # elements: shorter rows lie side by side anyway
 _TASKS: Final = 32  # a fixed number, so that sums do not depend on cores
 _SUMS: Final = 16  # registers of sums: enough to hide their latency, few enough for operands beside them
 _SIDE_BY_SIDE: Final = 8  # rows of the matrix: as many streams as prefetchers follow and a cache set holds
+_WINDOW: Final = 4096  # how far from an even share of the rows a divisor of them is looked for
 _SHORTEST_SHARE: Final = 32  # rows of a task that sweeps over them
 _SHARE_ROWS: Final = 16  # the same, for each use: what a task stores is little beside what it reads
 _SHORTEST_RUN: Final = 256  # elements of a row that a task reads
@@ -173,7 +174,8 @@ def _task(kernel: Kernel, stream: Stream, row: Axis, column: Axis) -> tuple[int,
 def _share(rows: int, tasks: int) -> int:
     """About as many rows as each of `tasks` would take: a divisor if there is one, in whole steps if so."""
     about = min(max(-(-rows // tasks), _SHORTEST_SHARE), rows)
-    near = [n for n in range(about * 3 // 4, min(about * 3 // 2, rows) + 1) if rows % n == 0]
+    lowest, highest = max(about * 3 // 4, about - _WINDOW), min(about * 3 // 2, about + _WINDOW, rows)
+    near = [n for n in range(lowest, highest + 1) if rows % n == 0]
     return min(near, key=lambda n: (n % _SIDE_BY_SIDE > 0, abs(n - about)), default=about)
 
 
