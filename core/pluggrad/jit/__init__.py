@@ -33,7 +33,7 @@ from pluggrad.tensor.grad_mode import mode
 from pluggrad.tensor.precision import mode as autocasting
 from pluggrad.tensor.tracing import active
 from pluggrad.tensor.variable import BoundVariable
-from pluggrad.transform.containers import flatten, rebuild
+from pluggrad.transform.containers import ONE_TENSOR, flatten, rebuild
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +86,8 @@ class CapturedFunction(Generic[P, R]):
             if self._check:
                 self._compare(known, description, tensors, versions)
             results = known[0].run(tensors, versions)
+            if known[1] == ONE_TENSOR:
+                return results[0]  # type: ignore[return-value]
             return rebuild(known[1], results.__getitem__)  # type: ignore[no-any-return]
 
     def _capture(self, key: Any, description: Any, tensors: list[Tensor],
@@ -199,15 +201,20 @@ def _kinds(tensors: list[Tensor]) -> tuple[tuple[Any, ...], list[BufferVersion]]
     them, in memory of their own each: views are copied."""
     kinds: list[Any] = []
     versions: list[BufferVersion] = []
+    memory = set()
     for tensor in tensors:
         node = tensor.node
         if node.op is not ops.BUFFER:
             versions = [held.node.arg for held in _stored(tensors)]
             kinds = [part for tensor in tensors for part in (tensor.node.type, tensor._flag())]
+            memory = {version.storage for version in versions}
             break
-        kinds += node.type, tensor._flag()
-        versions.append(node.arg)
-    if len({version.storage for version in versions}) < len(versions):
+        version = node.arg
+        kinds.append(node.type)
+        kinds.append(tensor._flag())
+        versions.append(version)
+        memory.add(version.storage)
+    if len(memory) < len(versions):
         storages = [version.storage for version in versions]
         kinds += [storages.index(storage) for storage in storages]
     return tuple(kinds), versions

@@ -20,19 +20,17 @@ Leaves = dict[int, tuple[Node, ...]]  # by the number of a result, the last that
 _references: Final[Callable[[Any], int]] = getattr(sys, "getrefcount", lambda _: 0)
 
 
-def _holders(leaf: Node) -> int:
-    """References to a leaf, its version and its memory."""
-    version = leaf.arg
-    storage = version.storage
-    return _references(leaf) + _references(version) + _references(storage)
-
-
 def _unheld(leaves: Leaves, alone: int) -> dict[int, Node]:
-    """By number a leaf that nobody else holds: it has `alone` holders then."""
+    """By number a leaf that is as it was given and that nobody else holds: `alone` references are left then to
+    it, its version and its memory."""
     found = {}
     for number, given in leaves.items():
         for leaf in reversed(given):
-            if _holders(leaf) == alone:
+            version = leaf.arg
+            storage = version.storage
+            if _references(leaf) + _references(version) + _references(storage) != alone:
+                continue
+            if not (storage.exported or storage.fault or version.identity or version.history):
                 found[number] = leaf
                 break
     return found
@@ -69,14 +67,7 @@ def remember(leaves: Leaves, number: int, leaf: Node) -> None:
 
 def dropped(leaves: Leaves) -> dict[int, Node]:
     """By number the leaf of a result that nobody has any more and that is as it was given."""
-    if not leaves:
-        return {}
     found = _unheld(leaves, _ALONE)
-    for number, leaf in list(found.items()):
-        version = leaf.arg
-        storage = version.storage
-        if storage.exported or storage.fault or version.identity or version.history:
-            del found[number]
-        else:
-            version.owner = None
+    for leaf in found.values():
+        leaf.arg.owner = None
     return found

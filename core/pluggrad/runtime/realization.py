@@ -34,7 +34,7 @@ from pluggrad.runtime.history import History, judge
 from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve, stands
 from pluggrad.runtime.queue import drain, queue_of
-from pluggrad.runtime.sessions import session
+from pluggrad.runtime.sessions import opened, session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
 
@@ -483,7 +483,8 @@ def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | Non
 def synchronize(device: DeviceId) -> None:
     """Wait for everything submitted to a device; KernelFault names the first list that failed."""
     with lock:
-        queue = queue_of(REGISTRY.open_device(device), device)
+        known = opened(device)
+        queue = queue_of(REGISTRY.open_device(device), device) if known is None else known.queue
         with queue:
             queue.synchronize()
 

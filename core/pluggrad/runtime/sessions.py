@@ -27,6 +27,11 @@ def session(device: DeviceId) -> Session:
     return found
 
 
+def opened(device: DeviceId) -> Session | None:
+    """The session of a device, if something has used it."""
+    return _sessions.get(device)
+
+
 def sessions() -> list[Session]:
     """Those of the devices in use."""
     return list(_sessions.values())

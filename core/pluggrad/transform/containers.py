@@ -8,6 +8,7 @@ from typing import Any, Final
 from pluggrad.tensor import Tensor
 
 _TENSOR, _LIST, _DICT, _OBJECT, _VALUE = "tensor", "list", "dict", "object", "value"
+ONE_TENSOR: Final = (_TENSOR, 0)  # the description of what is a tensor and nothing else
 _PLAIN: Final = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 

@@ -53,8 +53,8 @@ class CpuDevice(Device):
 
     def synchronize(self) -> None:
         """Return when lists that other threads submitted are complete."""
-        with self._team.lock:
-            return
+        self._team.lock.acquire()
+        self._team.lock.release()
 
     def close(self) -> None:
         """End the workers. The device may be used again; it then starts new ones."""
