@@ -309,7 +309,7 @@ def _donors(jobs: list[_Job], normalized: Normalized) -> list[tuple[int, ref[Nod
 def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> None:
     jobs = [_job(handle, keep_history) for handle in handles]
     normalized = _on_one_device([h.node for h in handles])
-    donors = _donors(jobs, normalized)
+    donors, renamed = _donors(jobs, normalized), _renamed(jobs)
     try:
         for job in jobs:
             if not job.history.keep and job.handle is not None:
@@ -322,6 +322,22 @@ def _realize_on(place: Session, handles: list[Handle], keep_history: bool) -> No
         raise
     for job, version in zip(jobs, results, strict=True):
         _finish(job, version)
+    for storage, leaf in renamed:
+        if leaf() is None:
+            storage.exported = False
+
+
+def _renamed(jobs: list[_Job]) -> list[tuple[Storage, ref[Node]]]:
+    """The memory of handles that only become another leaf, as when an optimizer marks them, and the leaf of
+    before: when that is gone, nobody else sees what a step writes there."""
+    found: dict[Storage, list[ref[Node]]] = {}
+    for job in jobs:
+        n = job.node
+        while n is not None and n.op in (ops.LEAF, ops.DETACH):
+            n = n.src[0]
+        if n is not None and n.op is ops.BUFFER and not n.arg.storage.exported:
+            found.setdefault(n.arg.storage, []).append(ref(n))
+    return [(storage, leaves[0]) for storage, leaves in found.items() if len(leaves) == 1]
 
 
 def _donated(donors: list[tuple[int, ref[Node]] | None],
