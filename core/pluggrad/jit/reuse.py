@@ -21,8 +21,9 @@ _references: Final[Callable[[Any], int]] = getattr(sys, "getrefcount", lambda _:
 
 
 def _unheld(leaves: Leaves, alone: int) -> dict[int, Node]:
-    """By number a leaf that is as it was given and that nobody else holds: `alone` references are left then to
-    it, its version and its memory."""
+    """By number a leaf that is as it was given and that nobody else holds.
+
+    alone: how many references there are then to it, its version and its memory."""
     found = {}
     for number, given in leaves.items():
         for leaf in reversed(given):
