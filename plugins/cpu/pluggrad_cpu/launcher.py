@@ -216,9 +216,10 @@ class CommandListRunner:
         """
         team = self._team
         bound = slots if len(slots) == self.slots else slots[:self.slots]
+        few = len(bound) == self.slots <= _FEW_SLOTS  # packing refuses a slot that is missing
         team.lock.acquire()  # `with` costs a tenth of a microsecond more, as packing a few words does
         try:
-            if self.slots <= _FEW_SLOTS:
+            if few:
                 for place, block in enumerate(bound, self._first_slot):
                     self._memory[place] = block.address
             else:
