@@ -212,14 +212,13 @@ class CommandListRunner:
     def __call__(self, slots: Sequence[Block], values: Sequence[Scalar]) -> Event:
         """Run with these blocks as the slots and these run-time values; complete on return.
 
-        Slots beyond the last that a command names are ignored.
+        Slots beyond the last that a command names are ignored; DeviceError if there are fewer.
         """
         team = self._team
-        bound = slots if len(slots) == self.slots else slots[:self.slots]
-        few = len(bound) == self.slots <= _FEW_SLOTS  # packing refuses a slot that is missing
+        bound = slots if len(slots) == self.slots else self._named(slots)
         team.lock.acquire()  # `with` costs a tenth of a microsecond more, as packing a few words does
         try:
-            if few:
+            if self.slots <= _FEW_SLOTS:
                 for place, block in enumerate(bound, self._first_slot):
                     self._memory[place] = block.address
             else:
@@ -230,3 +229,9 @@ class CommandListRunner:
         finally:
             team.lock.release()
         return DONE
+
+    def _named(self, slots: Sequence[Block]) -> Sequence[Block]:
+        """The slots that commands name."""
+        if len(slots) < self.slots:
+            raise DeviceError(op="command list", expected=f"{self.slots} slots", got=f"{len(slots)}")
+        return slots[:self.slots]

@@ -101,6 +101,16 @@ def test_slots_that_no_command_names_are_ignored(device: CpuDevice) -> None:
     assert [array(device, block, "float32").sum() for block in blocks] == [0, 0, 4, 0]
 
 
+@pytest.mark.parametrize("slots", [2, 20])
+def test_a_slot_that_is_missing_is_refused(device: CpuDevice, slots: int) -> None:
+    add = load(device, ADD, "add", 2, [dtypes.float32])
+    run = device.prepare([launch(add, 4, 0.0, slots - 1, 0)], [dtypes.float32])
+    blocks = [filled(device, np.zeros(4, np.float32)) for _ in range(slots)]
+    with pytest.raises(DeviceError, match=f"expected {slots} slots, got {slots - 1}"):
+        run(blocks[:-1], [1.0])
+    run(blocks, [1.0])
+
+
 def test_a_view_is_a_slot_too(device: CpuDevice) -> None:
     add = load(device, ADD, "add", 2, [dtypes.float32])
     block = filled(device, np.zeros(8, np.float32))
