@@ -68,8 +68,7 @@ class CapturedFunction(Generic[P, R]):
         self._replays.clear()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        realizing.lock.acquire()  # `with` costs a tenth of a microsecond more
-        try:
+        with realizing.lock:
             if realizing.recorder is not None or active.traces:  # part of another capture or transformation
                 return self._function(*args, **kwargs)
             if realizing.inspecting is not None:  # in anomaly(), which looks at graphs
@@ -90,8 +89,6 @@ class CapturedFunction(Generic[P, R]):
             if known[1] == ONE_TENSOR:
                 return results[0]  # type: ignore[return-value]
             return rebuild(known[1], results.__getitem__)  # type: ignore[no-any-return]
-        finally:
-            realizing.lock.release()
 
     def _capture(self, key: Any, description: Any, tensors: list[Tensor],
                  versions: list[BufferVersion]) -> R:

@@ -53,8 +53,8 @@ class CpuDevice(Device):
 
     def synchronize(self) -> None:
         """Return when lists that other threads submitted are complete."""
-        self._team.lock.acquire()
-        self._team.lock.release()
+        with self._team.lock:
+            return
 
     def close(self) -> None:
         """End the workers. The device may be used again; it then starts new ones."""

@@ -216,8 +216,7 @@ class CommandListRunner:
         """
         team = self._team
         bound = slots if len(slots) == self.slots else self._named(slots)
-        team.lock.acquire()  # `with` costs a tenth of a microsecond more, as packing a few words does
-        try:
+        with team.lock:
             if self.slots <= _FEW_SLOTS:
                 for place, block in enumerate(bound, self._first_slot):
                     self._memory[place] = block.address
@@ -226,8 +225,6 @@ class CommandListRunner:
             if self._has_values:
                 self._pack_values(self._memory, self._value_offset, values)
             team.run(self)
-        finally:
-            team.lock.release()
         return DONE
 
     def _named(self, slots: Sequence[Block]) -> Sequence[Block]:
