@@ -118,12 +118,15 @@ def submit_returns_early(subject: Subject) -> None:
 
 @conformance("L4", "async/synchronize", requires=NEEDS, suggests="synchronize() returns too early")
 def synchronize(subject: Subject) -> None:
-    work = long_work(subject, 0.3)
-    event = work.submit(subject)
-    subject.device.synchronize()
-    started = time.perf_counter()
-    event.wait()
-    work.expect_done(subject)
-    after = time.perf_counter() - started
-    expect(after < 0.5 * work.seconds, "synchronize() with a list in flight",
-           expected="nothing left to wait for", got=f"{after * 1e3:.0f} ms more")
+    work, left = long_work(subject, 0.3), []
+    for _ in range(3):  # a busy machine may hold this process up once
+        event = work.submit(subject)
+        subject.device.synchronize()
+        started = time.perf_counter()
+        event.wait()
+        work.expect_done(subject)
+        left.append(time.perf_counter() - started)
+        if left[-1] < 0.5 * work.seconds:
+            return
+    expect(False, "synchronize() with a list in flight", expected="nothing left to wait for",
+           got=", ".join(f"{seconds * 1e3:.0f} ms more" for seconds in left))
