@@ -40,6 +40,11 @@ def reorder(kernel: Kernel, ids: list[int]) -> Kernel:
     return replace(kernel, axes=(*first, *[a for a in kernel.axes if a.id not in ids]))
 
 
+def bind(kernel: Kernel, kind: AxisKind, *ids: int) -> Kernel:
+    """The whole of each of the axes `ids` as one of that kind."""
+    return replace(kernel, axes=tuple([replace(a, kind=kind) if a.id in ids else a for a in kernel.axes]))
+
+
 def split(kernel: Kernel, id: int, factor: int, outer: AxisKind, inner: AxisKind) -> tuple[Kernel, int, int]:
     """axis -> outer * factor + inner; returns the kernel and the ids of both axes.
 

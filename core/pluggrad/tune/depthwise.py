@@ -17,10 +17,10 @@ from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import substitute, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear, weighted_sum
-from pluggrad.kernel.kernel import Axis, AxisKind, Kernel, axis, const
+from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import Access, accesses, even_tile, fit_lanes, vector_lanes
-from pluggrad.tune.actions import cover, merge_adjacent, split
+from pluggrad.tune.actions import bind, cover, merge_adjacent, split
 from pluggrad.tune.place import Dim, gate_dims, place_local, span, whole
 
 _LARGEST_WINDOW: Final = 32  # elements: more multiply-adds take longer than memory does
@@ -73,7 +73,7 @@ def tune_depthwise(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     loops = kernel.tasks // columns.extent // found.rows.extent >= _TASKS
     kernel, bands, rows = split(kernel, found.rows.id, height, "LOOP" if loops else "PARALLEL", "LOOP")
     within = [bands] if loops else []
-    kernel = _as(_as(kernel, "LOOP", columns.id), "UNROLL", *found.reduction.arg[1])
+    kernel = bind(bind(kernel, "LOOP", columns.id), "UNROLL", *found.reduction.arg[1])
     kernel, copied = _copied(kernel, within, width)
     reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
     known = {a.id for a in kernel.axes}
@@ -159,10 +159,6 @@ def _without(kernel: Kernel, dim: Dim, outside: set[int]) -> Dim | None:
     """The part of a dim that varies within a band."""
     terms = {id: factor for id, factor in dim.terms if id not in outside}
     return span(terms, 0, {a.id: a.extent for a in kernel.axes}) if terms else None
-
-
-def _as(kernel: Kernel, kind: AxisKind, *ids: int) -> Kernel:
-    return replace(kernel, axes=tuple([replace(a, kind=kind) if a.id in ids else a for a in kernel.axes]))
 
 
 def _band(rows: int, row_bytes: int, line: int) -> int:

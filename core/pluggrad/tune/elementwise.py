@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from pluggrad.kernel import ops
 from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, even_tile, fit_lanes, vector_lanes
-from pluggrad.tune.actions import reorder, split
+from pluggrad.tune.actions import bind, reorder, split
 from pluggrad.tune.streaming import split_at_lines
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
@@ -63,8 +62,7 @@ def _interleave(kernel: Kernel, member: Axis, groups: Axis, capabilities: Capabi
     kernel, _, _ = split(kernel, groups.id, lanes, "PARALLEL", "VECTOR")
     if rows and rows[-1].extent > 1:
         kernel, _, _ = split(kernel, rows[-1].id, even_tile(rows[-1].extent, _GROUP_ROWS), "PARALLEL", "TILE")
-    axes = [replace(a, kind="TILE") if a == member else a for a in kernel.axes]
-    return _longer_tasks(replace(kernel, axes=tuple(axes)), capabilities)
+    return _longer_tasks(bind(kernel, "TILE", member.id), capabilities)
 
 
 def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
@@ -113,8 +111,7 @@ def _longer_tasks(kernel: Kernel, capabilities: Capabilities) -> Kernel:
         if a.extent > spare:
             steps = _dividing(a.extent, spare)
             return split(kernel, a.id, steps, "PARALLEL", "LOOP")[0] if 1 < steps < a.extent else kernel
-        axes = [replace(x, kind="LOOP") if x is a else x for x in kernel.axes]
-        kernel = replace(kernel, axes=tuple(axes))
+        kernel = bind(kernel, "LOOP", a.id)
         spare //= a.extent
     return kernel
 

@@ -16,12 +16,12 @@ from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import substitute, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import weighted_sum
-from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
+from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.kernel.reductions import identity
 from pluggrad.shape.index import row_major
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import Access, accesses, fit_lanes, vector_lanes
-from pluggrad.tune.actions import axis_of, cover, reorder, split, split_reduce
+from pluggrad.tune.actions import axis_of, bind, cover, reorder, split, split_reduce
 from pluggrad.tune.contraction import Scheduled, is_contraction
 from pluggrad.tune.place import place, whole
 
@@ -70,11 +70,6 @@ def find_stream(kernel: Kernel, capabilities: Capabilities) -> Stream | None:
     return Stream(matrix, size(matrix), reductions[0], uses, times)
 
 
-def _as(kernel: Kernel, kind: AxisKind, ids: Sequence[int]) -> Kernel:
-    """The whole of each of the axes `ids` as one of that kind."""
-    return replace(kernel, axes=tuple([replace(a, kind=kind) if a.id in ids else a for a in kernel.axes]))
-
-
 # ---- memory runs along the sum -----------------------------------------------------------------------------
 def tune_along_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
     """Lanes along the rows of the matrix, a few rows at a time; what lies across them is packed first."""
@@ -92,7 +87,7 @@ def tune_along_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | N
     vectors = min(max(_SUMS // (side_by_side * stream.times), 1), 4)
     lanes = fit_lanes(vector_lanes(kernel, capabilities, vectors), along.extent)
     uses = [a.id for a in stream.uses]
-    kernel, steps, vector = split(_as(kernel, "TILE", uses), along.id, lanes, "REDUCE", "VECTOR")
+    kernel, steps, vector = split(bind(kernel, "TILE", *uses), along.id, lanes, "REDUCE", "VECTOR")
     packs, kernel = _by_step(kernel, steps, [*uses, vector])
     return Scheduled(packs, cover(kernel, longest.id, side_by_side, "PARALLEL", "TILE")[0], [])
 
@@ -146,7 +141,7 @@ def sweep_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
     kernel, sweep, vector = cover(kernel, sweep, lanes, "PARALLEL", "PARALLEL")
     uses = [a.id for a in stream.uses]
     kernel, *totals = split_reduce(kernel, row.id, share) if share < row.extent else (kernel,)
-    kernel = _as(_as(_as(kernel, "TILE", uses), "VECTOR", [vector]), "LOOP", [sweep])
+    kernel = bind(bind(bind(kernel, "TILE", *uses), "VECTOR", vector), "LOOP", sweep)
     kernel, step = _add_in_memory(kernel, [sweep, *uses, vector])
     tasks = [a.id for a in kernel.axes if a.kind == "PARALLEL"]
     return Scheduled(packs, reorder(kernel, [*tasks, step, sweep]), totals)

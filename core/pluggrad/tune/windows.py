@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, even_tile, fit_lanes, vector_lanes
-from pluggrad.tune.actions import axis_of, share_axis, split
+from pluggrad.tune.actions import axis_of, bind, share_axis, split
 
 _LARGEST_WINDOW = 16  # elements, which are all in registers at once
 _STEPS = {2, 3, 4}  # elements from one window to the next: beyond, vectors hold too little that is wanted
@@ -61,4 +60,4 @@ def tune_windows(kernel: Kernel, across: Axis, capabilities: Capabilities) -> Ke
     kernel, _, _ = split(kernel, across.id, lanes, "PARALLEL", "VECTOR")
     if rows and room > 1:
         kernel, _, _ = split(kernel, rows[-1].id, even_tile(rows[-1].extent, room), "PARALLEL", "TILE")
-    return replace(kernel, axes=tuple([replace(a, kind="TILE") if a in reduced else a for a in kernel.axes]))
+    return bind(kernel, "TILE", *[a.id for a in reduced])
