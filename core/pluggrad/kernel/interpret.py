@@ -28,7 +28,7 @@ from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import Linear, linear
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.numpy_ops import Array
-from pluggrad.kernel.order import Group, Step, is_independent, store_order
+from pluggrad.kernel.order import Group, Step, is_independent, store_order, stores_of
 
 BLOCK_ELEMENTS: Final = 1 << 24  # the largest array made where an axis can be cut into blocks
 
@@ -132,7 +132,7 @@ def _compile_ordered(kernel: Kernel) -> Run:
 
 def _ordered_step(layout: _Layout, step: Step) -> Callable[[_Frame], None]:
     if isinstance(step, Group) or is_independent(layout.kernel, step):
-        return _group_step(layout, _stores_of(step))
+        return _group_step(layout, stores_of(step))
     dimension = layout.dimension[step.axis]
     inner = [_ordered_step(layout, each) for each in step.steps]
 
@@ -142,13 +142,6 @@ def _ordered_step(layout: _Layout, step: Step) -> Callable[[_Frame], None]:
                 each(frame.at(dimension, position))
 
     return run
-
-
-def _stores_of(step: Step) -> list[int]:
-    """The stores of a step, by their numbers."""
-    if isinstance(step, Group):
-        return list(step.stores)
-    return [number for each in step.steps for number in _stores_of(each)]
 
 
 def _group_step(layout: _Layout, numbers: Sequence[int]) -> Callable[[_Frame], None]:

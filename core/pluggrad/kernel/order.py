@@ -58,6 +58,13 @@ def store_order(kernel: Kernel) -> tuple[Step, ...]:
     return _steps(entries, 0)
 
 
+def stores_of(step: Step) -> list[int]:
+    """The stores of a step, by their numbers."""
+    if isinstance(step, Group):
+        return list(step.stores)
+    return [number for each in step.steps for number in stores_of(each)]
+
+
 def _touched(store: Node, local: dict[int, frozenset[int]]) -> tuple[frozenset[int], frozenset[int]]:
     """The local buffers that a store loads from, and those that it writes."""
     if not local:

@@ -23,7 +23,7 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
-from pluggrad.kernel.order import Nest, Step
+from pluggrad.kernel.order import Nest, Step, stores_of
 from pluggrad.kernel.reductions import identity
 from pluggrad.lower.program import Instr
 
@@ -256,7 +256,7 @@ class _Linearizer:
 
     def _gate_of_all(self, nest: Nest) -> Node | None:
         """The gate that all stores of a loop share, if it is one for all that a position of the loop does."""
-        stores = [self.kernel.stores[number] for number in _numbers(nest)]
+        stores = [self.kernel.stores[number] for number in stores_of(nest)]
         gates = {store.src[2] if len(store.src) > 2 else None for store in stores}
         gate = gates.pop()
         if not self.local or gates or gate is None or gate.op in (ops.TAIL, ops.HEAD) or gate in self.full:
@@ -416,13 +416,6 @@ class _Linearizer:
 def _adds_to_zero(n: Node) -> bool:
     """Whether this is a DOT2 that may as well add to the sum it belongs to."""
     return n.op is ops.DOT2 and n.src[0].op is ops.CONST and n.src[0].arg.bits == 0
-
-
-def _numbers(step: Step) -> list[int]:
-    """The stores of a step."""
-    if isinstance(step, Nest):
-        return [number for inner in step.steps for number in _numbers(inner)]
-    return list(step.stores)
 
 
 def _neutral(n: Node) -> Scalar:
