@@ -7,7 +7,7 @@ element of the contractions reaches memory. What a block adds is up to the sched
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,6 +25,8 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import vector_lanes
 from pluggrad.tune.actions import axis_of, cover, split
 
+_REGISTERS: Final = (4, 2, 1)  # vectors of rows that a task takes, the first of least waste that fits
+_BLOCK: Final = 64  # steps of the reduced axis whose elements are in local memory
 _TRANSPOSED: Final = 16  # elements of a row that are packed at a time, through registers
 
 
@@ -49,7 +51,21 @@ class State:
     loops: tuple[int, ...]
 
 
-def roles(kernel: Kernel, reduced: Axis) -> tuple[Axis, Axis | None] | None:
+def fitted(kernel: Kernel, reduced: Axis, capabilities: Capabilities,
+           write: Callable[[Kernel, BlockAxes], Kernel | None]) -> Kernel | None:
+    """What `write` makes of the kernel with its axes cut; None where it makes nothing, or memory is short."""
+    found = _roles(kernel, reduced)
+    if found is None:
+        return None
+    rows, width = found[0].extent, vector_lanes(kernel, capabilities, 1)
+    for registers in sorted(_REGISTERS, key=lambda n: -(-rows // (n * width)) * n):
+        made = write(*_cut(kernel, reduced, *found, registers, capabilities))
+        if made is None or made.local_bytes <= capabilities.local_bytes:
+            return made
+    return None
+
+
+def _roles(kernel: Kernel, reduced: Axis) -> tuple[Axis, Axis | None] | None:
     """The axis of rows that a task takes as lanes, and the one of the further operand, if there is one."""
     order = toposort(kernel.stores)
     free = free_axes(order)
@@ -67,14 +83,14 @@ def roles(kernel: Kernel, reduced: Axis) -> tuple[Axis, Axis | None] | None:
     return max(rows, key=lambda a: a.extent), columns[0] if columns else None
 
 
-def cut(kernel: Kernel, reduced: Axis, rows: Axis, columns: Axis | None, registers: int,
-        most: int, capabilities: Capabilities) -> tuple[Kernel, BlockAxes]:
-    """The axes cut into what tasks, blocks of about `most` steps, and tiles take."""
+def _cut(kernel: Kernel, reduced: Axis, rows: Axis, columns: Axis | None, registers: int,
+         capabilities: Capabilities) -> tuple[Kernel, BlockAxes]:
+    """The axes cut into what tasks, blocks and tiles take."""
     width = vector_lanes(kernel, capabilities, 1)
     room = (capabilities.vector_registers - registers - 1) // registers
     kernel, _, lanes = cover(kernel, rows.id, registers * width, "PARALLEL", "VECTOR")
     tile = max(room, 1)
-    block = min(-(-most // tile), -(-reduced.extent // tile)) * tile
+    block = min(-(-_BLOCK // tile), -(-reduced.extent // tile)) * tile
     kernel, blocks, step = split(kernel, reduced.id, block, "LOOP", "REDUCE")
     tiles: tuple[int, int] | None = None
     if columns is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
@@ -19,12 +18,8 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.kernel.reductions import identity
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import vector_lanes
 from pluggrad.tune.actions import axis_of, share_axis
-from pluggrad.tune.blockwise import Blockwise, State, cut, op, roles, where
-
-_REGISTERS: Final = (4, 2, 1)  # vectors of rows that a task takes, the first of least waste that fits
-_BLOCK: Final = 64  # steps of the reduced axis between two corrections
+from pluggrad.tune.blockwise import Blockwise, State, fitted, op, where
 
 
 def tune_online(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
@@ -34,16 +29,7 @@ def tune_online(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     joined = _joined(kernel)
     if joined is None:
         return None
-    kernel, reduced = joined
-    found = roles(kernel, reduced)
-    if found is None:
-        return None
-    rows, width = found[0].extent, vector_lanes(kernel, capabilities, 1)
-    for registers in sorted(_REGISTERS, key=lambda n: -(-rows // (n * width)) * n):
-        made = _Online(*cut(kernel, reduced, *found, registers, _BLOCK, capabilities)).kernel()
-        if made is None or made.local_bytes <= capabilities.local_bytes:
-            return made
-    return None
+    return fitted(*joined, capabilities, lambda cut, axes: _Online(cut, axes).kernel())
 
 
 # ---- what is looked for ------------------------------------------------------------------------------------

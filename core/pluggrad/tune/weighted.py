@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Final
 
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
@@ -16,12 +15,8 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import vector_lanes
 from pluggrad.tune.actions import axis_of
-from pluggrad.tune.blockwise import BlockAxes, Blockwise, cut, op, roles
-
-_REGISTERS: Final = (4, 2, 1)  # vectors of rows that a task takes, the first of least waste that fits
-_BLOCK: Final = 64  # steps of the summed axis whose weights are in local memory
+from pluggrad.tune.blockwise import BlockAxes, Blockwise, fitted, op
 
 
 def tune_weighted(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
@@ -29,15 +24,9 @@ def tune_weighted(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     if not capabilities.online or any(a.kind == "LOOP" for a in kernel.axes):
         return None
     summed = _summed(kernel)
-    found = None if summed is None else roles(kernel, summed)
-    if summed is None or found is None:
+    if summed is None:
         return None
-    rows, width = found[0].extent, vector_lanes(kernel, capabilities, 1)
-    for registers in sorted(_REGISTERS, key=lambda n: -(-rows // (n * width)) * n):
-        made = _Weighted(*cut(kernel, summed, *found, registers, _BLOCK, capabilities)).kernel()
-        if made.local_bytes <= capabilities.local_bytes:
-            return made
-    return None
+    return fitted(kernel, summed, capabilities, lambda cut, axes: _Weighted(cut, axes).kernel())
 
 
 def _summed(kernel: Kernel) -> Axis | None:
