@@ -43,8 +43,7 @@ def limits_of(place: Place) -> Limits | None:
     None where the device cannot run the kernels that would measure it.
     """
     if place.id not in _known:
-        stored = cache.load("limits", _key(place))
-        _known[place.id] = measure(place) if stored is None else Limits(*json.loads(stored))
+        _known[place.id] = _stored(place) or measure(place)
     return _known[place.id]
 
 
@@ -55,13 +54,18 @@ def measure(place: Place) -> Limits | None:
             found = _measured(place)
     except PluggradError:
         return None
-    stored = cache.load("limits", _key(place))
-    if stored is not None:
-        before = Limits(*json.loads(stored))
+    before = _stored(place)
+    if before is not None:
         found = Limits(max(found.operations, before.operations), max(found.bytes, before.bytes))
     cache.store("limits", _key(place), json.dumps([found.operations, found.bytes]).encode())
     _known[place.id] = found
     return found
+
+
+def _stored(place: Place) -> Limits | None:
+    """What was found before, on disk."""
+    content = cache.load("limits", _key(place))
+    return None if content is None else Limits(*json.loads(content))
 
 
 def _key(place: Place) -> str:

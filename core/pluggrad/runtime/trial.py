@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from pluggrad.device.contract import Device, Executable, Launch, SlotRef, Toolchain
+from pluggrad.device.contract import Device, Executable, Launch, Signature, SlotRef, Toolchain
 from pluggrad.kernel.cost import cost, estimate_us
 from pluggrad.kernel.kernel import BufferParam, Kernel
 from pluggrad.kernel.offer import Claim
@@ -51,11 +51,12 @@ class Trial:
         self._memory = [_filled(place, param) for param in (*kernel.buffers, *tuned.temporaries)]
         self._slots = [storage.block.allocation for storage in self._memory]
         self._values = [dtype.numpy.type(1).item() for dtype in kernel.values]
+        signatures = [signature_of(phase.kernel, place.target, phase.extern) for phase in tuned.phases]
+        executables = _loaded(place, tuned.phases, signatures)
         self._commands = [
             Launch(executable, tuple(map(SlotRef, phase.args)), tuple(range(len(kernel.values))),
-                   signature_of(phase.kernel, place.target, phase.extern).tasks,
-                   estimate_us(cost(phase.kernel), capabilities), group=phase.kernel.group)
-            for phase, executable in zip(tuned.phases, _loaded(place, tuned.phases), strict=True)]
+                   signature.tasks, estimate_us(cost(phase.kernel), capabilities), group=signature.group)
+            for phase, signature, executable in zip(tuned.phases, signatures, executables, strict=True)]
 
     def seconds(self, limit_s: float = 0.1) -> float:
         """The shortest of several runs, which go on for about `limit_s`."""
@@ -78,13 +79,13 @@ class Trial:
         return seconds
 
 
-def _loaded(place: Place, phases: Sequence[Phase]) -> list[Executable]:
+def _loaded(place: Place, phases: Sequence[Phase], signatures: Sequence[Signature]) -> list[Executable]:
     sources = [place.toolchain.render(lower(phase.kernel, place.target))
                for phase in phases if phase.extern is None]
     compiled = iter(place.toolchain.compile_many(sources) if sources else ())
     binaries = [next(compiled) if phase.extern is None else phase.extern.payload for phase in phases]
-    return [place.device.load(binary, signature_of(phase.kernel, place.target, phase.extern))
-            for binary, phase in zip(binaries, phases, strict=True)]
+    return [place.device.load(binary, signature)
+            for binary, signature in zip(binaries, signatures, strict=True)]
 
 
 def _filled(place: Place, param: BufferParam) -> Storage:

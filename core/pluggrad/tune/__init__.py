@@ -41,6 +41,7 @@ def tune(kernel: Kernel, capabilities: Capabilities, claim: Claim | None = None)
     phases = [Phase(*prune_buffers(k), extern) for k, extern in kernels]
     handed_on = {arg: param for phase in phases for arg, param in zip(phase.args, phase.kernel.arguments)
                  if arg >= len(kernel.buffers)}
-    number = dict(zip(sorted(handed_on), range(len(kernel.buffers), 1 << 30)))
+    temporaries = sorted(handed_on)
+    number = {arg: i for i, arg in enumerate(temporaries, len(kernel.buffers))}
     return Tuned(tuple([replace(phase, args=tuple([number.get(arg, arg) for arg in phase.args]))
-                        for phase in phases]), tuple([handed_on[arg] for arg in sorted(handed_on)]))
+                        for phase in phases]), tuple([handed_on[arg] for arg in temporaries]))
