@@ -89,7 +89,7 @@ define environment
 endef
 
 $(DEV): requirements-dev.txt $(PROJECTS)
-	$(call environment,.venv,requirements-dev.txt,about 170 MB)
+	$(call environment,.venv,requirements-dev.txt,about 370 MB)
 	@touch $@
 
 $(TORCH): requirements-torch.txt requirements-dev.txt $(PROJECTS)

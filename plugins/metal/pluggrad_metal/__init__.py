@@ -1,0 +1,1 @@
+"""The `metal` device of pluggrad."""
