@@ -22,8 +22,8 @@ from pluggrad.plan import PlannedLaunch
 from pluggrad.plan.text import plan_text, waves
 from pluggrad.runtime import GlobalCounters, read
 from pluggrad.runtime.devices import device
+from pluggrad.runtime.execution import execute
 from pluggrad.runtime.normalize import Normalized, normalize
-from pluggrad.runtime.realization import execute
 from pluggrad.runtime.session import Session
 from pluggrad.runtime.sessions import session
 from pluggrad.schedule.text import schedule_text

@@ -21,8 +21,8 @@ from pluggrad.plan import Plan
 from pluggrad.plan.build import build_plan
 from pluggrad.runtime.compilation import infos_of, signatures_of
 from pluggrad.runtime.compiled import CompiledPlan
+from pluggrad.runtime.execution import execute
 from pluggrad.runtime.normalize import Normalized, rebuild
-from pluggrad.runtime.realization import execute
 from pluggrad.runtime.session import Session
 from pluggrad.schedule import Region, schedule
 from pluggrad.target import Target

@@ -15,7 +15,8 @@ from pluggrad.jit.replay import Gradient, Replay, State, Value, Written
 from pluggrad.jit.steps import ApartStep, Source, Step
 from pluggrad.runtime import BufferVersion
 from pluggrad.runtime.apart import Apart
-from pluggrad.runtime.realization import Run, shared
+from pluggrad.runtime.execution import shared
+from pluggrad.runtime.realization import Run
 from pluggrad.runtime.storage import stored
 from pluggrad.tensor import Tensor
 

@@ -26,8 +26,8 @@ from pluggrad.jit.steps import (
     identity_of,
 )
 from pluggrad.runtime import BufferVersion, Handle, buffer
+from pluggrad.runtime.execution import raise_reported, shared
 from pluggrad.runtime.interrupts import held
-from pluggrad.runtime.realization import raise_reported, shared
 from pluggrad.runtime.storage import stored
 from pluggrad.tensor import Tensor
 

@@ -18,9 +18,10 @@ from pluggrad.jit.direct import Direct, is_plain
 from pluggrad.jit.reuse import MOST_BYTES, Leaves, dropped, remember
 from pluggrad.runtime import BufferVersion, Handle
 from pluggrad.runtime.apart import Apart
+from pluggrad.runtime.execution import execute, shared
 from pluggrad.runtime.normalize import Key
-from pluggrad.runtime.realization import duplicate, execute, shared
 from pluggrad.runtime.storage import stored
+from pluggrad.runtime.values import duplicate
 
 if TYPE_CHECKING:
     from pluggrad.runtime.loaded import LoadedPlan

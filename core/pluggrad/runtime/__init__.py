@@ -5,19 +5,16 @@ from pluggrad.runtime.realization import (
     add_pending,
     calls_pay,
     capturing,
-    fetch,
-    fetch_part,
     own,
-    read,
     realize,
     realize_pending,
     realize_written,
-    upload,
 )
 from pluggrad.runtime.sessions import memory_stats, reset_peak_memory_stats
 from pluggrad.runtime.sharing import borrow, is_host_memory, share
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.runtime.supported import require_dtype
+from pluggrad.runtime.values import fetch, fetch_part, read, upload
 
 __all__ = [
     "BufferVersion", "GlobalCounters", "Handle", "MemoryReport", "MemoryStats", "Storage", "add_pending",

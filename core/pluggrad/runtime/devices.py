@@ -6,8 +6,8 @@ from typing import Final
 
 from pluggrad.device.registry import REGISTRY, DeviceInfo
 from pluggrad.runtime.memory import MemoryStats
-from pluggrad.runtime.realization import synchronize
 from pluggrad.runtime.sessions import memory_of
+from pluggrad.runtime.values import synchronize
 from pluggrad.target import Capabilities, DeviceId
 
 

@@ -8,38 +8,28 @@ from __future__ import annotations
 
 import os
 import threading
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
-import numpy as np
-
-from pluggrad.device.contract import DONE
-from pluggrad.device.registry import REGISTRY
-from pluggrad.dtypes import DType
-from pluggrad.errors import DeviceLost, InternalError, JitError, KernelFault, TensorIndexError
 from pluggrad.graph import build, ops, origin
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.template import RESULT, expand, overwritten
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
-from pluggrad.runtime import copies
 from pluggrad.runtime.apart import Apart, apart_of
-from pluggrad.runtime.counters import GlobalCounters
+from pluggrad.runtime.execution import execute, raise_reported, shared
 from pluggrad.runtime.expansions import expanded, pay
 from pluggrad.runtime.history import History, judge
-from pluggrad.runtime.interrupts import at_once, held
+from pluggrad.runtime.interrupts import held
 from pluggrad.runtime.normalize import INDIRECT, Normalized, denormalize, normalize, resolve, stands
-from pluggrad.runtime.queue import drain, queue_of
-from pluggrad.runtime.sessions import opened, session
+from pluggrad.runtime.queue import drain
+from pluggrad.runtime.sessions import session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
 from pluggrad.target import DeviceId
 
 if TYPE_CHECKING:
-    from pluggrad.runtime.loaded import LoadedPlan
     from pluggrad.runtime.session import Session
 
 lock = threading.RLock()
@@ -53,7 +43,6 @@ def _before_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=lock.release, after_in_child=lock.release)
-_NONE: Final[Mapping[int, BufferVersion]] = {}
 _ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
 _WRITTEN = ops.WRITES | {RESULT}
 
@@ -98,7 +87,6 @@ class Recorder(Protocol):
         """A handle has `made` now, the same memory as `version`."""
 
 
-_reported: list[TensorIndexError] = []
 # told of the graphs that were realized, whose nodes then hold their values
 inspecting: Callable[[list[Node]], None] | None = None
 recorder: Recorder | None = None  # set under `lock`, so other threads wait until the capture is over
@@ -270,7 +258,7 @@ def _kept(n: Node) -> BufferVersion:
     """The version that holds the value. What is computed for it is kept while the node lives: others in the
     graph may read it too."""
     stored = resolve(n)
-    version = _stored(stored)
+    version = stored_version(stored)
     if stored.op.kind != "leaf":
         leaf = buffer(version, n.shape, n.dtype)
         stored.realized, _apart[stored] = ref(leaf), [leaf]
@@ -388,187 +376,9 @@ def run(place: Session, normalized: Normalized, donated: tuple[int | None, ...],
     return results
 
 
-def shared(version: BufferVersion, identity: Identity | None) -> BufferVersion:
-    """An unchanged input as a result: the same storage and version under another identity."""
-    made = BufferVersion(version.storage, identity)
-    made.version = version.version
-    version.storage.exported = True
-    return made
-
-
-def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion], values: Sequence[Any],
-            again: Mapping[int, BufferVersion] = _NONE) -> list[Storage]:
-    """Run a loaded plan; returns the storage of each output. Overwritten storages get a new version.
-
-    again: by number of the output, versions that nobody reads any more, in whose memory it is computed.
-
-    On a device that declares `async` it may be in flight on return, unless it checks indices.
-    TensorIndexError if a kernel met an index out of range. Where the run wrote over inputs it is complete
-    then, and `raise_reported` is to be called once their handles are bound to the new versions.
-    """
-    plan, queue, pool = loaded.plan, place.queue, place.pool
-    if queue.lost is not None:
-        raise queue.gone()
-    if queue.deferred:
-        with at_once, queue:
-            queue.make_room()
-    slots = []
-    for version in inputs:
-        storage = version.storage
-        if storage.fault is not None:
-            storage.require_usable()
-        if version.version != storage.version:
-            raise InternalError("a buffer was overwritten while a graph still needed its old version")
-        slots.append(storage.block.allocation)
-    outputs, written = [], []
-    for number, output in enumerate(plan.outputs):
-        if number in again:
-            storage = again[number].storage
-        elif output.reuses is None:
-            storage = Storage(place.id, pool, output.nbytes)
-        else:
-            storage = inputs[output.reuses].storage
-            written.append(storage)
-        outputs.append(storage)
-        slots.append(storage.block.allocation)
-    if loaded.status is not None:
-        slots.append(loaded.status.allocation)
-    arena = pool.take(plan.arena_bytes) if plan.arena_bytes else None
-    if arena is not None:
-        slots.append(arena.allocation)
-    GlobalCounters.realizations += 1
-    wrong = None
-    try:
-        if written or queue.deferred or not held.entered:
-            event = loaded.run(slots, values)
-        else:
-            with at_once:
-                event = loaded.run(slots, values)
-        if queue.deferred and event is not DONE:
-            queue.add(event, loaded.name, outputs, loaded)
-        if loaded.status is not None:
-            with nullcontext() if written else at_once:
-                queue.wait()
-                wrong = loaded.status.take()
-        if wrong is not None and not written:
-            raise wrong
-    except BaseException as error:
-        for storage in written:
-            storage.fault = KernelFault(
-                f"this tensor was being overwritten when a command list stopped: {error!r}")
-        if isinstance(error, DeviceLost):
-            queue.lose(error)
-        raise
-    finally:
-        if arena is not None:
-            pool.give(arena)
-    for storage in written:
-        storage.version += 1
-    for number in loaded.shared:
-        outputs[number].exported = True
-    if wrong is not None:
-        _reported.append(wrong)
-    return outputs
-
-
-def raise_reported() -> None:
-    """Raise what a run that wrote over its inputs reported, now that handles have its results."""
-    if _reported:
-        error = _reported[0]
-        _reported.clear()
-        raise error
-
-
-def upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None = None) -> Node:
-    """A BUFFER leaf with a copy of host data (a NumPy array in the dtype's storage type)."""
-    with lock:
-        return _upload(array, dtype, device, identity)
-
-
-def _upload(array: Any, dtype: DType, device: DeviceId, identity: Identity | None) -> Node:
-    place = session(device)
-    place.require(dtype)
-    data = np.ascontiguousarray(array, dtype=dtype.numpy)
-    storage = Storage(device, place.pool, data.nbytes)
-    if data.nbytes:
-        copies.upload(place, storage, data.data.cast("B"))
-    GlobalCounters.uploads += 1
-    return buffer(BufferVersion(storage, identity), np.shape(array), dtype)
-
-
-def synchronize(device: DeviceId) -> None:
-    """Wait for everything submitted to a device; KernelFault names the first list that failed."""
-    with lock:
-        known = opened(device)
-        queue = queue_of(REGISTRY.open_device(device), device) if known is None else known.queue
-        with queue:
-            queue.synchronize()
-
-
-def _stored(n: Node) -> BufferVersion:
+def stored_version(n: Node) -> BufferVersion:
     """The version that holds the value; computed where there is none yet."""
     stored = resolve(n)
     if stored.op is ops.BUFFER:
         return stored.arg  # type: ignore[no-any-return]
     return run(session(n.device), _on_one_device([n]), (None,), [None], [n.type])[0]
-
-
-def _downloaded(version: BufferVersion, kind: TensorType) -> Any:
-    data = np.empty(kind.shape, kind.dtype.numpy)
-    if data.nbytes:
-        copies.download(session(version.storage.device), data.data.cast("B"), version.storage)
-    return data
-
-
-def read(n: Node) -> Any:
-    """The value as a fresh row-major NumPy array in the dtype's storage type, computed if not stored."""
-    with lock:
-        return _downloaded(_stored(n), n.type)
-
-
-def fetch(handle: Handle) -> Any:
-    """The value of a handle as `read` gives it; the handle is realized, so that asking again is cheap."""
-    with lock:
-        return _downloaded(version_of(handle), handle.node.type)
-
-
-def fetch_part(handle: Handle, start: int, count: int) -> Any:
-    """`count` elements of what `fetch` would give, in row-major order from `start` on."""
-    with lock:
-        version, dtype = version_of(handle), handle.node.dtype
-        data = np.empty(count, dtype.numpy)
-        if count:
-            copies.download(session(version.storage.device), data.data.cast("B"), version.storage,
-                            start * dtype.itemsize)
-        return data
-
-
-def version_of(handle: Handle) -> BufferVersion:
-    """The version that holds the value of a handle, which is realized; JitError during a capture."""
-    with lock:
-        if recorder is not None:
-            raise JitError(op="jit", expected="no value to be read while a function is captured",
-                           got=f"a read at {_caller()}", hint="Return the tensor and read it outside")
-        realize([handle], keep_history=True)
-        return _stored(handle.node)
-
-
-def _caller() -> str:
-    """The line outside pluggrad that asked."""
-    for frame in reversed(traceback.extract_stack()):
-        if "pluggrad" not in frame.filename:
-            return f"{frame.filename}:{frame.lineno}: {frame.line}"
-    return "an unknown line"
-
-
-def duplicate(place: Session, version: BufferVersion) -> BufferVersion:
-    """A copy in memory of its own."""
-    nbytes = version.storage.block.nbytes
-    storage = Storage(place.id, place.pool, nbytes)
-    copies.duplicate(place, storage, version.storage, nbytes)
-    return BufferVersion(storage, version.identity)
-
-
-__all__ = ["Run", "add_pending", "calls_pay", "capturing", "duplicate", "execute", "fetch", "own",
-           "raise_reported", "read", "realize", "realize_pending", "realize_written", "run", "shared",
-           "synchronize", "upload", "version_of"]

@@ -15,9 +15,10 @@ from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
 from pluggrad.runtime.memory import Block
-from pluggrad.runtime.realization import lock, version_of
+from pluggrad.runtime.realization import lock
 from pluggrad.runtime.sessions import session
 from pluggrad.runtime.storage import BufferVersion, Handle, Storage, buffer
+from pluggrad.runtime.values import version_of
 from pluggrad.target import DeviceId
 
 
