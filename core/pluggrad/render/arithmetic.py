@@ -53,8 +53,7 @@ class Arithmetic:
 
     def compare(self, symbol: str, a: Value, b: Operand) -> Value:
         """A bool; of lanes a mask as wide as they are."""
-        text = f"{a} {symbol} {self._operand(b, a)}"
-        return Value(text, dtypes.bool_ if a.lanes == 1 else signed(a.dtype), a.lanes, form="operation")
+        return self.dialect.compare(symbol, a, self._operand(b, a), self.out)
 
     def wrapping(self, symbol: str, a: Value, b: Operand) -> Value:
         """An integer operation modulo the width: C lets unsigned numbers wrap, and no others."""

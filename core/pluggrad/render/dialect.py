@@ -137,6 +137,11 @@ class Dialect:
             f"    return bits.after;\n}}"))
         return Value(f"{name}({value.text})", dtype, form="call")
 
+    def compare(self, symbol: str, x: Value, y: Value, out: Source) -> Value:
+        """A bool; of lanes a mask as wide as they are."""
+        dtype = dtypes.bool_ if x.lanes == 1 else signed(x.dtype)
+        return Value(f"{x} {symbol} {y}", dtype, x.lanes, form="operation")
+
     def select(self, condition: Value, yes: Value, no: Value, out: Source) -> Value:
         """`yes` where the condition holds; a condition of lanes is a mask as wide as what it chooses from."""
         return Value(f"{condition} ? {yes} : {no}", yes.dtype, yes.lanes, form="operation")

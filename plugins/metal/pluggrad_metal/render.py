@@ -1,0 +1,175 @@
+"""Metal Shading Language: one threadgroup for each task, lanes as the language's vectors of two and four.
+
+`kernel void NAME(buffers..., values, ids)`: a buffer is a pointer to its elements, and run-time values are
+slots of 8 bytes in one constant buffer behind the others. Math is precise. Comparisons of vectors, which give
+bools, become masks as wide as what they compare.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Final
+
+from pluggrad.plugin_api import CLikeRenderer, DType, Program, Source, Target, Value
+
+_INTEGERS: Final = {"8": "char", "16": "short", "32": "int", "64": "long"}
+# `fast` ones are off by much near zero and for large arguments; the rest have one version
+_FUNCTIONS: Final = {
+    "SQRT": "precise::sqrt", "EXP": "precise::exp", "EXP2": "precise::exp2", "LOG": "precise::log",
+    "LOG2": "precise::log2", "SIN": "precise::sin", "COS": "precise::cos", "TANH": "precise::tanh",
+    "ERF": "erf", "FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "rint", "ABS": "fabs",
+}
+# x + x * p(x * x) below 1, and 1 - exp(-p(x)) from there to 4, where erf rounds to 1; errors below 2**-29
+_ERF: Final = (
+    0.12837917, -0.37612626, 0.112836, -0.026854444, 0.0051895357, -0.0008020842, 7.889123e-05)
+_ERFC: Final = (
+    0.0003537194, 1.12704, 0.6382257, 0.103037365, -0.021805318, 0.002939607, -0.00018557398)
+_LANES: Final = "xyzw"
+
+
+class MetalRenderer(CLikeRenderer):
+    """Renders for a GPU that computes in the floats of `arithmetic`."""
+
+    types: ClassVar[Mapping[str, str]] = {
+        "bool": "bool", "float16": "half", "bfloat16": "bfloat", "float32": "float",
+        **{f"int{bits}": name for bits, name in _INTEGERS.items()},
+        **{f"uint{bits}": f"u{name}" for bits, name in _INTEGERS.items()}}
+    functions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        op: {"float32": name} for op, name in _FUNCTIONS.items()}
+    function_head: ClassVar[str] = "inline"
+    vector_widths: ClassVar[tuple[int, ...]] = (4, 2)
+    preamble: ClassVar[str] = "#include <metal_stdlib>\nusing namespace metal;"
+    task: ClassVar[str] = "task"
+    item: ClassVar[str] = "item"
+    shared: ClassVar[str] = "threadgroup"
+    barrier: ClassVar[str] = "threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);"
+
+    def open_kernel(self, program: Program, out: Source) -> list[str]:
+        parameters = []
+        for i, buffer in enumerate(program.arguments):
+            const = "const " if buffer.role == "in" else ""
+            parameters.append(f"device {const}{self.memory_type(buffer.dtype, out)} *b{i} [[buffer({i})]]")
+        if program.values:
+            parameters.append(f"constant ulong *values [[buffer({len(parameters)})]]")
+        parameters.append("uint task_id [[threadgroup_position_in_grid]]")
+        out.do("const long task = task_id;")
+        if program.group > 1:
+            parameters.append("uint item_id [[thread_index_in_threadgroup]]")
+            out.do("const long item = item_id;")
+        for i, dtype in enumerate(program.values):
+            out.do(f"const {self.type(self.held(dtype), 1, out)} s{i} = {self._value(i, dtype)};")
+        return [f"[[kernel, max_total_threads_per_threadgroup({program.group})]]",
+                f"void {program.name}(", *(f"    {text}," for text in parameters[:-1]),
+                f"    {parameters[-1]}) {{"]
+
+    def close_kernel(self, out: Source) -> None:
+        return
+
+    def _value(self, slot: int, dtype: DType) -> str:
+        """A run-time value out of the low bytes of its slot."""
+        held = self.held(dtype)
+        if held.is_float:
+            bits = {2: "ushort", 4: "uint"}[held.itemsize]
+            return f"as_type<{self.types[held.name]}>(({bits})values[{slot}])"
+        return f"({self.types[held.name]})values[{slot}]"
+
+    # ------------------------------------------------------------------------------------------------ lanes
+
+    def vector_type(self, dtype: DType, lanes: int, out: Source) -> str:
+        return f"{self.types[dtype.name]}{lanes}"
+
+    def convert(self, value: Value, dtype: DType, out: Source) -> Value:
+        if value.lanes == 1:
+            return super().convert(value, dtype, out)
+        kind = self.vector_type(dtype, value.lanes, out)
+        return Value(f"{kind}({value.text})", dtype, value.lanes, "call")
+
+    def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
+        if value.lanes == 1 and value.dtype.is_int:
+            value = super().convert(value, value.dtype, out)  # a literal may be of another size
+            if dtype.is_int:
+                return super().convert(value, dtype, out)
+        kind = self.type(dtype, value.lanes, out)
+        return Value(f"as_type<{kind}>({value.text})", dtype, value.lanes, "call")
+
+    def compare(self, symbol: str, x: Value, y: Value, out: Source) -> Value:
+        found = super().compare(symbol, x, y, out)
+        if x.lanes == 1:
+            return found
+        mask = self.vector_type(found.dtype, x.lanes, out)  # of 0 and 1 from bools
+        return Value(f"-{mask}({found.text})", found.dtype, x.lanes, "operation")
+
+    def select(self, condition: Value, yes: Value, no: Value, out: Source) -> Value:
+        if condition.lanes == 1:
+            return super().select(condition, yes, no, out)
+        false = f"{self.vector_type(condition.dtype, condition.lanes, out)}(0)"
+        return Value(f"select({no.text}, {yes.text}, {condition} != {false})", yes.dtype, yes.lanes, "call")
+
+    def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
+        lanes, listed = arguments[0].lanes, ", ".join(argument.text for argument in arguments)
+        if function == _FUNCTIONS["ERF"]:
+            function = _define_erf(self.type(dtype, lanes, out), out)
+        return Value(f"{function}({listed})", dtype, lanes, "call")
+
+    def splat(self, value: Value, lanes: int, out: Source) -> Value:
+        kind = self.vector_type(value.dtype, lanes, out)
+        return Value(f"{kind}({value.text})", value.dtype, lanes, "call")
+
+    def join(self, elements: Sequence[str], dtype: DType, out: Source) -> Value:
+        kind = self.vector_type(dtype, len(elements), out)
+        return Value(f"{kind}({', '.join(elements)})", dtype, len(elements), "call")
+
+    def element(self, value: Value, lane: int) -> str:
+        return f"{value}.{_LANES[lane]}"
+
+    def load_row(self, pointer: str, dtype: DType, lanes: int, out: Source) -> Value:
+        """Through a packed vector, which is aligned as its elements are."""
+        scalar, kind = self.types[dtype.name], self.vector_type(dtype, lanes, out)
+        self._for_each_space(
+            out, f"load_{kind}", f"{kind} load_{kind}(SPACE const {scalar} *row)",
+            f"return {kind}(*(SPACE const packed_{kind} *)row);")
+        return Value(f"load_{kind}({pointer})", dtype, lanes, "call")
+
+    def store_row(self, pointer: str, value: Value, out: Source) -> str:
+        scalar, kind = self.types[value.dtype.name], self.vector_type(value.dtype, value.lanes, out)
+        self._for_each_space(
+            out, f"store_{kind}", f"void store_{kind}(SPACE {scalar} *row, {kind} x)",
+            f"*(SPACE packed_{kind} *)row = packed_{kind}(x);")
+        return f"store_{kind}({pointer}, {value.text});"
+
+    def _for_each_space(self, out: Source, name: str, head: str, statement: str) -> None:
+        """A function for pointers to buffers, and one for pointers to memory of the group."""
+        text = f"{self.function_head} {head} {{ {statement} }}"
+        out.pieces.setdefault(
+            name, "\n".join(text.replace("SPACE", space) for space in ("device", "threadgroup")))
+
+
+def _define_erf(kind: str, out: Source) -> str:
+    """The name of the error function of a type, written where the kernel has none of that name yet."""
+    name = f"erf_{kind}"
+    out.pieces.setdefault(name, "\n".join((
+        f"inline {kind} {name}({kind} x) {{",
+        f"    const {kind} size = fabs(x);",
+        f"    const {kind} square = x * x;",
+        f"    const {kind} limited = select(size, {kind}(4.0f), size > {kind}(4.0f));",
+        *_polynomial(kind, "near", "square", _ERF),
+        *_polynomial(kind, "far", "limited", _ERFC),
+        "    near = fma(size, near, size);",
+        f"    far = {kind}(1.0f) - precise::exp(-far);",
+        f"    return copysign(select(far, near, size < {kind}(1.0f)), x);",
+        "}")))
+    return name
+
+
+def _polynomial(kind: str, name: str, x: str, coefficients: Sequence[float]) -> Iterator[str]:
+    """Statements of Horner's rule; the coefficients are those of the lowest power first."""
+    yield f"    {kind} {name} = {kind}({coefficients[-1]!r}f);"
+    for coefficient in coefficients[-2::-1]:
+        yield f"    {name} = fma({name}, {x}, {kind}({coefficient!r}f));"
+
+
+RENDERED_OPS: Final = MetalRenderer.ops
+
+
+def render(program: Program, target: Target) -> str:
+    """Source text of one kernel; blocks are separated by empty lines, equal functions are equal blocks."""
+    return MetalRenderer(target.capabilities.arithmetic).render(program)
