@@ -8,7 +8,7 @@
 
 A round counts if the machine's limits, probed before and after it, moved by at most 15 % and other programs
 left the cores alone (or with --any-load). A floor without its peer, or a round that counts, is missed. The
-exit status is 1 if a floor is missed.
+exit status is 1 if a floor is missed. Ctrl-C ends the run with a report of the rows that are complete.
 """
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ class Bench:
         self.results = report.Results()
         self.children: dict[str, Child] = {}
         self.absent: dict[str, str] = {}
+        self.finished: list[str] = []
         self._specs: dict[str, tuple[str, dict[str, str]]] = {
             OURS: (OURS, {}), ONE_THREAD: (OURS, {"PLUGGRAD_CPU_THREADS": "1"}),
             **{on_device(name): (OURS, {"PLUGGRAD_DEVICE": name}) for name in options.devices},
@@ -144,17 +145,31 @@ class Bench:
         rows = measure(NEIGHBORS[size], self._present([OURS]), self.probe, self.options.rounds)
         self.results.sizes[size] = rows
 
+    def run(self) -> bool:
+        """Do it all, with a progress bar; whether Ctrl-C ended it."""
+        bar = tqdm(self.tasks(), unit="row", disable=None)
+        try:
+            for name, task in bar:
+                bar.set_description(name)
+                task()
+                self.finished.append(name)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            bar.close()
+        return False
+
     # ---- what must hold --------------------------------------------------------------------------
     def verdicts(self) -> list[floors.Verdict]:
         """The floors of the rows that were asked for."""
-        only, results = self.options.only, self.results
+        only, results = self.finished, self.results
         found = floors.of_rows(list(results.rows.values()))
         second = [row for name, row in results.rows.items() if name in SETS["second"]]
         if second:
             found.append(floors.of_mean(second))
-        if _SIZES_ROW in only:
+        if results.sizes:
             found.append(floors.of_sizes(results.sizes))
-        if "first_call" in only:
+        if OURS in results.lenet:
             found += floors.of_firsts("LeNet's first call", results.lenet[OURS], floors.LENET)
         if "resnet18_first" in only:
             found += floors.of_firsts("ResNet-18's first call", results.resnet or "", floors.RESNET)
@@ -177,10 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(arguments)
     with ExitStack() as stack:
         bench = Bench(options, stack)
-        bar = stack.enter_context(tqdm(bench.tasks(), unit="row", disable=None))
-        for name, task in bar:
-            bar.set_description(name)
-            task()
+        stopped = bench.run()
         facts, verdicts = bench.facts(), bench.verdicts()
     libraries = [name for name in bench.children if name != ONE_THREAD]
     text = report.text(facts, bench.results, verdicts, libraries)
@@ -188,7 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\nwritten to {report.write(facts, bench.results, verdicts, text, options.json)}")
     missed = list(dict.fromkeys(verdict.name for verdict in verdicts if not verdict.met))
     print(f"missed: {', '.join(missed)}" if missed else f"all {len(verdicts)} floors met")
-    return int(bool(missed))
+    if stopped:
+        print(f"stopped by Ctrl-C after {len(bench.finished)} of {len(bench.tasks())} rows", file=sys.stderr)
+    return 130 if stopped else int(bool(missed))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from benchmarks import stage_timers, workloads
+from benchmarks import stage_timers, turns, workloads
 from benchmarks.__main__ import main
 from benchmarks.stage_timers import StageTimers
 from benchmarks.workloads import SETS, WORKLOADS, workload
@@ -69,6 +69,23 @@ def test_a_run_writes_its_figures_and_names_what_is_left_out(tmp_path, capsys):
     row = data["rows"]["eager_add"]
     assert row["values"]["numpy"] == pytest.approx(row["values"]["pluggrad"])
     assert "| eager_add |" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_the_rows_that_are_complete(tmp_path, capsys, monkeypatch):
+    measured = []
+
+    def measure_one(works, *rest):
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(works[0].name)
+        return turns.measure(works, *rest)
+
+    monkeypatch.setattr("benchmarks.__main__.measure", measure_one)
+    path = tmp_path / "figures.json"
+    asked = ["--only", "tiny_add", "eager_add", "--libs", "--rounds", "1", "--any-load", "--json", str(path)]
+    assert main(asked) == 130
+    assert list(json.loads(path.read_text())["rows"]) == measured
+    assert "after 1 of 2 rows" in capsys.readouterr().err
 
 
 def test_every_process_makes_the_same_inputs():
