@@ -127,6 +127,25 @@ def grouped(dtype: DType, op: str, group: int, lanes: int) -> ProgramCase:
     return ProgramCase(program, (data, np.zeros(size, dtype.numpy)))
 
 
+def exchanged(dtype: DType, group: int) -> ProgramCase:
+    """In a loop each item stores an element of a row to local memory, and reads its opposite's."""
+    p = ProgramBuilder("exchanged", tasks=2)
+    x, out = p.buffer(dtype, 2 * 3 * group), p.buffer(dtype, 2 * 3 * group, "out")
+    local = p.buffer(dtype, group, "local")
+    item = p("ITEM", I64)
+    opposite = p("SUB", I64, p.const(group - 1), item)
+    row = p("MUL", I64, p("TASK", I64), p.const(3))
+    row = p("ADD", I64, row, p("LOOP", I64, arg=(0, 3)))
+    place = p("ADD", I64, p("MUL", I64, row, p.const(group)), item)
+    p.store(local, item, p.load(x, place))
+    p("BARRIER", None)
+    p.store(out, place, p.load(local, opposite))
+    p("BARRIER", None)
+    p("END", None)
+    data = some(dtype, 2 * 3 * group)
+    return ProgramCase(replace(p.build(), group=group), (data, np.zeros_like(data)))
+
+
 def branches() -> ProgramCase:
     """The sum of 0..task for even tasks, minus one for odd ones, and 7 more where the task is 4."""
     p = ProgramBuilder("branches", tasks=6)
@@ -259,6 +278,8 @@ GROUPS: dict[str, Callable[[], ProgramCase]] = {
     for d, op, group, lanes in (
         (F32, "ADD", 2, 0), (F32, "MAX", 100, 2), (dtypes.int8, "ADD", 3, 4), (dtypes.uint64, "MIN", 32, 0),
         (BOOL, "MAX", 5, 2))}
+GROUPS |= {f"exchanged {d.name} by {group}": lambda d=d, group=group: exchanged(d, group)
+           for d, group in ((F32, 64), (BOOL, 3), (dtypes.bfloat16, 32))}
 
 
 def value_bits(value: Scalar, dtype: DType) -> np.ndarray[Any, np.dtype[Any]]:

@@ -2,7 +2,7 @@
 
 A value is an array with one dimension for the work items of a task's group, which go in step, and one for
 each register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and
-branches are Python's.
+branches are Python's. Items in step need no barrier, so that one is missing is told by who touched what.
 """
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class _Task:
         self.buffers = [*buffers, *[np.full(b.size * b.dtype.itemsize, 0xFF, np.uint8).view(b.dtype.numpy)
                                     for b in local]]
         self.dimension = {axis.id: i for i, axis in enumerate(program.axes, 1)}
+        self.watched = {slot: _Watched(b.size) for slot, b in enumerate(program.buffers)
+                        if b.role == "local" and program.group > 1}
         self.values: dict[int, np.ndarray] = {}
         self.ends = _matching(program.body)
 
@@ -72,6 +74,10 @@ class _Task:
 
     def instruction(self, position: int, instr: Instr) -> None:
         sources = [self.values[s] for s in instr.src]
+        if instr.op in ("BARRIER", "GREDUCE"):
+            self.watched = {slot: _Watched(watched.reader.size) for slot, watched in self.watched.items()}
+        if instr.op == "BARRIER":
+            return
         if instr.op == "STORE":
             self.store(instr, sources)
             return
@@ -122,6 +128,8 @@ class _Task:
     def load(self, instr: Instr, sources: list[np.ndarray]) -> np.ndarray:
         buffer, index = self.buffers[instr.arg[0]], self.index(instr, sources[0])
         gate = np.broadcast_to(sources[1] if len(sources) > 1 else True, index.shape)
+        if instr.arg[0] in self.watched:
+            self.watched[instr.arg[0]].load(*self.by_item(index, gate), instr)
         loaded = np.zeros(index.shape, buffer.dtype)
         loaded[gate] = buffer[self.inside(index[gate], instr)]
         return numpy_ops.decode(loaded, instr.dtype)
@@ -131,13 +139,44 @@ class _Task:
         index = self.index(instr, sources[0])
         value = np.broadcast_to(sources[1], index.shape)
         gate = np.broadcast_to(sources[2] if len(sources) > 2 else True, index.shape)
+        if instr.arg[0] in self.watched:
+            self.watched[instr.arg[0]].store(*self.by_item(index, gate), instr)
         self.buffers[instr.arg[0]][self.inside(index[gate], instr)] = numpy_ops.encode(value[gate], dtype)
+
+    def by_item(self, index: np.ndarray, gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The elements that are touched, and by whom."""
+        items = np.arange(self.program.group).reshape([-1] + [1] * len(self.program.axes))
+        return index[gate], np.broadcast_to(items, index.shape)[gate]
 
     def inside(self, index: np.ndarray, instr: Instr) -> np.ndarray:
         size = self.program.buffers[instr.arg[0]].size
         reached = (index.min(), index.max()) if index.size else (0, 0)
         assert not index.size or 0 <= reached[0] <= reached[1] < size, f"{instr} at {reached} of {size}"
         return index
+
+
+class _Watched:
+    """Which item wrote and which read each element of local memory since a barrier: -1 none, -2 several."""
+
+    def __init__(self, size: int) -> None:
+        self.writer, self.reader = np.full(size, -1), np.full(size, -1)
+
+    def load(self, index: np.ndarray, item: np.ndarray, instr: Instr) -> None:
+        seen = self.writer[index]
+        assert ((seen == -1) | (seen == item)).all(), f"no barrier before {instr}"
+        self._by(self.reader, index, item)
+
+    def store(self, index: np.ndarray, item: np.ndarray, instr: Instr) -> None:
+        for before in (self.writer, self.reader):
+            seen = before[index]
+            assert ((seen == -1) | (seen == item)).all(), f"no barrier before {instr}"
+        self._by(self.writer, index, item)
+        assert (self.writer[index] >= 0).all(), f"items meet in {instr}"
+
+    def _by(self, who: np.ndarray, index: np.ndarray, item: np.ndarray) -> None:
+        other = (who[index] != -1) & (who[index] != item)
+        who[index] = item
+        who[index[other | (who[index] != item)]] = -2
 
 
 def _matching(body: Sequence[Instr]) -> dict[int, tuple[int | None, int]]:

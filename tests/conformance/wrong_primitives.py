@@ -168,6 +168,7 @@ WRONG = [
 WRONG_IN_GROUPS = [
     Wrong("ITEM", _zero, "L2/softmax/5x4099"),
     Wrong("GREDUCE", _group_combined_otherwise, "L2/softmax/5x4099", dtypes.float32),
+    Wrong("BARRIER", _dropped, "L2/matmul/96x160x224/none"),
 ]
 
 

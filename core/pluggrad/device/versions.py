@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, cast
 from pluggrad.errors import PluggradWarning, warn
 
 API_MAJOR: Final = 1
-API_MINOR: Final = 3
+API_MINOR: Final = 4
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK: Final = "__pluggrad_deprecation__"

@@ -117,13 +117,11 @@ def verify_kernel(kernel: Kernel, pass_name: str) -> None:
 
 
 def _local_complaint(kernel: Kernel) -> str:
-    """Local memory is of one work item, with stores in an order that no running value crosses."""
+    """Local memory has stores in an order that no running value crosses."""
     if not kernel.local:
         return ""
     if min(kernel.local) < len(kernel.arguments):
         return "local buffers behind all others"
-    if any(axis.kind == "ITEM" for axis in kernel.axes):
-        return "no ITEM axes beside local buffers"
     running = any(node.op in (ops.SCAN, ops.TALLY) for node in toposort(kernel.stores))
     return "no SCAN and no TALLY beside local buffers" if running else ""
 
@@ -150,10 +148,20 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
         if not free[node] <= set(ranged) <= axes:
             return f"axes that hold {sorted(free[node])}, among {sorted(axes)}"
         if slot in kernel.local and not kernel.local[slot] <= set(ranged):
-            return "all PARALLEL axes, as each task has memory of its own"
+            return "all PARALLEL axes, as each task has memory of its own, and others' REDUCE axes"
         roles = ("inout", "local") if node.arg[2:] else ("out", "inout", "status", "local")
-        return _buffer_complaint(kernel, slot, node.src[1].type, *roles)
+        complaint = _reduced_complaint(kernel, node)
+        return complaint or _buffer_complaint(kernel, slot, node.src[1].type, *roles)
     return "" if free[node] <= axes else f"axes among {sorted(axes)}"
+
+
+def _reduced_complaint(kernel: Kernel, store: Node) -> str:
+    """What is stored in the loop of a reduction is local memory."""
+    slot, ranged = store.arg[:2]
+    reduced = [axis.id for axis in kernel.axes if axis.kind == "REDUCE" and axis.id in ranged]
+    if reduced and slot not in kernel.local:
+        return "no REDUCE axis, but in a store to local memory"
+    return "one REDUCE axis at most" if len(reduced) > 1 else ""
 
 
 def _scan_complaint(kernel: Kernel, id: int, reached: frozenset[int]) -> str:

@@ -5,7 +5,8 @@ that it depends on and 1 along the others, so that NumPy's broadcasting is the l
 evaluation are computed before anything is stored. An element of an inout buffer may be read only where it is
 also written. What meets in one element is stored in the order of the axes, and the last stays.
 
-With local memory stores run in the order of order.py, loop by loop; each task's copy is a part of one array.
+With local memory stores run in the order of order.py, loop by loop; each task's copy is a part of one array,
+and so is that of each position of a REDUCE axis that is stored over.
 """
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import numpy_ops, ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import Linear, linear
-from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.kernel import BufferParam, Kernel
 from pluggrad.kernel.numpy_ops import Array
 from pluggrad.kernel.order import Group, Step, is_independent, store_order, stores_of
 
@@ -121,13 +122,17 @@ def _compile_ordered(kernel: Kernel) -> Run:
         _check_arguments(kernel, buffers, values)
         with np.errstate(all="ignore"):
             for ranges in _blocks(everything, cuts):
-                tasks = math.prod(layout.shape(layout.parallel, ranges))
-                local = [np.full(tasks * b.size * b.dtype.itemsize, 0xFF, np.uint8).view(b.dtype.numpy)
-                         for b in kernel.buffers if b.role == "local"]  # NaN, to be seen where it is read
+                local = [_unset(kernel.buffers[slot], math.prod(layout.shape(axes, ranges)))
+                         for slot, axes in layout.local.items()]
                 for step in steps:
                     step(_Frame([*buffers, *local], values, ranges))
 
     return run
+
+
+def _unset(param: BufferParam, copies: int) -> Array:
+    """Local memory before anything is stored there: NaN, to be seen where it is read."""
+    return np.full(copies * param.size * param.dtype.itemsize, 0xFF, np.uint8).view(param.dtype.numpy)
 
 
 def _ordered_step(layout: _Layout, step: Step) -> Callable[[_Frame], None]:
@@ -223,12 +228,13 @@ class _Layout:
         return tuple(shape)
 
     def places(self, frame: _Frame, index: Array, node: Node, slot: int) -> Array:
-        """Where elements lie: in local memory, in the part of each task."""
+        """Where elements lie: in local memory, in the copy of each task, and of each step of a reduction that
+        stores there anew."""
         if slot not in self.local:
             return _inside(index, frame.buffers[slot].size, node)
         size = self.kernel.buffers[slot].size
         offset, step = np.zeros(self.ones, np.int64), size
-        for dimension in [self.dimension[id] for id in self.parallel]:
+        for dimension in sorted([self.dimension[id] for id in self.local[slot]]):
             start, stop = frame.ranges[dimension]
             shape = [-1 if i == dimension else 1 for i in range(len(self.ones))]
             offset = offset + step * np.arange(stop - start).reshape(shape)

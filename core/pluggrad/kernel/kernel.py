@@ -40,8 +40,8 @@ class BufferParam:
     """One buffer: element type, size in elements, and what the kernel does with it.
 
     A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local one
-    is no argument but memory of each task's own, of any content when the task begins. A
-    streamed one is not read by the kernel, and too large to be found in a cache by whoever reads it later.
+    is no argument but memory of each task's own, which its group shares, of any content when the task begins.
+    A streamed one is not read by the kernel, and too large to be found in a cache by whoever reads it later.
     `ahead` elements beyond what a load reads lies what the task after this one begins with (0: not known).
     """
 
@@ -70,7 +70,9 @@ NO_CHECK: Final = IndexCheck("", 0, 0)  # of a word that nobody writes
 class Kernel:
     """`stores` over `axes`; buffers and run-time values are slots. `name` says what it is, for people.
 
-    Local buffers stand behind all others. With them stores have an order (kernel/order.py).
+    Local buffers stand behind all others. With them stores have an order (kernel/order.py). A store to one
+    that ranges over a REDUCE axis is made in the loop of that reduction, at each position before what is read
+    there; its other axes are of registers, or of what is around the reduction.
     """
 
     name: str
@@ -86,10 +88,17 @@ class Kernel:
 
     @property
     def local(self) -> dict[int, frozenset[int]]:
-        """The slots of local buffers, each with the PARALLEL axes: what is in there differs along them."""
+        """The slots of local buffers, each with the axes that what is in there differs along: the PARALLEL
+        ones, and the REDUCE axes that are stored over."""
         slots = [slot for slot, b in enumerate(self.buffers) if b.role == "local"]
-        parallel = frozenset([a.id for a in self.axes if a.kind == "PARALLEL"]) if slots else frozenset()
-        return dict.fromkeys(slots, parallel)
+        if not slots:
+            return {}
+        kinds = {a.id: a.kind for a in self.axes}
+        found = {slot: {id for id, kind in kinds.items() if kind == "PARALLEL"} for slot in slots}
+        for store in self.stores:
+            if store.arg[0] in found:
+                found[store.arg[0]].update([id for id in store.arg[1] if kinds.get(id) == "REDUCE"])
+        return {slot: frozenset(ids) for slot, ids in found.items()}
 
     @property
     def local_bytes(self) -> int:

@@ -2,7 +2,8 @@
 
 Without local memory nothing is ordered but what TALLY and SCAN say: stores over the same loops are a group.
 With it stores run as the kernel lists them. Neighbors share the LOOP axes that they have in common from the
-outermost on, and what loads a local buffer finds there what was stored last.
+outermost on, and what loads a local buffer finds there what was stored last. Stores over a REDUCE axis are
+made where the loop of that reduction is.
 """
 from __future__ import annotations
 
@@ -18,9 +19,13 @@ from pluggrad.kernel.kernel import Kernel
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Stores, by their numbers in the kernel: all values are computed before the first is written."""
+    """Stores, by their numbers in the kernel: all values are computed before the first is written.
+
+    within: the REDUCE axis in whose loop they are made.
+    """
 
     stores: tuple[int, ...]
+    within: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ Step = Nest | Group
 class _Entry:
     number: int
     loops: tuple[int, ...]
+    within: int | None
     reads: frozenset[int]
     fills: frozenset[int]
 
@@ -48,7 +54,9 @@ def store_order(kernel: Kernel) -> tuple[Step, ...]:
     """The steps of one task."""
     local = kernel.local
     loops = [a.id for a in kernel.axes if a.kind == "LOOP"]
-    entries = [_Entry(number, tuple([id for id in loops if id in store.arg[1]]), *_touched(store, local))
+    reduced = [a.id for a in kernel.axes if a.kind == "REDUCE"]
+    entries = [_Entry(number, tuple([id for id in loops if id in store.arg[1]]),
+                      next((id for id in reduced if id in store.arg[1]), None), *_touched(store, local))
                for number, store in enumerate(kernel.stores)]
     if not local:
         nests: dict[tuple[int, ...], list[_Entry]] = {}
@@ -63,6 +71,13 @@ def stores_of(step: Step) -> list[int]:
     if isinstance(step, Group):
         return list(step.stores)
     return [number for each in step.steps for number in stores_of(each)]
+
+
+def groups_of(step: Step) -> list[Group]:
+    """The groups of a step, in their order."""
+    if isinstance(step, Group):
+        return [step]
+    return [group for each in step.steps for group in groups_of(each)]
 
 
 def _touched(store: Node, local: dict[int, frozenset[int]]) -> tuple[frozenset[int], frozenset[int]]:
@@ -87,16 +102,17 @@ def _steps(entries: Sequence[_Entry], depth: int) -> tuple[Step, ...]:
 
 
 def _groups(entries: Sequence[_Entry]) -> Iterator[Group]:
-    """A store that reads what one before it has filled starts a new group."""
+    """A store that reads what one before it has filled starts a new group, as does one of another loop."""
     numbers: list[int] = []
     filled: frozenset[int] = frozenset()
+    within = entries[0].within
     for entry in entries:
-        if entry.reads & filled:
-            yield Group(tuple(numbers))
-            numbers, filled = [], frozenset()
+        if entry.reads & filled or entry.within != within:
+            yield Group(tuple(numbers), within)
+            numbers, filled, within = [], frozenset(), entry.within
         numbers.append(entry.number)
         filled |= entry.fills
-    yield Group(tuple(numbers))
+    yield Group(tuple(numbers), within)
 
 
 def is_independent(kernel: Kernel, step: Step) -> bool:

@@ -85,6 +85,12 @@ STRUCTURE: Final = (
         "position by position, in an order that the renderer chooses once and for all; every item gets the "
         "result, and none goes on before all have read and written what stands before",
         since=1),
+    Instruction(
+        "BARRIER", (0,), "", "",
+        "all work items of the group wait here for each other, and then see what any of them has stored to "
+        "local buffers; in no IF whose condition differs from item to item; only where the group is larger "
+        "than 1",
+        since=4),
 )
 
 # where an instruction promises more than the op of the graph that it comes from

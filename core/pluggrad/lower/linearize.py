@@ -4,6 +4,7 @@ A node is placed in the outermost block where all loop axes it depends on are bo
 leaves loops by construction. A reduction opens its loops in the block where its own free axes are bound.
 Loops whose first or last step is partial (HEAD, TAIL) run the full ones without gates, the others with them.
 What depends on local memory stays within the loops that change it, and is computed again after a store to it.
+Where items of a group share it, they wait for each other in between (barriers.py).
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from pluggrad import dtypes
@@ -23,8 +24,9 @@ from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
-from pluggrad.kernel.order import Nest, Step, stores_of
+from pluggrad.kernel.order import Group, Nest, Step, groups_of, stores_of
 from pluggrad.kernel.reductions import identity
+from pluggrad.lower.barriers import Pending
 from pluggrad.lower.program import Instr
 
 
@@ -77,6 +79,12 @@ class _Linearizer:
         self.running: dict[tuple[Node, _Block], _Item] = {}  # accumulators, by the block around the loop
         self.items = frozenset(a.id for a in kernel.axes if a.kind == "ITEM")
         self.item: _Item | None = None  # the index of the work item
+        self.pending = Pending()
+        self.filled: dict[int, list[list[Node]]] = {}  # stores, by the REDUCE axis of their loop
+        for group in [group for step in steps for group in groups_of(step)]:
+            if group.within is not None:
+                stores = [kernel.stores[number] for number in group.stores]
+                self.filled.setdefault(group.within, []).append(stores)
         for n in self.order:
             self._dependencies(n)
         self.groups = self._grouped(self.order)
@@ -104,7 +112,13 @@ class _Linearizer:
         self.depth[n] = max([self.depth[s] for s in n.src], default=0) + (n.op is ops.REDUCE)
         if self.local:
             loaded = {n.arg[0]} & self.local if n.op is ops.LOAD else frozenset[int]()
-            self.reads[n] = frozenset(loaded).union(*[self.reads[s] for s in n.src])
+            reads = frozenset(loaded).union(*[self.reads[s] for s in n.src])
+            bound = [id for id in n.arg[1] if id in self.filled] if n.op is ops.REDUCE else []
+            self.reads[n] = reads.difference(*map(self._filled_along, bound))
+
+    def _filled_along(self, id: int) -> frozenset[int]:
+        """The local buffers that are stored to at each step of a reduction's loop."""
+        return frozenset([store.arg[0] for stores in self.filled[id] for store in stores])
 
     def _group(self, n: Node) -> tuple[Any, ...]:
         """Equal for reductions that can share their loops."""
@@ -235,11 +249,31 @@ class _Linearizer:
 
     def _run(self, steps: Sequence[Step]) -> None:
         for step in steps:
+            if isinstance(step, Group) and step.within is not None:
+                continue
+            touches = self._touched(step)
+            if self.pending.conflicts(touches):
+                self._barrier()
             if isinstance(step, Nest):
+                self.pending = self.pending.also(touches)  # the end of the loop is before its beginning, too
                 self._forget(step.fills)
                 self._loop_nest([step.axis], partial(self._run_where_stored, step), step.fills)
             else:
                 self._store_all([self.kernel.stores[number] for number in step.stores])
+            self.pending = self.pending.also(touches)
+
+    def _touched(self, step: Step) -> Pending:
+        """The local buffers that a step reads and stores to."""
+        if not self.items or not self.local:
+            return Pending()
+        stores = [self.kernel.stores[number] for number in stores_of(step)]
+        return Pending(frozenset[int]().union(*[self.reads[store] for store in stores]),
+                       frozenset([store.arg[0] for store in stores]) & self.local)
+
+    def _barrier(self) -> None:
+        if self.items:
+            self._append(len(self.blocks) - 1, _Item("BARRIER", None))
+        self.pending = Pending()
 
     def _run_where_stored(self, nest: Nest) -> None:
         """One position of a loop; nothing is computed where the gate that all of its stores have is false."""
@@ -247,11 +281,12 @@ class _Linearizer:
         if gate is None:
             self._run(nest.steps)
             return
-        condition, before = self._emit(gate), set(self.full)
+        condition, before, pending = self._emit(gate), set(self.full), self.pending
         self.full.add(gate)
         self.blocks.append(_Block(self._bound(), fills=nest.fills))
         self._run(nest.steps)
         self.full, body = before, self.blocks.pop().items
+        self.pending = self.pending.also(pending)
         self._append(len(self.blocks) - 1, _Item("IF", None, (condition,), body=body))
 
     def _gate_of_all(self, nest: Nest) -> Node | None:
@@ -261,7 +296,8 @@ class _Linearizer:
         gate = gates.pop()
         if not self.local or gates or gate is None or gate.op in (ops.TAIL, ops.HEAD) or gate in self.full:
             return None
-        return gate if not self.registers[gate] and self.loops[gate] <= self._bound() else None
+        alike = not self.registers[gate] and self.items.isdisjoint(self.loops[gate])
+        return gate if alike and self.loops[gate] <= self._bound() else None
 
     def _store_all(self, stores: list[Node]) -> None:
         """Every value is computed before the first is written: a kernel may overwrite what it reads."""
@@ -269,9 +305,12 @@ class _Linearizer:
             self.groups = self._grouped(toposort(stores))
         needed = [(*store.src[:2], *[s for s in store.src[2:] if s not in self.full]) for store in stores]
         computed = [[self._emit(s) for s in sources] for sources in needed]
+        stored = frozenset([store.arg[0] for store in stores]) & self.local
+        if any(stored & self.reads[s] for s in chain.from_iterable(needed) if self.local):
+            self._barrier()  # until all items have read what is stored over
         for store, items in zip(stores, computed, strict=True):
             self._store(store, items)
-        self._forget(self.local & {store.arg[0] for store in stores})
+        self._forget(stored)
 
     def _forget(self, filled: AbstractSet[int]) -> None:
         """What was computed from local buffers that change."""
@@ -390,7 +429,7 @@ class _Linearizer:
                 self._append(inner, _Item("SET", None, (acc, total), axes=acc.axes))
 
         loops = [id for id in axes if not self._is_register(id) and id not in self.items]
-        self._loop_nest(self._ordered(loops), accumulate)
+        self._reduce_in(self._ordered(loops), accumulate)
         for n, acc in zip(group, accumulators, strict=True):
             result, reduced = acc, tuple([id for id in acc.axes if id in axes])
             if reduced:
@@ -400,6 +439,24 @@ class _Linearizer:
                 result = self._append(level, _Item("GREDUCE", n.type, (result,), n.arg[0], self.registers[n]))
             self.blocks[level].memo[n] = result
         self.blocks += deeper
+
+    def _reduce_in(self, ids: list[int], accumulate: Callable[[], None]) -> None:
+        """The loops of a reduction, outermost first, with the stores that are made in them."""
+        at = next((i for i, id in enumerate(ids) if id in self.filled), None)
+        if at is None:
+            self._loop_nest(ids, accumulate)
+            return
+
+        def fill() -> None:
+            groups = self.groups
+            for stores in self.filled[ids[at]]:
+                self._barrier()  # until all have read what the step before has stored
+                self._store_all(stores)
+            self._barrier()
+            self.groups = groups
+            self._reduce_in(ids[at + 1:], accumulate)
+
+        self._loop_nest(ids[:at + 1], fill, self._filled_along(ids[at]))
 
     def _one_more(self, n: Node, acc: _Item) -> _Item:
         """The accumulator of a reduction combined with its value at one step."""

@@ -11,7 +11,8 @@ block or in one around it), argument (`arg`) and meaning.
 
 A buffer of role "local" is memory of each task's own, aligned like an allocation and of any content when the
 task begins. It is no argument, stands behind those that are, and reaches only devices that declare
-`Capabilities.local_bytes`.
+`Capabilities.local_bytes`. Where a task has several work items they share it, in the memory that
+`Capabilities.scratch_bytes` is the size of: what one of them stores there the others see after a BARRIER.
 
 Floats are computed in the dtypes of `Capabilities.arithmetic` only; in others there are constants, values,
 loads, stores and casts. Integers and bool are computed in every dtype.
@@ -49,8 +50,8 @@ class RegisterAxis:
 class Program:
     """`name` is a C identifier, unique to the code; `tasks` is the launch size; `kernel` the origin.
 
-    Each task is run by `group` work items, which all execute its instructions and pass every GREDUCE
-    together. A target that `interprets_kernels` gets an empty body, and runs `kernel` itself.
+    Each task is run by `group` work items, which all execute its instructions and pass every GREDUCE and
+    BARRIER together. A target that `interprets_kernels` gets an empty body, and runs `kernel` itself.
     """
 
     name: str

@@ -10,6 +10,7 @@ from pluggrad.ir.node import Node
 from pluggrad.ir.verify import verify
 from pluggrad.kernel.grammar import GRAMMAR
 from pluggrad.kernel.ops import KERNEL_OPS
+from pluggrad.lower.barriers import of_items
 from pluggrad.lower.instructions import INSTRUCTIONS, STRUCTURE
 from pluggrad.lower.program import Instr, Program
 
@@ -45,6 +46,8 @@ class _Checker:
         self.register_axes = {axis.id: axis for axis in program.axes}
         self.scopes: list[set[int]] = [set()]  # the ids that each open block defines, innermost last
         self.blocks: list[str] = []
+        self.of_items = of_items(program.body) if program.group > 1 else set[int]()
+        self.branches: list[bool] = []  # of each open IF or ELSE: whether items may part there
 
     def complaint(self, position: int, instr: Instr) -> str:
         text = self._operands(instr) or self._types(instr) or self._axes(instr) or self._own(instr)
@@ -56,7 +59,10 @@ class _Checker:
             if not self.blocks or (instr.op == "ELSE" and self.blocks[-1] != "IF"):
                 return "an open IF before it" if instr.op == "ELSE" else "an open block before it"
             self.scopes.pop()
-            self.blocks.pop()
+            if self.blocks.pop() != "LOOP" and instr.op == "END":
+                self.branches.pop()
+        if instr.op == "IF":
+            self.branches.append(instr.src[0] in self.of_items)
         if instr.op in ("LOOP", "IF", "ELSE"):
             self.scopes.append(set())
             self.blocks.append(instr.op)
@@ -116,6 +122,9 @@ class _Checker:
         fits = condition.dtype is dtypes.bool_ and not condition.axes
         return "" if fits else "a bool that varies over no axis"
 
+    def _together(self, instr: Instr) -> str:
+        return "to be reached by all work items of a group or none" if any(self.branches) else ""
+
     def _value(self, instr: Instr) -> str:
         fits = instr.arg < len(self.program.values) and self.program.values[instr.arg] is instr.dtype
         return "" if fits else f"a slot of {[dtype.name for dtype in self.program.values]}"
@@ -150,4 +159,5 @@ class _Checker:
 _RULES: Final[dict[str, Callable[[_Checker, Instr], str]]] = {
     "LOOP": _Checker._loop, "IF": _Checker._condition, "VALUE": _Checker._value, "LANE": _Checker._lane,
     "SET": _Checker._set, "LOAD": _Checker._memory, "STORE": _Checker._memory,
+    "BARRIER": _Checker._together, "GREDUCE": _Checker._together,
 }

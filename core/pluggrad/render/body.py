@@ -268,6 +268,9 @@ class Body:
             self._define(i, at, self._declare(self._variable("v", i, at), value.named(place(""))))
         self.out.do(self.dialect.barrier)  # before the memory is written again
 
+    def _barrier(self, i: int, instr: Instr) -> None:
+        self.out.do(self.dialect.barrier)
+
     def _shared(self, value: Value, start: int) -> Callable[[str], str]:
         """Elements of the group's memory from `start` on, by an index, which may be empty."""
         kind = self.dialect.type(value.dtype, value.lanes, self.out)
@@ -328,7 +331,7 @@ def _single_uses(body: Sequence[Instr]) -> frozenset[int]:
 # what is in neither table is elementwise
 _WRITE: Final[dict[str, Callable[[Body, int, Instr], None]]] = {
     "CONST": Body._const, "VALUE": Body._value, "TASK": Body._task, "ITEM": Body._item,
-    "LANE": Body._lane, "GREDUCE": Body._reduce_group,
+    "LANE": Body._lane, "GREDUCE": Body._reduce_group, "BARRIER": Body._barrier,
     "STORE": Body._store, "ACC": Body._acc, "HREDUCE": Body._reduce,
     "LOOP": Body._loop, "IF": Body._if, "ELSE": Body._else, "END": Body._end,
 }

@@ -40,7 +40,8 @@ class CLikeRenderer(Dialect):
         head = self.open_kernel(program, out)
         for i, buffer in enumerate(program.buffers):
             if buffer.role == "local":
-                out.do(f"{self.memory_type(buffer.dtype, out)} b{i}[{buffer.size}];")
+                where = f"{self.shared} " if program.group > 1 else ""
+                out.do(f"{where}{self.memory_type(buffer.dtype, out)} b{i}[{buffer.size}];")
         Body(program, self, out, self.task).write()
         self.close_kernel(out)
         shared = [f"    {self.shared} {kind} shared_{kind}[{size}];" for kind, size in out.shared.items()]

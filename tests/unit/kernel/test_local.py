@@ -114,7 +114,9 @@ def test_it_is_no_argument():
 
 @pytest.mark.parametrize(("change", "complaint"), [
     (lambda k: replace(k, buffers=(k.buffers[2], k.buffers[1], k.buffers[0], *k.buffers[3:])), "behind all"),
-    (lambda k: replace(k, axes=(*k.axes, Axis(9, 4, "ITEM"))), "no ITEM axes"),
+    (lambda k: replace(k, axes=(*k.axes, Axis(9, 4, "REDUCE")), stores=(
+        store(2, (0, 2, 9), const(0), const(0.0, F32)), *k.stores)), "one REDUCE axis"),
+    (lambda k: replace(k, stores=(*k.stores[:-1], store(1, (0, 2), *k.stores[-1].src))), "no REDUCE axis"),
     (lambda k: replace(k, stores=(store(2, (), const(0), const(0.0, F32)), *k.stores)), "all PARALLEL axes"),
 ])
 def test_what_tasks_would_share_is_refused(change, complaint):
