@@ -16,7 +16,9 @@ from pluggrad.lower.program import Instr, Program
 from pluggrad.render import elementwise
 from pluggrad.render.arithmetic import Arithmetic
 from pluggrad.render.dialect import Dialect, Piece
+from pluggrad.render.groups import reduce_group
 from pluggrad.render.memory import Access, load, store
+from pluggrad.render.multiples import common_multiple, integer_multiples
 from pluggrad.render.ranges import integer_ranges, overflows
 from pluggrad.render.source import Source, Value
 
@@ -40,6 +42,7 @@ class Body:
                        for axis in program.axes}
         self.extents = {axis.id: axis.extent for axis in program.axes}
         self.ranges = integer_ranges(program)
+        self.multiples = integer_multiples(program)
         self.registers: list[dict[tuple[int, ...], Value]] = [{} for _ in program.body]
         self.inlined = _single_uses(self.body)
 
@@ -175,7 +178,8 @@ class Body:
         return Access(
             f"b{buffer}", self.program.buffers[buffer].dtype,
             self.arithmetic.let(index) if piece.lanes > 1 else index, offset, stride, piece.lanes,
-            self._used(instr.src[gate], at) if len(instr.src) > gate else None)
+            self._used(instr.src[gate], at) if len(instr.src) > gate else None,
+            common_multiple(self.multiples[instr.src[0]], offset))
 
     def _load(self, i: int, at: Position) -> None:
         value = load(self.arithmetic, self._access(i, at, gate=1))
@@ -246,37 +250,15 @@ class Body:
         return [self.dialect.join(part, value.dtype, self.out) for part in (elements[:half], elements[half:])]
 
     def _reduce_group(self, i: int, instr: Instr) -> None:
-        """Through memory of the group: items of the upper half onto those of the lower until one is left."""
-        dtype, group, item = self._dtype(i), self.program.group, self.dialect.item
         positions = list(self._positions(instr.axes))
         values = [self._use(instr.src[0], at, self._piece(instr.axes, at).lanes) for at in positions]
-        places = [self._shared(value, number * group) for number, value in enumerate(values)]
-        for place, value in zip(places, values, strict=True):
-            self.out.do(f"{place(item)} = {value.text};")
-        self.out.do(self.dialect.barrier)
-        width = group
-        while width > 1:
-            half = (width + 1) // 2
-            with self.out.block(f"if ({item} < {width - half})"):
-                for place, value in zip(places, values, strict=True):
-                    low, high = (value.named(place(index)) for index in (item, f"{item} + {half}"))
-                    total = elementwise.binary(self.arithmetic, instr.arg, dtype, low, high)
-                    self.out.do(f"{place(item)} = {total.text};")
-            self.out.do(self.dialect.barrier)
-            width = half
-        for at, place, value in zip(positions, places, values, strict=True):
-            self._define(i, at, self._declare(self._variable("v", i, at), value.named(place(""))))
+        totals = reduce_group(self.arithmetic, instr.arg, self._dtype(i), self.program.group, values)
+        for at, total in zip(positions, totals, strict=True):
+            self._define(i, at, self._declare(self._variable("v", i, at), total))
         self.out.do(self.dialect.barrier)  # before the memory is written again
 
     def _barrier(self, i: int, instr: Instr) -> None:
         self.out.do(self.dialect.barrier)
-
-    def _shared(self, value: Value, start: int) -> Callable[[str], str]:
-        """Elements of the group's memory from `start` on, by an index, which may be empty."""
-        kind = self.dialect.type(value.dtype, value.lanes, self.out)
-        self.out.shared[kind] = max(self.out.shared.get(kind, 0), start + self.program.group)
-        first = [str(start)] if start else []
-        return lambda index: f"shared_{kind}[{' + '.join([*first, index] if index else first or ['0'])}]"
 
     # ---------------------------------------------------------------------------------------------- blocks
 

@@ -24,7 +24,7 @@ def cast(a: Arithmetic, value: Value, source: DType, target: DType) -> Value:
     if target.kind == "b":
         return a.compare("!=", value if _computes(a, source) else a.infix("&", value, 0x7FFF), 0)
     if not _computes(a, source):
-        return cast(a, a.defined(f"{source.name}_to_float32", value, F32, _WIDEN[source.name]), F32, target)
+        return cast(a, _widen(a, value, source), F32, target)
     if not _computes(a, target):
         return _narrow(a, value, source, target)
     if source.is_float and target.is_int:
@@ -74,12 +74,18 @@ def _saturate(a: Arithmetic, value: Value, source: DType, target: DType) -> Valu
 
 
 # ---- halves that are not computed in: integer arithmetic on their bits -------------------------------------
+def _widen(a: Arithmetic, value: Value, source: DType) -> Value:
+    own = a.dialect.own_cast(value, source, F32, a.out)
+    return own or a.defined(f"{source.name}_to_float32", value, F32, _WIDEN[source.name])
+
+
 def _narrow(a: Arithmetic, value: Value, source: DType, target: DType) -> Value:
     if source is F64 and target is dtypes.float16:
         # a second rounding follows: the first must not hide which way it went
         value = a.defined("float64_to_odd_float32", value, F32, _round_to_odd)
     narrow = a.convert(value, F32)
-    return a.defined(f"float32_to_{target.name}", narrow, dtypes.uint16, _NARROW[target.name])
+    own = a.dialect.own_cast(narrow, F32, target, a.out)
+    return own or a.defined(f"float32_to_{target.name}", narrow, dtypes.uint16, _NARROW[target.name])
 
 
 def _round_to_odd(a: Arithmetic, x: Value) -> Value:

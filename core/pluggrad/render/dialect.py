@@ -47,7 +47,8 @@ class Dialect:
     the name of a function that computes it. vector_widths: lanes that a vector type may have, widest first.
     A VECTOR axis is cut into such pieces, and into scalars where there are none. item, shared, barrier: the
     name that the index of a work item within its group has, the word for memory of the group, and the
-    statement at which its items wait for each other; empty in a language without groups.
+    statement at which its items wait for each other; empty in a language without groups. subgroup: items with
+    neighboring numbers that read each other's registers by `exchange` (0: none do).
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -60,6 +61,7 @@ class Dialect:
     item: ClassVar[str] = ""
     shared: ClassVar[str] = ""
     barrier: ClassVar[str] = ""
+    subgroup: ClassVar[int] = 0
 
     def __init__(self, arithmetic: Collection[str]) -> None:
         self.arithmetic = frozenset(arithmetic)
@@ -174,6 +176,21 @@ class Dialect:
 
     def store_row(self, pointer: str, value: Value, out: Source) -> str:
         """The statement that writes neighbors in memory."""
+        raise NotImplementedError
+
+    def load_aligned_row(self, pointer: str, dtype: DType, lanes: int, multiple: int, out: Source) -> Value:
+        """Neighbors, of which the first is `multiple` elements, a power of two, from an aligned place."""
+        return self.load_row(pointer, dtype, lanes, out)
+
+    def store_aligned_row(self, pointer: str, value: Value, multiple: int, out: Source) -> str:
+        """The statement that writes them."""
+        return self.store_row(pointer, value, out)
+
+    # ---------------------------------------------------------------------- what only subgroups need
+
+    def exchange(self, value: Value, distance: int, group: int, out: Source) -> Value:
+        """The value of the item whose number differs in the bit `distance`, of the same subgroup of a group
+        of `group` items; all of them get there together."""
         raise NotImplementedError
 
 

@@ -16,7 +16,8 @@ from pluggrad.render.source import Value
 class Access:
     """Lane l of `lanes` is element `index + offset + l * stride` of the buffer called `buffer`.
 
-    stride: None where `index` has a lane for each. gate: None, a bool for all lanes, or a mask.
+    stride: None where `index` has a lane for each. gate: None, a bool for all lanes, or a mask. multiple: a
+    power of two that divides `index + offset`.
     """
 
     buffer: str
@@ -26,6 +27,7 @@ class Access:
     stride: int | None
     lanes: int
     gate: Value | None = None
+    multiple: int = 1
 
     def pointer(self, offset: int) -> str:
         """The address `offset` elements beyond the index."""
@@ -59,7 +61,7 @@ def _load_memory(a: Arithmetic, at: Access) -> Value:
     elif at.stride == 0:
         element = a.spread(Value(_element(a, at, 0), dtype, form="call"), at.lanes)
     elif at.stride == 1:
-        element = a.dialect.load_row(at.pointer(at.offset), dtype, at.lanes, a.out)
+        element = a.dialect.load_aligned_row(at.pointer(at.offset), dtype, at.lanes, at.multiple, a.out)
     else:
         each = [_element(a, at, lane) for lane in range(at.lanes)]
         element = a.dialect.join(each, dtype, a.out)
@@ -76,7 +78,7 @@ def store(a: Arithmetic, at: Access, value: Value) -> None:
     if at.lanes == 1:
         _guarded(a, gate, f"{_element(a, at, 0)} = {value.text};")
     elif at.stride == 1 and (gate is None or gate.lanes == 1):
-        _guarded(a, gate, a.dialect.store_row(at.pointer(at.offset), value, a.out))
+        _guarded(a, gate, a.dialect.store_aligned_row(at.pointer(at.offset), value, at.multiple, a.out))
     else:
         value = a.let(value)
         lanes = None if gate is None else a.let(gate)

@@ -27,7 +27,9 @@ class CudaBackend(Backend):
         raise DeviceUnavailable(op="cuda", expected="a device", got=_REASON, hint=_FIX)
 
     def toolchain(self, target: Target) -> Toolchain:
-        raise DeviceUnavailable(op="cuda", expected="a device", got=_REASON, hint=_FIX)
+        from pluggrad_cuda.compiler import CudaToolchain
+
+        return CudaToolchain(target)
 
     def open(self, index: int, variant: str) -> Device:
         raise DeviceUnavailable(op="cuda", expected="a device", got=_REASON, hint=_FIX)
