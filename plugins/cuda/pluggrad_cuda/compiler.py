@@ -35,6 +35,6 @@ class CudaToolchain(Toolchain):
         library = nvrtc.library()
         if self.architecture.capability not in library.capabilities:
             made = ", ".join(f"sm_{capability}" for capability in sorted(library.capabilities))
-            raise CompileError(f"NVRTC {library} makes code for {made}, and none for {self.architecture}. Another "
+            raise CompileError(f"NVRTC {library} makes code for {made}; not for {self.architecture}. Another "
                                f"version may: {nvrtc.FIX}", source=source)
         return library.compile(source, self.options)
