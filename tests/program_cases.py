@@ -277,7 +277,8 @@ GROUPS: dict[str, Callable[[], ProgramCase]] = {
         lambda d=d, op=op, group=group, lanes=lanes: grouped(d, op, group, lanes)
     for d, op, group, lanes in (
         (F32, "ADD", 2, 0), (F32, "MAX", 100, 2), (dtypes.int8, "ADD", 3, 4), (dtypes.uint64, "MIN", 32, 0),
-        (BOOL, "MAX", 5, 2))}
+        (BOOL, "MAX", 5, 2), (F32, "ADD", 256, 4), (dtypes.float64, "MAX", 96, 0),
+        (dtypes.int8, "MIN", 16, 2))}
 GROUPS |= {f"exchanged {d.name} by {group}": lambda d=d, group=group: exchanged(d, group)
            for d, group in ((F32, 64), (BOOL, 3), (dtypes.bfloat16, 32))}
 

@@ -48,7 +48,8 @@ class Dialect:
     A VECTOR axis is cut into such pieces, and into scalars where there are none. item, shared, barrier: the
     name that the index of a work item within its group has, the word for memory of the group, and the
     statement at which its items wait for each other; empty in a language without groups. subgroup: items with
-    neighboring numbers that read each other's registers by `exchange` (0: none do).
+    neighboring numbers that read each other's registers by `exchange` (0: none do). aligned: the word that
+    aligns an array for the widest row, where rows rely on it.
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -60,6 +61,7 @@ class Dialect:
     vector_widths: ClassVar[tuple[int, ...]] = ()
     item: ClassVar[str] = ""
     shared: ClassVar[str] = ""
+    aligned: ClassVar[str] = ""
     barrier: ClassVar[str] = ""
     subgroup: ClassVar[int] = 0
 

@@ -40,8 +40,9 @@ class CLikeRenderer(Dialect):
         head = self.open_kernel(program, out)
         for i, buffer in enumerate(program.buffers):
             if buffer.role == "local":
-                where = f"{self.shared} " if program.group > 1 else ""
-                out.do(f"{where}{self.memory_type(buffer.dtype, out)} b{i}[{buffer.size}];")
+                words = [self.shared] if program.group > 1 else []
+                words += [self.aligned] if self.aligned else []
+                out.do(" ".join([*words, self.memory_type(buffer.dtype, out), f"b{i}[{buffer.size}];"]))
         Body(program, self, out, self.task).write()
         self.close_kernel(out)
         shared = [f"    {self.shared} {kind} shared_{kind}[{size}];" for kind, size in out.shared.items()]

@@ -12,10 +12,10 @@ from pluggrad_cuda.architecture import Architecture
 from pluggrad_cuda.resources import Resources, parse
 
 _REVISION: Final = 1  # raise when other code is made of the same text
-# the defaults of NVRTC save the dialect: division and square root are rounded as IEEE 754 says, small numbers
-# are kept, and a product and a sum fuse
+# as NVRTC has it, division and square root are rounded as IEEE 754 says, small numbers are kept, and a
+# product and a sum fuse
 _OPTIONS: Final = ("--std=c++17", "--ptxas-options=-v")
-_LEAST_TEXT: Final = 12 << 10  # of a program: each costs 25 ms by itself, which this much takes about as long as
+_LEAST_TEXT: Final = 4 << 10  # of a program's kernels: it has a cost of its own, which this much is worth
 
 
 class CudaToolchain(Toolchain):
@@ -30,13 +30,14 @@ class CudaToolchain(Toolchain):
     def render(self, program: Program) -> str:
         from pluggrad_cuda.render import CudaRenderer  # with the first kernel that is not on disk
 
-        return CudaRenderer(self.target.capabilities.arithmetic, self.architecture.capability).render(program)
+        arithmetic = self.target.capabilities.arithmetic
+        return CudaRenderer(arithmetic, self.architecture.capability).render(program)
 
     def compile(self, source: str) -> bytes:
         return seal(self._made(source)[0])
 
     def compile_many(self, sources: Sequence[str]) -> list[bytes]:
-        """A binary for the kernels of each program, once for each of them; programs are compiled side by side."""
+        """A binary for the kernels of each program, once for each; programs are compiled side by side."""
         programs = _programs(sources, _cores())
         with ThreadPoolExecutor(max(1, len(programs))) as pool:
             made = list(pool.map(lambda numbers: self._together([sources[i] for i in numbers]), programs))

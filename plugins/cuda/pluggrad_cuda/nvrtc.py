@@ -85,7 +85,8 @@ class Nvrtc:
 def _refused(source: str, log: str) -> CompileError:
     first = next((line for line in log.splitlines() if "error" in line.lower()), "no reason given")
     numbered = "\n".join(f"{number:4} {line}" for number, line in enumerate(source.splitlines(), 1))
-    return CompileError(f"NVRTC refused a kernel: {first.strip()}", source=source, log=f"{log}\n\n{numbered}\n")
+    message = f"NVRTC refused a kernel: {first.strip()}"
+    return CompileError(message, source=source, log=f"{log}\n\n{numbered}\n")
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Final
 
 from pluggrad.plugin_api import Source
 
+FOLDER: Final = Path(__file__).parent
 HEAD: Final = "static __device__ __forceinline__"
 # no header of the language's is needed for more
 PREAMBLE: Final = "#define NAN __int_as_float(0x7fffffff)\n#define INFINITY __int_as_float(0x7f800000)"
@@ -30,5 +31,5 @@ def use(name: str, out: Source) -> None:
 @cache
 def piece(name: str) -> str:
     """The text of a piece, without empty lines: those stand between pieces."""
-    text = Path(__file__).with_name(f"{name}.cuh").read_text(encoding="utf-8")
+    text = FOLDER.joinpath(f"{name}.cuh").read_text(encoding="utf-8")
     return "\n".join(line for line in text.splitlines() if line)

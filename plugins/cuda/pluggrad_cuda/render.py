@@ -31,7 +31,8 @@ class CudaRenderer(CLikeRenderer):
     vector_widths: ClassVar[tuple[int, ...]] = (16, 8, 4, 2)
     preamble: ClassVar[str] = prelude.PREAMBLE
     item: ClassVar[str] = "item"
-    shared: ClassVar[str] = f"__shared__ __align__({_ROW_BYTES})"
+    shared: ClassVar[str] = "__shared__"
+    aligned: ClassVar[str] = f"__align__({_ROW_BYTES})"
     barrier: ClassVar[str] = "__syncthreads();"
     subgroup: ClassVar[int] = _WARP
 
@@ -48,11 +49,13 @@ class CudaRenderer(CLikeRenderer):
             parameters.append(f"{const}{self.memory_type(buffer.dtype, out)} *__restrict__ b{i}")
         parameters += [f"const {self.memory_type(dtype, out)} s{i}" for i, dtype in enumerate(program.values)]
         if program.group > 1:
+            out.do(f"__builtin_assume(threadIdx.x < {program.group});")
             out.do("const long long item = threadIdx.x;")
         if program.tasks > MAX_BLOCKS:
             out.do("const long long task = (long long)blockIdx.y * gridDim.x + blockIdx.x;")
             out.do(f"if (task >= {program.tasks}) return;")
-        else:
+        else:  # what is known to be small is divided in 32 bits
+            out.do(f"__builtin_assume(blockIdx.x < {program.tasks});")
             out.do("const long long task = blockIdx.x;")
         return [f'extern "C" __global__ __launch_bounds__({program.group})',
                 f"void {program.name}({', '.join(parameters)}) {{"]

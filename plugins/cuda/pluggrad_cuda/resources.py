@@ -16,8 +16,8 @@ _NUMBERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Of a thread: registers, of 4 bytes; memory for what has none of its own, and for what was spilled there.
-    Of a block: shared memory."""
+    """Of a thread: registers, of 4 bytes, and memory for arrays and for what was spilled; of a block: shared
+    memory."""
 
     registers: int = 0
     stack_bytes: int = 0
