@@ -108,7 +108,7 @@ def _without_end(kernel: Kernel) -> tuple[Kernel, list[Kernel]]:
 # ---- operands that are gated: the input of a padded convolution --------------------------------------------
 def _padded(kernel: Kernel) -> tuple[list[Kernel], Kernel]:
     """Gated operands copied with zeros around them, so that the inner loop reads without gates."""
-    kernel = _without_shared_gates(kernel)
+    kernel = without_shared_gates(kernel)
     fills: list[Kernel] = []
     for load in [x.node for x in accesses(kernel) if x.node.op is ops.LOAD and len(x.node.src) > 1]:
         dims = gate_dims(kernel, load)
@@ -121,7 +121,7 @@ def _padded(kernel: Kernel) -> tuple[list[Kernel], Kernel]:
     return fills, kernel
 
 
-def _without_shared_gates(kernel: Kernel) -> Kernel:
+def without_shared_gates(kernel: Kernel) -> Kernel:
     """A gated product of two operands: that which varies with the gate keeps it; its zeros are multiplied.
 
     Where the other is infinite this gives NaN, as padding an input by zeros does.

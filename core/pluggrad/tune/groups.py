@@ -15,6 +15,7 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
 from pluggrad.tune.actions import join, reorder, split
 from pluggrad.tune.contraction import Scheduled, tune_contraction
+from pluggrad.tune.group_tiles import tune_in_group_tiles
 from pluggrad.tune.scatter import ordered_axes
 
 _SHORTEST_SHARED: Final = 32  # elements of a row; below, an item takes it alone
@@ -37,6 +38,9 @@ def tune_in_groups(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
 
 def contract_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
     """A contraction in register tiles, one for each work item; kernels before and after are not tuned."""
+    tiled = tune_in_group_tiles(kernel, capabilities)
+    if tiled is not None:
+        return tiled
     scheduled = tune_contraction(kernel, capabilities)
     return scheduled._replace(contraction=_spread(scheduled.contraction, capabilities))
 
