@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
@@ -36,10 +36,11 @@ _FILL: Final = 2.0  # to copy an element of a panel
 _BLOCK: Final = 400.0  # to wait for memory and for each other, once a block of steps
 _TASK: Final = 2000.0  # to start and to end
 _PHASE: Final = 8000.0  # to launch another kernel
-_ADD: Final = 1.0  # to write a partial sum and to read it again, for each lane of all cores
+_ADD: Final = 0.5  # to write a partial sum and to read it again
 _FILLED: Final = 256  # items that keep a core busy
-_PARTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of a sum that is too long for its outputs
+_PARTS: Final = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of a sum that is too long for its outputs
 _SHORTEST_PART: Final = 128  # steps
+_ENOUGH: Final = 4  # tasks for each core
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,20 @@ def _blocks(found: Product, capabilities: Capabilities) -> Iterator[Block]:
                         and min(rows, columns) * steps % group == 0 and steps <= found.steps.extent \
                         and (copied + 2 * lanes * steps) * size <= capabilities.scratch_bytes \
                         and math.prod(tile) + sum(tile) + copied // group <= registers:
-                    yield from _parted(found, block)
+                    yield block
+                    most = min(found.steps.extent // _SHORTEST_PART,
+                               _ENOUGH * capabilities.cores // _tasks(found, block))
+                    yield from [replace(block, parts=parts) for parts in _PARTS if parts <= most]
 
 
-def _parted(found: Product, block: Block) -> Iterator[Block]:
-    """The block, and its sum in parts."""
-    for parts in _PARTS:
-        if parts == 1 or parts * _SHORTEST_PART <= found.steps.extent:
-            yield Block(block.rows, block.columns, block.steps, block.tile, parts)
+def _tasks(found: Product, block: Block) -> int:
+    down, across = -(-found.rows.extent // block.rows), -(-found.columns.extent // block.columns)
+    return found.batches * down * across
 
 
 def _price(found: Product, block: Block, capabilities: Capabilities) -> float:
     """The time until the last core is done."""
-    tasks = found.batches * -(-found.rows.extent // block.rows) * -(-found.columns.extent // block.columns)
-    waves = -(-tasks * block.parts // capabilities.cores)
+    waves = -(-_tasks(found, block) * block.parts // capabilities.cores)
     rounds = -(-found.steps.extent // (block.steps * block.parts))
     item = block.steps * (math.prod(block.tile) + _FETCH * sum(block.tile))
     copied = (block.rows + block.columns) * block.steps
@@ -125,7 +126,7 @@ def _price(found: Product, block: Block, capabilities: Capabilities) -> float:
     one *= max(1.0, _FILLED / (block.group * waves))  # too few items to hide what each waits for
     wait = (rounds * _BLOCK + _TASK) / min(waves, 2)  # the groups of a core wait in turn
     outputs = found.kernel.tasks * (block.parts if block.parts > 1 else 0)
-    more = _PHASE * (block.parts > 1) + _ADD * outputs / (_LANES * capabilities.cores)
+    more = _PHASE * (block.parts > 1) + _ADD * outputs / capabilities.cores
     return waves * (one + wait) + more
 
 
@@ -214,7 +215,9 @@ class _Tiled:
 
     def _lanes(self, value: Node, gate: Node | None, fast: int, each: int) -> int:
         """Lanes that an item copies at once: where memory runs along them, and rows begin as vectors do."""
-        lanes = self.lanes if gate is None else math.gcd(self.lanes, gate.src[1].arg.bits)
+        lanes = self.lanes
+        if gate is not None and _reaches(gate, fast):
+            lanes = math.gcd(lanes, gate.src[1].arg.bits)
         for load in [n for n in toposort([value]) if n.op is ops.LOAD]:
             strides, rest, offset = linear(load.src[0])
             gates = [n for n in load.src[1:] if n is not gate]

@@ -56,7 +56,7 @@ def test_groups_compute_what_the_kernel_does(name: str) -> None:
     interpret(kernel, want, [0.5] * len(kernel.values))
     combined = False
     for phase in tuned.phases:
-        for number, param in zip(phase.args, phase.kernel.buffers, strict=True):
+        for number, param in zip(phase.args, phase.kernel.arguments, strict=True):
             memory.setdefault(number, np.zeros(param.size, param.dtype.numpy))
         program = lower(phase.kernel, Target("groups", GROUPS))
         assert program.group <= 256
