@@ -1,4 +1,4 @@
-"""Products in register tiles out of panels in a group's memory: what they compute, and which block is taken."""
+"""Products in register tiles out of panels that a group shares: what they compute, and which block."""
 from __future__ import annotations
 
 from collections.abc import Callable
