@@ -15,7 +15,7 @@ from pluggrad.ir.node import Node
 from pluggrad.runtime.storage import BufferVersion, Storage, stored
 from pluggrad.target import DeviceId
 
-MOST_BYTES: Final = 64 << 10  # of a result that is kept: beyond that, kernels take longer than the pool does
+MOST_BYTES: Final = 512 << 10  # of a result that is kept: what writes more takes far longer than the pool
 Leaves = dict[int, tuple[Node, ...]]  # by the number of a result, the last that were given out
 _references: Final[Callable[[Any], int]] = getattr(sys, "getrefcount", lambda _: 0)
 
