@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pluggrad.dtypes import DType
 from pluggrad.render import elementwise
 from pluggrad.render.arithmetic import Arithmetic
-from pluggrad.render.source import Value
+from pluggrad.render.source import Value, shared_name
 
 
 def reduce_group(a: Arithmetic, op: str, dtype: DType, group: int, values: Sequence[Value]) -> list[Value]:
@@ -75,4 +75,5 @@ def _shared(a: Arithmetic, value: Value, start: int, size: int) -> Callable[[str
     kind = a.dialect.type(value.dtype, value.lanes, a.out)
     a.out.shared[kind] = max(a.out.shared.get(kind, 0), start + size)
     first = [str(start)] if start else []
-    return lambda index: f"shared_{kind}[{' + '.join([*first, index] if index else first or ['0'])}]"
+    name = shared_name(kind)
+    return lambda index: f"{name}[{' + '.join([*first, index] if index else first or ['0'])}]"

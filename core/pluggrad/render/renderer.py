@@ -10,7 +10,7 @@ from pluggrad.lower.program import Program
 from pluggrad.render.body import Body
 from pluggrad.render.dialect import Dialect
 from pluggrad.render.elementwise import RENDERED_OPS
-from pluggrad.render.source import Source
+from pluggrad.render.source import Source, shared_name
 
 
 class CLikeRenderer(Dialect):
@@ -45,7 +45,8 @@ class CLikeRenderer(Dialect):
                 out.do(" ".join([*words, self.memory_type(buffer.dtype, out), f"b{i}[{buffer.size}];"]))
         Body(program, self, out, self.task).write()
         self.close_kernel(out)
-        shared = [f"    {self.shared} {kind} shared_{kind}[{size}];" for kind, size in out.shared.items()]
+        shared = [f"    {self.shared} {kind} {shared_name(kind)}[{size}];"
+                  for kind, size in out.shared.items()]
         kernel = "\n".join([*head, *shared, *out.lines, "}"])
         return "\n\n".join([self.preamble, *out.pieces.values(), kernel]) + "\n"
 

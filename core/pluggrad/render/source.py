@@ -36,6 +36,11 @@ class Value:
         return replace(self, text=name, form="name")
 
 
+def shared_name(kind: str) -> str:
+    """What the group's memory of elements of a C type is called; the name of a type may be several words."""
+    return f"shared_{kind.replace(' ', '_')}"
+
+
 class Source:
     """Statements in order, indented by blocks. `pieces` are what stands before the kernel, by name; `shared`
     says how many elements of the group's memory there are of each type."""
