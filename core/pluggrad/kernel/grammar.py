@@ -64,8 +64,7 @@ def _scan(node: Node) -> str:
 
 
 def _tally(node: Node) -> str:
-    fits = node.type.is_int and node.src[0].type is dtypes.int64
-    return "" if fits else "an int64 index, and an integer"
+    return "" if node.type.is_int else "an integer"
 
 
 def _integers(node: Node) -> str:
@@ -88,7 +87,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.STORE: lambda node: _index_and_gate(node, 2) or _combine(node),
     ops.REDUCE: _reduce,
     ops.SCAN: _scan,
-    ops.TALLY: _tally,
+    ops.TALLY: lambda node: _tally(node) or _index_and_gate(node, 1),
     ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
     ops.HEAD: first_complaint(_of(dtypes.bool_), _head),
     ops.CDIV: _integers,

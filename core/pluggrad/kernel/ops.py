@@ -22,8 +22,9 @@ REDUCE = Op("REDUCE", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axes bou
 SCAN = Op("SCAN", "reduce", 1, "arg: (name of ADD, MUL, MAX or MIN, axis): src[0] at positions 0 to the "
           "present one of a LOOP axis combined, in their order. No loop that src[0] depends on lies within "
           "that one")
-TALLY = Op("TALLY", "memory", 1, "arg: (buffer, axis): at how many earlier positions along a LOOP axis "
-           "src[0], an element of the buffer, was the same; a STORE by ADD counts that there")
+TALLY = Op("TALLY", "memory", -1, "arg: (buffer, axis): at how many earlier positions along a LOOP axis "
+           "src[0], an element of the buffer, was the same; a STORE by ADD counts that there. Of any value "
+           "where the gate src[1], if any, is false")
 TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position src[0] = outer*factor + ... "
           "is below extent; true wherever axis `outer` is below extent // factor")
 HEAD = Op("HEAD", "index", 1, "bool, arg: outer axis; the position src[0] = outer*factor + ... - shift is at "

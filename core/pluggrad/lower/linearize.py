@@ -380,6 +380,8 @@ class _Linearizer:
             return self._append(level, _Item("LANE", INDEX, arg=n.arg, axes=registers))
         if n.op is ops.CONST:
             return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
+        if n.op in (ops.LOAD, ops.TALLY) and len(src) == 2 and _is_true(src[1]):
+            src = src[:1]
         if n.op is ops.TALLY:
             return self._append(level, _Item("LOAD", n.type, src, (n.arg[0], ()), registers))
         if n in self.full:
@@ -394,8 +396,6 @@ class _Linearizer:
             return src[1] if _is_true(src[0]) else src[0]
         if n.op is g.WHERE and _is_true(src[0]):
             return src[1]
-        if n.op is ops.LOAD and len(src) == 2 and _is_true(src[1]):
-            src = src[:1]
         return self._append(level, _Item(n.op.name, n.type, src, n.arg, registers))
 
     def _run_on(self, n: Node, level: int) -> _Item:

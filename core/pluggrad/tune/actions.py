@@ -132,11 +132,11 @@ def _substitute(stores: tuple[Node, ...], old: int, position: Node, new: tuple[i
             return node(g.LT, (src[0], const(n.arg[2])), None, dtypes.bool_)
         if n.op is ops.HEAD and n.arg == old:
             return node(g.LE, (const(0), src[0]), None, dtypes.bool_)
-        if n.op is ops.LOAD:
+        if n.op in (ops.LOAD, ops.TALLY):
             guard = src[1:]
             if gate is not None and not dependent.isdisjoint(src):
                 guard = (_both(gate, guard),)
-            return node(ops.LOAD, (src[0], *guard), n.arg, n.type)
+            return node(n.op, (src[0], *guard), n.arg, n.type)
         if n.op is ops.REDUCE:
             name, axes = n.arg
             value = src[0]

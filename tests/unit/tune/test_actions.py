@@ -24,7 +24,7 @@ from pluggrad.tune.actions import (
     split_reduce,
     split_shifted,
 )
-from tests.unit.kernel.kernels import load, matmul, op, read, reduce, softmax, store, strided, write
+from tests.unit.kernel.kernels import I64, load, matmul, op, read, reduce, softmax, store, strided, write
 
 F32 = dtypes.float32
 
@@ -248,3 +248,17 @@ def test_missing_axes():
     kernel = KERNELS["matmul"]
     with pytest.raises(InternalError, match="no axis 9"):
         split(kernel, 9, 2, "LOOP", "VECTOR")
+
+
+def test_what_a_partial_split_leaves_out_is_not_counted_either():
+    """Every access to the counts is gated, also the one that looks how many there were."""
+    index = op("CAST", load(0, strided(0, a0=4, a1=1), dtypes.int32), dtype=I64)
+    earlier = node(ops.TALLY, (op("ADD", index, op("MUL", axis(0), const(8), dtype=I64), dtype=I64),), (1, 1),
+                   dtypes.int32)
+    rows = Kernel("test", (read(20, dtypes.int32), BufferParam(dtypes.int32, 40, "inout")), (),
+                  (Axis(0, 5, "PARALLEL"), Axis(1, 4, "LOOP")),
+                  (store(1, (0, 1), strided(0, a0=4, a1=1), earlier),))
+    made, _, _ = split(rows, 0, 2, outer="PARALLEL", inner="ITEM")
+    tally = next(n for n in toposort(made.stores) if n.op is ops.TALLY)
+    assert len(tally.src) == 2
+    verify_kernel(made, "split")
