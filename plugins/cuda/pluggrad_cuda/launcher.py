@@ -22,12 +22,12 @@ from pluggrad.plugin_api import (
     pack_values,
 )
 from pluggrad_cuda import driver, libcuda
+from pluggrad_cuda.architecture import grid
 from pluggrad_cuda.memory import Block
 from pluggrad_cuda.queue import CudaEvent, Queue
 
 _SLOT: Final = 8  # bytes: an address, or a packed value, which begins them
 _ALWAYS_SHARED: Final = 48 << 10  # bytes of a block's memory that need no opt-in
-_MAX_GRID_X: Final = (1 << 31) - 1
 
 
 class Module:
@@ -86,9 +86,9 @@ class LaunchStep:
         start = ctypes.addressof(self._parameters)
         self._pointers = (c_void_p * max(self._count, 1))(*(start + _SLOT * i for i in range(self._count)))
         self._bound = b""
-        width = min(command.tasks, _MAX_GRID_X)
+        width, height = grid(command.tasks)
         self.node = libcuda.KernelNode(
-            func=executable.function, gridDimX=width, gridDimY=-(-command.tasks // width), gridDimZ=1,
+            func=executable.function, gridDimX=width, gridDimY=height, gridDimZ=1,
             blockDimX=command.group, blockDimY=1, blockDimZ=1, sharedMemBytes=executable.shared,
             kernelParams=ctypes.addressof(self._pointers))
 

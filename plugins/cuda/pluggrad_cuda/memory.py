@@ -96,10 +96,11 @@ class CudaAllocator(Allocator):
         return Block(int(memory), nbytes, memory)
 
     def free(self, allocation: Block) -> None:
-        """Give a block back; a view has nothing to give back."""
+        """Give a block back when no copy uses it any more; a view has nothing to give back."""
         if allocation.base is not None:
             return
         try:
+            self.queue.wait()
             with self.queue:
                 allocation.memory.free()
         except (DeviceLost, KernelFault):

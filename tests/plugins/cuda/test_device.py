@@ -133,7 +133,7 @@ def test_event_times_are_the_devices(device):
 @pytest.mark.parametrize(("scratch", "static", "dynamic"), [
     (0, 1 << 10, 0), (1 << 10, 1 << 10, 0), (16 << 10, 0, 16 << 10), (100 << 10, 0, 100 << 10),
     (60 << 10, 16 << 10, 44 << 10)])
-def test_shared_memory_is_asked_for_where_the_kernel_does_not_declare_it(world, device, scratch, static, dynamic):
+def test_shared_memory_that_the_kernel_does_not_declare(world, device, scratch, static, dynamic):
     halve = lists.load(device, "halve", scratch, group=32, static_shared=static, dynamic_shared=dynamic)
     x = lists.filled(device, np.zeros(16, np.float32))
     device.submit([lists.launch(halve, SlotRef(0))], [x], [3.0]).wait()

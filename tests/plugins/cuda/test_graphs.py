@@ -26,8 +26,8 @@ def expected(start: float, value: float) -> list[float]:
 
 
 def test_a_list_becomes_a_graph_at_its_second_run(world, device, chain):
-    x, (out, between) = lists.filled(device, np.ones(16, np.float32)), [device.allocator.alloc(64)] * 2
-    between = device.allocator.alloc(64)
+    x = lists.filled(device, np.ones(16, np.float32))
+    out, between = device.allocator.alloc(64), device.allocator.alloc(64)
     for run in range(5):
         chain([out, x, between], [float(run)])
         assert lists.read(device, out).tolist() == expected(1, run)
@@ -65,9 +65,9 @@ def test_runs_in_flight_keep_what_they_were_given(world, device, chain):
 
 def test_independent_launches_have_no_edge_between_them(world, device):
     add = lists.load(device, "add")
-    commands = [lists.launch(add, SlotRef(1), SlotRef(0)), lists.launch(add, SlotRef(2), SlotRef(0), barrier=False),
-                lists.launch(add, SlotRef(3), SlotRef(1)), lists.launch(add, SlotRef(4), SlotRef(2), barrier=False)]
-    run = device.prepare(commands, (dtypes.float32,))
+    edges = [(1, 0, True), (2, 0, False), (3, 1, True), (4, 2, False)]
+    run = device.prepare([lists.launch(add, SlotRef(to), SlotRef(source), barrier=barrier)
+                          for to, source, barrier in edges], (dtypes.float32,))
     blocks = [lists.filled(device, np.zeros(16, np.float32)) for _ in range(5)]
     for _ in range(3):  # the double takes the last node first where it may
         run(blocks, [1.0])
@@ -94,8 +94,8 @@ def test_short_lists_are_launched_one_by_one(world, device):
     assert world.count("cuGraphCreate") == 0
 
 
-def test_graphs_are_destroyed_when_nothing_is_in_flight(world, device, chain):
-    x, out, between = (lists.filled(device, np.zeros(16, np.float32)) for _ in range(3))
+def test_graphs_are_destroyed_when_nothing_is_in_flight(world, device):
+    x, out = (lists.filled(device, np.zeros(16, np.float32)) for _ in range(2))
     add = lists.load(device, "add")
     run = device.prepare([lists.launch(add, SlotRef(1), SlotRef(0))] * 3, (dtypes.float32,))
     for _ in range(2):

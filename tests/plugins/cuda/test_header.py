@@ -16,8 +16,8 @@ HEADER = Path(sysconfig.get_paths()["purelib"], "nvidia", "cu13", "include", "cu
 STRUCTURES = {libcuda.KernelNode: "CUDA_KERNEL_NODE_PARAMS_v2_st", libcuda.CopyNode: "CUDA_MEMCPY3D_st",
               libcuda.FillNode: "CUDA_MEMSET_NODE_PARAMS_st"}
 # a parameter of C -> its size in bytes; whatever has a star is a pointer
-SIZES = {"unsigned int": 4, "int": 4, "size_t": 8, "unsigned long long": 8, "CUdeviceptr": 8, "CUmemorytype": 4,
-         "CUresult": 4, "CUfunction_attribute": 4} | dict.fromkeys(
+SIZES = {"unsigned int": 4, "int": 4, "size_t": 8, "unsigned long long": 8, "CUdeviceptr": 8,
+         "CUmemorytype": 4, "CUresult": 4, "CUfunction_attribute": 4} | dict.fromkeys(
              ("CUmodule", "CUfunction", "CUgraph", "CUgraphNode", "CUgraphExec", "CUstream", "CUcontext",
               "CUkernel", "CUarray"), 8)
 
@@ -77,9 +77,9 @@ def test_numbers_are_those_of_the_header(header):
         assert getattr(libcuda, name) == number(f"CUDA_ERROR_{name}")
     for name in ("SHARED_SIZE_BYTES", "MAX_DYNAMIC_SHARED_SIZE_BYTES"):
         assert getattr(libcuda, name) == number(f"CU_FUNC_ATTRIBUTE_{name}")
-    assert libcuda.DEVICE_MEMORY == number("CU_MEMORYTYPE_DEVICE")
+    assert number("CU_MEMORYTYPE_DEVICE") == libcuda.DEVICE_MEMORY
     sticky = ("DEINITIALIZED", "ECC_UNCORRECTABLE", "NVLINK_UNCORRECTABLE", "CONTAINED", "ILLEGAL_ADDRESS",
               "LAUNCH_TIMEOUT", "LAUNCH_INCOMPATIBLE_TEXTURING", "CONTEXT_IS_DESTROYED", "ASSERT",
               "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION", "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE",
               "INVALID_PC", "LAUNCH_FAILED", "TENSOR_MEMORY_LEAK", "UNKNOWN")
-    assert libcuda.STICKY == {number(f"CUDA_ERROR_{name}") for name in sticky}
+    assert {number(f"CUDA_ERROR_{name}") for name in sticky} == libcuda.STICKY

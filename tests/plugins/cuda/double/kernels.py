@@ -17,6 +17,7 @@ from pluggrad import dtypes
 from pluggrad.device.contract import Signature, Toolchain
 from pluggrad.device.seal import seal
 from pluggrad.dtypes import DType
+from pluggrad.errors import CompileError
 from pluggrad.kernel.interpret import compile_kernel
 from pluggrad.kernel.kernel import BufferParam
 from pluggrad.kernel.text import kernel_text, parse_kernel
@@ -167,10 +168,18 @@ class DoubleToolchain(Toolchain):
             "static_shared": 0, "dynamic_shared": 0}})
 
     def compile(self, source: str) -> bytes:
-        return seal(image(json.loads(source)))
+        return seal(image(_parsed(source)))
 
     def compile_many(self, sources: Sequence[str]) -> list[bytes]:
         merged: dict[str, Any] = {}
         for source in sources:
-            merged |= json.loads(source)
+            merged |= _parsed(source)
         return [seal(image(merged))] * len(sources)
+
+
+def _parsed(source: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(source)
+        return found
+    except ValueError as error:
+        raise CompileError("not the text of kernels", source=source, log=str(error)) from error

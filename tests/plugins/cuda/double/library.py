@@ -166,7 +166,8 @@ class Library:
         queue = self._stream(stream, "cuLaunchKernel")
         if extra:
             self.world.violate("cuLaunchKernel with `extra`")
-        queue.pending.append(self._kernel(function, (gx, gy, gz), (bx, by, bz), shared, parameters, queue.gpu))
+        grid, block = (gx, gy, gz), (bx, by, bz)
+        queue.pending.append(self._kernel(function, grid, block, shared, parameters, queue.gpu))
 
     def _kernel(self, function: int, grid: Any, block: Any, shared: int, parameters: int, gpu: Any) -> Work:
         found = self.world.thing(function, Function)
@@ -189,10 +190,9 @@ class Library:
 
     def cuMemcpyPeerAsync(self, target, target_context, source, source_context, nbytes, stream) -> None:
         queue = self._stream(stream, "cuMemcpyPeerAsync")
-        ends = [(self.world.handles[c].gpu, a) for c, a in ((target_context, target), (source_context, source))]
-        for gpu, address in ends:
-            if gpu.index != (address >> 40) - 1:
-                self.world.violate("cuMemcpyPeerAsync with the address of one device and the context of another")
+        for context, address in ((target_context, target), (source_context, source)):
+            if self.world.handles[context].gpu.index != (address >> 40) - 1:
+                self.world.violate("cuMemcpyPeerAsync with an address of another device than the context's")
 
         def copy() -> None:
             self.world.memory(target, nbytes)[:] = self.world.memory(source, nbytes)

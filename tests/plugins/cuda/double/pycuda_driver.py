@@ -156,7 +156,7 @@ def make(world: World) -> ModuleType:
             return world.current() is self.context or threading.get_ident() == self.context.thread
 
         def __del__(self) -> None:
-            if not self.can_be_destroyed():
+            if hasattr(self, "context") and not self.can_be_destroyed():
                 world.violate(f"{type(self).__name__} in out-of-thread context could not be cleaned up")
 
     # ---- streams and events --------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def make(world: World) -> ModuleType:
             ("Stream", Stream), ("Event", Event), ("mem_alloc", mem_alloc), ("mem_get_info", mem_get_info),
             ("pagelocked_empty", pagelocked_empty), ("memcpy_htod_async", memcpy_htod_async),
             ("memcpy_dtoh_async", memcpy_dtoh_async), ("memcpy_dtod_async", memcpy_dtod_async),
-            ("memset_d8_async", memset_d8_async), ("VERSION_TEXT", "double"),
+            ("memset_d8_async", memset_d8_async), ("DOUBLE", world),
             ("device_attribute", SimpleNamespace(**{name: name for name in _ATTRIBUTES})),
             ("compute_mode", SimpleNamespace(DEFAULT="DEFAULT", PROHIBITED="PROHIBITED",
                                              EXCLUSIVE_PROCESS="EXCLUSIVE_PROCESS"))):
