@@ -110,11 +110,17 @@ def _kernels(world: World) -> list[str]:
 
 
 # ---- the suite that ships with the core --------------------------------------------------------------------
-@pytest.mark.parametrize("level", ["L0", "L4"])
-def test_conformance(tmp_path: Path, level: str):
+# parts of it: the other tests of L0 and L4 say less about a runtime, or wait for the clock
+PARTS = ("L0/memory", "L0/launch", "L4/graph", "L4/async", "L4/peer", "L4/faults", "L4/fork", "L4/threads",
+         "L4/events/wait")
+
+
+def test_conformance(tmp_path: Path):
     write_metadata(tmp_path, "pluggrad-cuda-double", "0.1.0", {
         "pluggrad.devices.v1": {plugin.NAME: plugin.__name__}})
     variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    ran = subprocess.run([sys.executable, "-m", "pluggrad", "conformance", plugin.NAME, "--level", level],
+    ran = subprocess.run([sys.executable, "-m", "pluggrad", "conformance", plugin.NAME, "-k", ",".join(PARTS),
+                          "--jobs", "2"],
                          env=variables, capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "failed" not in ran.stdout

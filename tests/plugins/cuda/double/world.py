@@ -48,6 +48,7 @@ STATUS = {
 }
 STICKY = {214, ILLEGAL_ADDRESS, 702, 716, LAUNCH_FAILED, UNKNOWN}
 _APART = 1 << 12  # bytes between two allocations: an access beyond one meets nothing
+_SCRIBBLED = 1 << 16  # bytes of new memory that hold what nobody wrote
 
 
 class Failed(Exception):
@@ -83,7 +84,8 @@ class Gpu:
         address = (self.index + 1 << 40) + self._next
         self._next += -(-nbytes // _APART) * _APART + _APART
         self.used += nbytes
-        self.blocks[address] = np.full(nbytes, 0xA5, np.uint8)
+        self.blocks[address] = block = np.empty(nbytes, np.uint8)
+        block[:_SCRIBBLED] = 0xA5
         bisect.insort(self._starts, address)
         return address
 
