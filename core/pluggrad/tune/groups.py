@@ -13,13 +13,18 @@ from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
-from pluggrad.tune.actions import join, reorder, split
-from pluggrad.tune.contraction import Scheduled, tune_contraction
+from pluggrad.tune.actions import axis_of, bind, cover, join, reorder, split, split_reduce
+from pluggrad.tune.contraction import Scheduled, is_contraction, tune_contraction
 from pluggrad.tune.group_tiles import tune_in_group_tiles
+from pluggrad.tune.matvec import Stream, find_stream
 from pluggrad.tune.scatter import ordered_axes
 
 _SHORTEST_SHARED: Final = 32  # elements of a row; below, an item takes it alone
 _ENOUGH_ITEMS: Final = 16  # for each lane of all cores: so many outputs keep the device busy, an item each
+_MOST_USES: Final = 8  # of an element of a matrix that sets the time by its memory
+_ROWS: Final = 4  # of such a matrix that a group takes at a time
+_ENOUGH_GROUPS: Final = 4  # for each core
+_SHORTEST_PART: Final = 32  # steps of a sum that is cut
 _WIDEST: Final = 8  # bytes of an element, for the local memory that combining takes
 
 
@@ -36,13 +41,71 @@ def tune_in_groups(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     return [_share(kernel, group, capabilities) if group > 1 else _spread(kernel, capabilities)]
 
 
+def multiply_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
+    """A contraction by the rows of its one large operand, or as a product in panels of a group; None where it
+    is neither."""
+    reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
+    if capabilities.max_group <= 1 or not is_contraction(kernel, reductions):
+        return None
+    return _stream(kernel, capabilities) or tune_in_group_tiles(kernel, capabilities)
+
+
 def contract_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
     """A contraction in register tiles, one for each work item; kernels before and after are not tuned."""
-    tiled = tune_in_group_tiles(kernel, capabilities)
-    if tiled is not None:
-        return tiled
+    known = multiply_in_groups(kernel, capabilities)
+    if known is not None:
+        return known
     scheduled = tune_contraction(kernel, capabilities)
     return scheduled._replace(contraction=_spread(scheduled.contraction, capabilities))
+
+
+def _stream(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
+    """A matrix by one vector or a few: memory sets the time, and items read the matrix side by side.
+
+    Where it runs along the sum a group shares a few rows, else an item takes columns, and a part of the sum.
+    """
+    stream = find_stream(kernel, capabilities)
+    if stream is None or stream.times > _MOST_USES:
+        return None
+    summed = [axis_of(kernel, id) for id in stream.reduction.arg[1]]
+    if any(stream.matrix.stride(a.id) == 1 for a in summed):
+        return _along_rows(kernel, stream, capabilities)
+    tasks = [a for a in kernel.axes if a.kind == "PARALLEL"]
+    columns = next((a for a in tasks if stream.matrix.stride(a.id) == 1), None)
+    if columns is None or len(summed) > 1:
+        return None
+    row, lanes, uses = summed[0], vector_lanes(kernel, capabilities, 1), [a.id for a in stream.uses]
+    kernel, _, lane = cover(kernel, columns.id, lanes, "PARALLEL", "PARALLEL")
+    items = kernel.tasks // (lanes * stream.times)
+    parts = _ENOUGH_ITEMS * capabilities.cores * capabilities.subgroup_width // items
+    chunk = _share_of(row.extent, parts)
+    kernel, *total = split_reduce(kernel, row.id, chunk) if chunk < row.extent else (kernel,)
+    kernel = bind(bind(kernel, "TILE", *uses), "VECTOR", lane)
+    return Scheduled([], _spread(kernel, capabilities), total)
+
+
+def _along_rows(kernel: Kernel, stream: Stream, capabilities: Capabilities) -> Scheduled | None:
+    """A few rows for each group, whose other operand is read once; as many as leave each core some."""
+    kernel = bind(kernel, "TILE", *[a.id for a in stream.uses])
+    group, lanes = _sharing_group(kernel, capabilities), vector_lanes(kernel, capabilities, 1)
+    if group == 1:
+        return None
+    along = next(a for a in kernel.axes if a.kind == "REDUCE" and stream.matrix.stride(a.id) == 1)
+    if along.extent % (lanes * group) == 0:
+        kernel = split(kernel, along.id, lanes, "REDUCE", "VECTOR")[0]
+    rows = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
+    room = capabilities.scratch_bytes // (group * _WIDEST * stream.times)
+    most = min(room, _ROWS, kernel.tasks // (_ENOUGH_GROUPS * capabilities.cores))
+    if rows and most > 1:
+        longest = max(rows, key=lambda a: a.extent)
+        kernel = cover(kernel, longest.id, most, "PARALLEL", "TILE")[0]
+    return Scheduled([], _share(kernel, group, capabilities), [])
+
+
+def _share_of(steps: int, parts: int) -> int:
+    """Steps of a part of a sum: a divisor where there is one of about an even share."""
+    about = min(max(steps // max(parts, 1), _SHORTEST_PART), steps)
+    return next((n for n in range(about, min(2 * about, steps) + 1) if steps % n == 0), about)
 
 
 def _in_vectors(kernel: Kernel, capabilities: Capabilities) -> Kernel:

@@ -15,7 +15,7 @@ from pluggrad.tune.actions import merge_adjacent
 from pluggrad.tune.contraction import Scheduled, is_contraction, tune_contraction
 from pluggrad.tune.depthwise import tune_depthwise
 from pluggrad.tune.elementwise import tune_elementwise
-from pluggrad.tune.groups import contract_in_groups, tune_in_groups
+from pluggrad.tune.groups import contract_in_groups, multiply_in_groups, tune_in_groups
 from pluggrad.tune.matvec import sweep_rows, tune_along_rows
 from pluggrad.tune.online import tune_online
 from pluggrad.tune.rows import split_long_reduction, tune_rows
@@ -35,7 +35,7 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     blockwise = tune_online(kernel, capabilities) or tune_weighted(kernel, capabilities)
     if blockwise is not None:
         return (blockwise,)
-    swept = sweep_rows(kernel, capabilities)
+    swept = sweep_rows(kernel, capabilities) or multiply_in_groups(kernel, capabilities)
     if swept is not None:
         return tuple(_in_order(swept, capabilities))
     phases = split_long_reduction(kernel, capabilities)

@@ -54,7 +54,7 @@ class Stream(NamedTuple):
 def find_stream(kernel: Kernel, capabilities: Capabilities) -> Stream | None:
     """The operand whose memory decides how long a contraction takes, if one does."""
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
-    if not capabilities.vector_bytes or capabilities.max_group > 1 or not is_contraction(kernel, reductions):
+    if not capabilities.vector_bytes or not is_contraction(kernel, reductions):
         return None
     extents = {a.id: a.extent for a in kernel.axes}
 
@@ -73,7 +73,7 @@ def find_stream(kernel: Kernel, capabilities: Capabilities) -> Stream | None:
 # ---- memory runs along the sum -----------------------------------------------------------------------------
 def tune_along_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
     """Lanes along the rows of the matrix, a few rows at a time; what lies across them is packed first."""
-    stream = find_stream(kernel, capabilities)
+    stream = find_stream(kernel, capabilities) if capabilities.max_group <= 1 else None
     if stream is None:
         return None
     ids = stream.reduction.arg[1]
@@ -125,7 +125,7 @@ def _placed(kernel: Kernel, load: Node, dims: Sequence[Axis], packs: list[Kernel
 # ---- memory runs along outputs -----------------------------------------------------------------------------
 def sweep_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
     """Sums swept up from a share of the matrix's rows in each task; shares are added up after."""
-    stream = find_stream(kernel, capabilities)
+    stream = find_stream(kernel, capabilities) if capabilities.max_group <= 1 else None
     if stream is None or len(stream.reduction.arg[1]) != 1:
         return None
     column = next((a for a in kernel.axes if a.kind == "PARALLEL" and stream.matrix.stride(a.id) == 1), None)

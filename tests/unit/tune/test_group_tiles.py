@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from pluggrad import Tensor
+from pluggrad.ir.walk import toposort
+from pluggrad.kernel import ops
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
@@ -65,6 +67,28 @@ def run(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
         for x, y in zip(got, want, strict=False):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-3)
     return [phase.kernel for phase in tuned.phases]
+
+
+STREAMS: dict[str, tuple[Callable[[], Tensor], bool]] = {
+    # a matrix by few vectors, and whether its memory runs along the sum
+    "rows": (lambda: stored(300, 512) @ stored(512, 1), True),
+    "rows of an odd length": (lambda: stored(301, 515) @ stored(515, 3), True),
+    "rows by rows": (lambda: stored(260, 512) @ stored(2, 512).T, True),
+    "columns": (lambda: stored(1, 512) @ stored(512, 300), False),
+    "odd columns": (lambda: stored(3, 515) @ stored(515, 301) + stored(301), False),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_matrix_by_few_vectors_is_read_side_by_side(name: str) -> None:
+    make, by_rows = STREAMS[name]
+    (kernel,) = kernels_of(make())
+    first, *_ = run(kernel, replace(GROUPS, cores=8))
+    items = {a.id for a in first.axes if a.kind == "ITEM"}
+    reductions = [n for n in toposort(first.stores) if n.op is ops.REDUCE]
+    assert all(items.isdisjoint(n.arg[1]) != by_rows for n in reductions)
+    assert first.tasks * first.group >= 1024
+    assert not first.local_bytes
 
 
 def tiled(phases: list[Kernel]) -> list[Kernel]:
