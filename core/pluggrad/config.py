@@ -271,6 +271,20 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pluggrad"
 
 
+def cache_folder() -> Path | None:
+    """The cache folder for files of a plugin's own, named "blob-..." so that the cache looks after them.
+
+    None where nothing is kept on disk, or where there is no folder yet that only this user can write to.
+    """
+    path = cache_dir()
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    private = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+    return path if CACHE.value and private and path.is_dir() else None
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))

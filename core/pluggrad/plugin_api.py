@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from pluggrad import dtypes
-from pluggrad.config import Setting
+from pluggrad.config import Setting, cache_folder
 from pluggrad.device.contract import (
     DONE,
     FEATURES,
@@ -105,7 +105,7 @@ __all__ = [
     "FEATURES", "implemented", "SupportsAsync", "SupportsPeer", "SupportsPrepare", "SupportsThreads",
     "SupportsTiming", "SupportsZeroCopy",
     # binaries
-    "seal", "unseal",
+    "seal", "unseal", "cache_folder",
     # for devices in host memory
     "HostAllocator", "HOST_ALIGNMENT", "load_function", "pack_values", "RefBackend", "RefDevice",
     # hooks

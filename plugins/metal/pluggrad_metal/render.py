@@ -41,7 +41,14 @@ class MetalRenderer(CLikeRenderer):
     task: ClassVar[str] = "task"
     item: ClassVar[str] = "item"
     shared: ClassVar[str] = "threadgroup"
+    subgroup: ClassVar[int] = 32  # the width of a simdgroup on every GPU of Apple's
     barrier: ClassVar[str] = "threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);"
+
+    def render(self, program: Program) -> str:
+        self._spaces = ["device"]  # where the kernel's memory lies, which is a part of pointer types
+        if any(buffer.role == "local" for buffer in program.buffers):
+            self._spaces.append(self.shared if program.group > 1 else "thread")
+        return super().render(program)
 
     def open_kernel(self, program: Program, out: Source) -> list[str]:
         parameters = []
@@ -122,25 +129,53 @@ class MetalRenderer(CLikeRenderer):
         return f"{value}.{_LANES[lane]}"
 
     def load_row(self, pointer: str, dtype: DType, lanes: int, out: Source) -> Value:
-        """Through a packed vector, which is aligned as its elements are."""
-        scalar, kind = self.types[dtype.name], self.vector_type(dtype, lanes, out)
-        self._for_each_space(
-            out, f"load_{kind}", f"{kind} load_{kind}(SPACE const {scalar} *row)",
-            f"return {kind}(*(SPACE const packed_{kind} *)row);")
-        return Value(f"load_{kind}({pointer})", dtype, lanes, "call")
+        return self.load_aligned_row(pointer, dtype, lanes, 1, out)
 
     def store_row(self, pointer: str, value: Value, out: Source) -> str:
-        scalar, kind = self.types[value.dtype.name], self.vector_type(value.dtype, value.lanes, out)
-        self._for_each_space(
-            out, f"store_{kind}", f"void store_{kind}(SPACE {scalar} *row, {kind} x)",
-            f"*(SPACE packed_{kind} *)row = packed_{kind}(x);")
-        return f"store_{kind}({pointer}, {value.text});"
+        return self.store_aligned_row(pointer, value, 1, out)
 
-    def _for_each_space(self, out: Source, name: str, head: str, statement: str) -> None:
-        """A function for pointers to buffers, and one for pointers to memory of the group."""
-        text = f"{self.function_head} {head} {{ {statement} }}"
-        out.pieces.setdefault(
-            name, "\n".join(text.replace("SPACE", space) for space in ("device", "threadgroup")))
+    def load_aligned_row(self, pointer: str, dtype: DType, lanes: int, multiple: int, out: Source) -> Value:
+        scalar, kind = self.types[dtype.name], self.vector_type(dtype, lanes, out)
+        name = f"{_row('load', lanes, multiple)}_{kind}"
+        for space in self._spaces:
+            self._define(out, f"{kind} {name}({space} const {scalar} *row)",
+                         f"return {kind}(*({space} const {_in_memory(kind, space, lanes, multiple)} *)row);")
+        return Value(f"{name}({pointer})", dtype, lanes, "call")
+
+    def store_aligned_row(self, pointer: str, value: Value, multiple: int, out: Source) -> str:
+        scalar, kind = self.types[value.dtype.name], self.vector_type(value.dtype, value.lanes, out)
+        name = f"{_row('store', value.lanes, multiple)}_{kind}"
+        for space in self._spaces:
+            stored = _in_memory(kind, space, value.lanes, multiple)
+            self._define(out, f"void {name}({space} {scalar} *row, {kind} x)",
+                         f"*({space} {stored} *)row = {stored}(x);")
+        return f"{name}({pointer}, {value.text});"
+
+    def _define(self, out: Source, head: str, statement: str) -> None:
+        """A function for pointers to one kind of memory; others of its name are for other kinds."""
+        out.pieces.setdefault(head, f"{self.function_head} {head} {{\n    {statement}\n}}")
+
+    def exchange(self, value: Value, distance: int, group: int, out: Source) -> Value:
+        dtype = value.dtype
+        if dtype.itemsize == 8 and value.lanes > 1:
+            lanes = [Value(self.element(value, lane), dtype) for lane in range(value.lanes)]
+            return self.join([self.exchange(x, distance, group, out).text for x in lanes], dtype, out)
+        sent, received = value.text, "{}"
+        if dtype.itemsize == 8:  # no shuffle takes 64 bits
+            sent, received = f"as_type<uint2>({sent})", f"as_type<{self.types[dtype.name]}>({{}})"
+        elif dtype.kind == "b":
+            sent, received = f"(uchar){value}", "(bool){}"
+        call = f"simd_shuffle_xor({sent}, {distance})"
+        return Value(received.format(call), dtype, value.lanes, "call")
+
+
+def _row(action: str, lanes: int, multiple: int) -> str:
+    return f"{action}_aligned" if multiple >= lanes else action
+
+
+def _in_memory(kind: str, space: str, lanes: int, multiple: int) -> str:
+    """A vector, or a packed one, which is aligned as its elements are. Buffers are aligned for any vector."""
+    return kind if multiple >= lanes and space == "device" else f"packed_{kind}"
 
 
 def _define_erf(kind: str, out: Source) -> str:

@@ -7,7 +7,8 @@ import pickle
 import pytest
 
 from pluggrad.plugin_api import KernelFault, seal
-from pluggrad_metal.compiler import MetalToolchain, merged, read, refused
+from pluggrad_metal.binaries import read, refused
+from pluggrad_metal.compiler import MetalToolchain, merged
 from pluggrad_metal.target import Gpu, language_of, target_of
 from tests.plugins.metal.gpus import DISCRETE, EVERY, M1, M3_MAX, PARAVIRTUAL
 from tests.program_cases import CASES

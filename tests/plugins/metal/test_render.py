@@ -37,6 +37,7 @@ GOLDEN: dict[str, Callable[[], Program]] = {
     "values-half": lambda: CASES["scalars float16 -0.0 1.5"]().program,
     "values-long": lambda: CASES["scalars int64 -9223372036854775808 9223372036854775807"]().program,
     "group": lambda: GROUPS["grouped MAX float32 x2 by 100"]().program,
+    "simdgroup": lambda: GROUPS["grouped MIN uint64 x0 by 32"]().program,
     "conversions": lambda: CONVERSIONS.program(4),
     "functions": lambda: MATH.program(4),
     "bfloat": lambda: BFLOATS.program(4),

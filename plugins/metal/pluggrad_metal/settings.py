@@ -1,0 +1,11 @@
+"""The settings of this plugin; `pluggrad.config.show_config()` lists them."""
+from __future__ import annotations
+
+from typing import Final
+
+from pluggrad.plugin_api import Setting
+
+MEMORY_MB: Final = Setting(
+    "METAL_MEMORY_MB", int, 0,
+    "memory that one metal device hands out at most (0: the working set that the system recommends)",
+    scoped=False, minimum=0)
