@@ -2,16 +2,18 @@
 
 A value is an array with one dimension for the work items of a task's group, which go in step, and one for
 each register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and
-branches are Python's. Items in step need no barrier, so that one is missing is told by who touched what.
+branches are Python's. Items in step need no barrier, so that one is missing is told by who touched what. What
+is copied ahead of time arrives as late as it may: at the WAIT for its batch.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pluggrad import dtypes
 from pluggrad.kernel import numpy_ops
+from pluggrad.lower.matrices import Panel
 from pluggrad.lower.program import Instr, Program
 
 
@@ -27,10 +29,10 @@ class _Task:
                  task: int) -> None:
         self.program, self.slots, self.task = program, values, task
         local = program.buffers[len(buffers):]  # of any content: NaN is seen where it is read
-        self.buffers = [*buffers, *[np.full(b.size * b.dtype.itemsize, 0xFF, np.uint8).view(b.dtype.numpy)
-                                    for b in local]]
+        self.buffers = [*buffers, *[np.full(b.nbytes, 0xFF, np.uint8).view(b.dtype.numpy) for b in local]]
+        self.batches: list[list[Callable[[], None]]] = [[]]  # of copies under way; the last is not committed
         self.dimension = {axis.id: i for i, axis in enumerate(program.axes, 1)}
-        self.watched = {slot: _Watched(b.size) for slot, b in enumerate(program.buffers)
+        self.watched = {slot: _Watched(b.size * b.stages) for slot, b in enumerate(program.buffers)
                         if b.role == "local" and program.group > 1}
         self.values: dict[int, np.ndarray] = {}
         self.ends = _matching(program.body)
@@ -76,15 +78,11 @@ class _Task:
         sources = [self.values[s] for s in instr.src]
         if instr.op in ("BARRIER", "GREDUCE"):
             self.watched = {slot: _Watched(watched.reader.size) for slot, watched in self.watched.items()}
-        if instr.op == "BARRIER":
+        if instr.op in _EFFECTS:
+            _EFFECTS[instr.op](self, instr, sources)
             return
-        if instr.op == "STORE":
-            self.store(instr, sources)
-            return
-        if instr.op == "SET":
-            register = instr.src[0]
-            axes = self.program.body[register].axes
-            self.values[register] = np.broadcast_to(sources[1], self.shape(axes)).copy()
+        if instr.op == "MMA_ACC":
+            self.values[position] = np.zeros((instr.arg.rows, instr.arg.columns), np.float32)
             return
         value = self.value(instr, sources)
         expected = self.shape(instr.axes)
@@ -143,16 +141,77 @@ class _Task:
             self.watched[instr.arg[0]].store(*self.by_item(index, gate), instr)
         self.buffers[instr.arg[0]][self.inside(index[gate], instr)] = numpy_ops.encode(value[gate], dtype)
 
+    def barrier(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        """What it does is done for GREDUCE as well, in `instruction`."""
+
+    def set(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        register = instr.src[0]
+        axes = self.program.body[register].axes
+        self.values[register] = np.broadcast_to(sources[1], self.shape(axes)).copy()
+
+    def copy(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        to, strides, buffer, from_strides = instr.arg
+        dtype, axes = self.program.buffers[to].dtype, instr.axes
+        loaded = self.load(Instr("LOAD", dtype, (), (buffer, from_strides), axes), sources[1:])
+        store = Instr("STORE", None, (), (to, strides), axes)
+        if to in self.watched:  # from now on nobody may read there
+            self.watched[to].store(*self.by_item(self.index(store, sources[0]), np.True_), instr)
+        self.batches[-1].append(lambda: self.put(store, sources[0], loaded))
+
+    def put(self, store: Instr, index: np.ndarray, value: np.ndarray) -> None:
+        where = self.inside(self.index(store, index), store)
+        self.buffers[store.arg[0]][where] = numpy_ops.encode(np.broadcast_to(value, where.shape),
+                                                            self.program.buffers[store.arg[0]].dtype)
+
+    def commit(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        self.batches.append([])
+
+    def wait(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        open_batch = self.batches.pop()
+        while len(self.batches) > instr.arg:
+            for arrive in self.batches.pop(0):
+                arrive()
+        self.batches.append(open_batch)
+
+    def multiply(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        tile, sums = instr.arg, sources[0]
+        sides = zip((tile.left, tile.right), sources[1:], (tile.rows, tile.columns))
+        left, right = [self.panel(panel, int(index.flat[0]), extent, tile.steps, instr)
+                       for panel, index, extent in sides]
+        sums += left @ right.T
+
+    def panel(self, panel: Panel, index: int, extent: int, steps: int, instr: Instr) -> np.ndarray:
+        """Outputs x steps."""
+        x, step = np.ix_(range(extent), range(steps))
+        along, across = (step, x) if panel.along_sum else (x, step)
+        where = index + along // panel.piece * panel.leading + along % panel.piece + across * panel.stride
+        if panel.buffer in self.watched:
+            self.watched[panel.buffer].load(where.reshape(-1), np.full(where.size, -2), instr)
+        dtype = self.program.buffers[panel.buffer].dtype
+        return numpy_ops.decode(self.buffers[panel.buffer][where], dtype).astype(np.float32)
+
+    def store_sums(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        (buffer, stride), (sums, index) = instr.arg, sources
+        row, column = np.ix_(*map(range, sums.shape))
+        where = int(index.flat[0]) + row * stride + column
+        if buffer in self.watched:
+            self.watched[buffer].store(where.reshape(-1), np.arange(where.size), instr)
+        self.buffers[buffer][where] = sums
+
     def by_item(self, index: np.ndarray, gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The elements that are touched, and by whom."""
         items = np.arange(self.program.group).reshape([-1] + [1] * len(self.program.axes))
         return index[gate], np.broadcast_to(items, index.shape)[gate]
 
     def inside(self, index: np.ndarray, instr: Instr) -> np.ndarray:
-        size = self.program.buffers[instr.arg[0]].size
+        size = self.buffers[instr.arg[0]].size
         reached = (index.min(), index.max()) if index.size else (0, 0)
         assert not index.size or 0 <= reached[0] <= reached[1] < size, f"{instr} at {reached} of {size}"
         return index
+
+
+_EFFECTS = {"BARRIER": _Task.barrier, "STORE": _Task.store, "SET": _Task.set, "COPY": _Task.copy,
+            "COMMIT": _Task.commit, "WAIT": _Task.wait, "MMA": _Task.multiply, "MMA_STORE": _Task.store_sums}
 
 
 class _Watched:

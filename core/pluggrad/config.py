@@ -184,6 +184,10 @@ DEBUG: Final = Setting(
 PROFILE: Final = Setting(
     "PROFILE", str, "", "write a trace of every kernel to this file when the program ends, for Perfetto",
     scoped=False)
+MATMUL_PRECISION: Final = Setting(
+    "MATMUL_PRECISION", str, "float32",
+    "what float32 factors of a product are rounded to where the device has a matrix unit for them: nothing "
+    "(float32), or 10 bits of fraction (tf32)", keyed=True, choices=("float32", "tf32"))
 SYNC: Final = Setting("SYNC", bool, False, "wait after each kernel, so that a fault names the kernel")
 VALIDATE: Final = Setting("VALIDATE", bool, False, "check each kernel against the interpreter (slow)")
 VERIFY: Final = Setting("VERIFY", bool, False, "check each stage's grammar, and each lowering pass")

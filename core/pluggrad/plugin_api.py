@@ -61,7 +61,7 @@ from pluggrad.errors import (
     UnknownDevice,
     UnsupportedDType,
 )
-from pluggrad.target import Capabilities, DeviceId, Target
+from pluggrad.target import Capabilities, DeviceId, MatrixUnit, Target
 
 if TYPE_CHECKING:
     from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
     from pluggrad.kernel.matmul import Matmul, Matrix
     from pluggrad.kernel.offer import Extern, Offer
+    from pluggrad.lower.matrices import MatrixTile, Panel
     from pluggrad.lower.program import Instr, Program, RegisterAxis
     from pluggrad.render import CLikeRenderer, CVectorRenderer, Source, Value
 
@@ -88,6 +89,8 @@ _ON_ACCESS: Final[dict[str, str]] = {
     "Matrix": "pluggrad.kernel.matmul",
     "Extern": "pluggrad.kernel.offer",
     "Offer": "pluggrad.kernel.offer",
+    "MatrixTile": "pluggrad.lower.matrices",
+    "Panel": "pluggrad.lower.matrices",
     "Instr": "pluggrad.lower.program",
     "Program": "pluggrad.lower.program",
     "RegisterAxis": "pluggrad.lower.program",
@@ -112,9 +115,9 @@ __all__ = [
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",
     # values
-    "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities",
+    "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities", "MatrixUnit",
     # what a renderer receives
-    "Program", "Instr", "RegisterAxis", "Kernel", "Axis", "BufferParam", "ConstBits",
+    "Program", "Instr", "RegisterAxis", "MatrixTile", "Panel", "Kernel", "Axis", "BufferParam", "ConstBits",
     # a renderer to derive one from
     "CLikeRenderer", "CVectorRenderer", "Source", "Value",
     # what a backend may take over

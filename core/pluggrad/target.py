@@ -35,29 +35,49 @@ def _keyed(**options: Any) -> Any:
     return field(metadata={"key": True}, **options)
 
 
+class MatrixUnit(NamedTuple):
+    """A unit that multiplies matrices: sums of `rows` x `columns` are taken up by `items` work items
+    together, `steps` of the sum at a time.
+
+    inputs, sums: dtypes; a unit for float32 may round its inputs. sums_per_item: how many of them the
+    registers of an item have room for. piece_bytes: operands lie in local memory in columns of pieces of so
+    many bytes (0: row by row).
+    """
+
+    rows: int
+    columns: int
+    steps: int
+    inputs: str
+    sums: str = "float32"
+    items: int = 32
+    sums_per_item: int = 128
+    piece_bytes: int = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a device can do, as data. Sizes in bytes, times in microseconds.
 
     dtypes: storage dtypes it loads and stores. arithmetic: those it computes in (other floats are widened).
-    ops: names of ops that its renderer implements itself; those that `lower` can decompose it does otherwise.
-    vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many there are.
-    masked_memory: masked vector loads and stores are cheap. register_transposes: a block that is strided
-    along its lanes and contiguous along its tile is moved as vectors and transposed in registers, not element
-    by element. cores: workers that run tasks side by side.
-    local_bytes: memory that a task may have for itself, near enough to be read like a cache (0: none).
-    cache_bytes: per-core cache to block for. shared_cache_bytes: last-level cache. alignment: of allocations.
-    streaming_line_bytes: a store that fills this much, aligned, can pass the caches by (0: none can).
-    prefetch: loads can ask for memory that they will come to.
-    max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five is the least.
-    max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task together; above 1,
-    tasks are divided among them. subgroup_width: work items that execute in step. scratch_bytes: fast memory
-    that a group shares (0: its items combine nothing). unified_memory: the host can read and write device
-    memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
+    ops: names of ops that its renderer implements itself; those that `lower` can decompose it does
+    otherwise. vector_bytes: width of one vector register (0: scalar code only). vector_registers: how many
+    there are. masked_memory: masked vector loads and stores are cheap. register_transposes: a block that is
+    strided along its lanes and contiguous along its tile is moved as vectors and transposed in registers,
+    not element by element. cores: workers that run tasks side by side. local_bytes: memory that a task may
+    have for itself, near enough to be read like a cache (0: none). cache_bytes: per-core cache to block
+    for. shared_cache_bytes: last-level cache. alignment: of allocations. streaming_line_bytes: a store that
+    fills this much, aligned, can pass the caches by (0: none can). prefetch: loads can ask for memory that
+    they will come to. max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five
+    is the least. max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task
+    together; above 1, tasks are divided among them. subgroup_width: work items that execute in step.
+    scratch_bytes: fast memory that a group shares (0: its items combine nothing). unified_memory: the host
+    can read and write device memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
+    matrix_units: by dtype of inputs, at most one for each; their panels lie in memory that a group shares.
+    copies_ahead: work items can have rows copied to that memory while they do something else.
     launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.
     flops_per_core, bytes_per_second: rough rates for cost estimates. features: optional protocols declared.
-    widening: (dtype, factor) pairs, where results in a dtype may lie that much further off than the table of
-    tolerances says; the conformance suite prints them.
+    widening: (dtype, factor) pairs, where results in a dtype may lie that much further off than the table
+    of tolerances says; the conformance suite prints them.
 
     Nothing reads max_grid, the launch costs, masked_memory and unified_memory yet: they say what a device is,
     for schedules to come.
@@ -84,6 +104,8 @@ class Capabilities:
     scratch_bytes: int = _keyed(default=0)
     unified_memory: bool = False
     interprets_kernels: bool = _keyed(default=False)
+    copies_ahead: bool = _keyed(default=False)
+    matrix_units: tuple[MatrixUnit, ...] = _keyed(default=())
     launch_cost_us: float = 1.0
     team_cost_us: float = 10.0
     flops_per_core: float = _keyed(default=5e10)
@@ -100,6 +122,16 @@ class Capabilities:
     def pairs(self) -> bool:
         """Whether tasks multiply bfloat16 two at a time."""
         return "DOT2" in self.ops and bool(self.vector_bytes) and not self.interprets_kernels
+
+    def matrix_unit(self, inputs: str) -> MatrixUnit | None:
+        """The unit that multiplies matrices of dtype `inputs`, if there is one."""
+        return next((unit for unit in self.matrix_units if unit.inputs == inputs), None)
+
+    @property
+    def narrow_factors(self) -> frozenset[str]:
+        """The dtypes of factors that are best left as they are in memory, as products widen them."""
+        units = {unit.inputs for unit in self.matrix_units} - {unit.sums for unit in self.matrix_units}
+        return frozenset(units | {"bfloat16"} if self.pairs else units)
 
     def key(self) -> tuple[Any, ...]:
         """The part that changes generated code, stable across processes."""

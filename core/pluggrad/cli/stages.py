@@ -50,8 +50,8 @@ def run_stages(normalized: Normalized, donated: Sequence[int | None], target: Ta
     capabilities = target.capabilities
     graph = trace.step("normalize", lambda: rebuild(normalized))
     scheduled = [root for root in graph if root.type.size]
-    regions = trace.step("schedule", lambda: schedule(scheduled, capabilities.max_buffers,
-                                                        capabilities.online, capabilities.pairs))
+    regions = trace.step("schedule", lambda: schedule(
+        scheduled, capabilities.max_buffers, capabilities.online, capabilities.narrow_factors))
     built = trace.step("kernel", lambda: [build(region) for region in regions])
     tuned = trace.step("tune", lambda: [tune(each.kernel, capabilities, claim) for each in built])
     plan = trace.step("plan", lambda: build_plan(graph, donated, capabilities, claim))

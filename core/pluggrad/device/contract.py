@@ -37,8 +37,9 @@ class Probe:
 class Signature:
     """How a compiled kernel is called: symbol, buffers in order, value dtypes, tasks, scratch a task.
 
-    group: work items that run each task; more than 1 only where `Capabilities.max_group` is.
-    extern: the name of the `Extern` that `Backend.claim` gave for it, whose payload stands for the binary.
+    group: work items that run each task; more than 1 only where `Capabilities.max_group` is. scratch: bytes
+    of the local memory that they share, as the program has it. extern: the name of the `Extern` that
+    `Backend.claim` gave for it, whose payload stands for the binary.
     """
 
     name: str

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from pluggrad.graph.ops import CAST
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
-AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "UNROLL", "TILE", "VECTOR"]
+AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "UNROLL", "TILE", "VECTOR", "MATRIX"]
 Role = Literal["in", "out", "inout", "status", "local"]
 
 
@@ -20,9 +21,11 @@ Role = Literal["in", "out", "inout", "status", "local"]
 class Axis:
     """PARALLEL axes are split into tasks, LOOP and REDUCE run in order, TILE and VECTOR live in registers.
 
-    UNROLL is a short REDUCE whose steps are written out one after another: each has instructions of its own.
-    Along an ITEM axis each work item of a task's group takes one position: all ITEM axes of a kernel have the
-    group's size as their extent.
+    UNROLL is a short REDUCE whose steps are written out one after another: each has instructions of its
+    own. Along an ITEM axis each work item of a task's group takes one position: all ITEM axes of a kernel
+    have the group's size as their extent. MATRIX axes belong to a matrix unit: what ranges over them is a
+    sum of products of two loads from local memory, which the group holds in registers until it is stored,
+    to local memory again.
     """
 
     id: int
@@ -31,18 +34,20 @@ class Axis:
 
     @property
     def in_registers(self) -> bool:
-        """TILE or VECTOR."""
-        return self.kind in ("TILE", "VECTOR")
+        """TILE, VECTOR or MATRIX."""
+        return self.kind in ("TILE", "VECTOR", "MATRIX")
 
 
 @dataclass(frozen=True, slots=True)
 class BufferParam:
     """One buffer: element type, size in elements, and what the kernel does with it.
 
-    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local one
-    is no argument but memory of each task's own, which its group shares, of any content when the task begins.
-    A streamed one is not read by the kernel, and too large to be found in a cache by whoever reads it later.
-    `ahead` elements beyond what a load reads lies what the task after this one begins with (0: not known).
+    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local
+    one is no argument but memory of each task's own, which its group shares, of any content when the task
+    begins. A streamed one is not read by the kernel, and too large to be found in a cache by whoever reads
+    it later. `ahead` elements beyond what a load reads lies what the task after this one begins with (0:
+    not known). A local one of several `stages`, which is stored to at each step of a reduction, is there so
+    many times: it is stored to up to `stages - 1` steps before it is read.
     """
 
     dtype: DType
@@ -50,6 +55,12 @@ class BufferParam:
     role: Role
     streamed: bool = False
     ahead: int = 0
+    stages: int = 1
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, in all stages."""
+        return self.size * self.dtype.itemsize * self.stages
 
 
 class IndexCheck(NamedTuple):
@@ -63,6 +74,7 @@ class IndexCheck(NamedTuple):
     extent: int
 
 
+LOCAL_ALIGNMENT: Final = 16  # bytes, of the widest row that a work item moves
 NO_CHECK: Final = IndexCheck("", 0, 0)  # of a word that nobody writes
 
 
@@ -103,7 +115,9 @@ class Kernel:
     @property
     def local_bytes(self) -> int:
         """Memory that a task has for itself."""
-        return sum([b.size * b.dtype.itemsize for b in self.buffers if b.role == "local"])
+        unit = {a.id for a in self.axes if a.kind == "MATRIX"}
+        sums = [store.arg[0] for store in self.stores if not unit.isdisjoint(store.arg[1])] if unit else []
+        return local_places(self.buffers, sums)[1]
 
     @property
     def tasks(self) -> int:
@@ -114,6 +128,19 @@ class Kernel:
     def group(self) -> int:
         """Work items that run each task together; 1 without ITEM axes."""
         return next((axis.extent for axis in self.axes if axis.kind == "ITEM"), 1)
+
+
+def local_places(buffers: Sequence[BufferParam], sums: Container[int]) -> tuple[dict[int, int], int]:
+    """Where each local buffer lies, in bytes, and how many they take. `sums`, which a matrix unit stores
+    when it is done, take the place of what it has read."""
+    places, end = dict[int, int](), 0
+    panels = [slot for slot, b in enumerate(buffers) if b.role == "local" and slot not in sums]
+    for slot in panels:
+        places[slot] = -(-end // LOCAL_ALIGNMENT) * LOCAL_ALIGNMENT
+        end = places[slot] + buffers[slot].nbytes
+    held = [slot for slot, b in enumerate(buffers) if b.role == "local" and slot in sums]
+    places |= dict.fromkeys(held, 0)
+    return places, max([end, *[buffers[slot].nbytes for slot in held]])
 
 
 _FORMATS = {"float16": "<e", "bfloat16": "<f", "float32": "<f", "float64": "<d"}

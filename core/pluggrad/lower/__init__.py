@@ -54,5 +54,5 @@ def _program(kernel: Kernel, lowered: Kernel) -> Program:
 
 
 def _registers(kernel: Kernel) -> tuple[RegisterAxis, ...]:
-    kept = [axis for axis in kernel.axes if axis.in_registers]
+    kept = [axis for axis in kernel.axes if axis.kind in ("TILE", "VECTOR")]
     return tuple([RegisterAxis(axis.id, axis.extent, axis.kind == "VECTOR") for axis in kept])

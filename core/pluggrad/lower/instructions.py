@@ -91,6 +91,35 @@ STRUCTURE: Final = (
         "local buffers; in no IF whose condition differs from item to item; only where the group is larger "
         "than 1",
         since=4),
+    Instruction(
+        "MMA_ACC", (0,), "f", "any",
+        "arg: a MatrixTile: sums of rows x columns, all 0, in registers of all work items of the group "
+        "together; a mutable value, which MMA and MMA_STORE alone name",
+        since=4),
+    Instruction(
+        "MMA", (3,), "f", "",
+        "arg: the MatrixTile, src: (MMA_ACC, index of the left panel, index of the right panel): adds the "
+        "product of the panels, which lie in local buffers; all work items come to it, as to a BARRIER",
+        since=4),
+    Instruction(
+        "MMA_STORE", (2,), "f", "",
+        "arg: (buffer, elements from row to row), src: (MMA_ACC, index): the sums, row by row, to a local "
+        "buffer, which may lie where the panels do (`Program.local_places`); all work items come to it",
+        since=4),
+    Instruction(
+        "COPY", (2, 3), _ANY, "",
+        "arg: (buffer, strides, from, strides), src: (index, index there[, gate]): elements of a buffer to a "
+        "local one, addressed as by STORE and LOAD, 0 where the gate is false; done at a WAIT, or before",
+        since=4),
+    Instruction(
+        "COMMIT", (0,), "", "",
+        "makes one batch of all COPYs of this work item since the COMMIT before, if only of none",
+        since=4),
+    Instruction(
+        "WAIT", (0,), "", "",
+        "arg: n; waits for all batches of this work item but the n that were committed last; other items "
+        "see what was copied after a BARRIER",
+        since=4),
 )
 
 # where an instruction promises more than the op of the graph that it comes from

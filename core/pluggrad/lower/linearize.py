@@ -27,6 +27,7 @@ from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.kernel.order import Group, Nest, Step, groups_of, stores_of
 from pluggrad.kernel.reductions import identity
 from pluggrad.lower.barriers import Pending
+from pluggrad.lower.matrices import product_of, row_stride
 from pluggrad.lower.program import Instr
 
 
@@ -80,6 +81,7 @@ class _Linearizer:
         self.items = frozenset(a.id for a in kernel.axes if a.kind == "ITEM")
         self.item: _Item | None = None  # the index of the work item
         self.pending = Pending()
+        self.stage: _Item | None = None  # of local buffers that have several
         self.filled: dict[int, list[list[Node]]] = {}  # stores, by the REDUCE axis of their loop
         for group in [group for step in steps for group in groups_of(step)]:
             if group.within is not None:
@@ -325,6 +327,15 @@ class _Linearizer:
         if len(items) == 3 and _is_true(items[2]):
             items.pop()
         level, registers = len(self.blocks) - 1, self.registers[store]
+        items[0] = self._staged(buffer, items[0])
+        if items[1].op == "MMA_ACC":
+            stride = row_stride(store, items[1].arg, self.axes)
+            self._barrier()  # what is stored takes the place of what others may still multiply
+            self._append(level, _Item("MMA_STORE", None, (items[1], items[0]), (buffer, stride)))
+            return
+        if self.kernel.buffers[buffer].stages > 1 and items[1].op == "LOAD":
+            self._copy(items[0], items[1], (buffer, strides), registers)
+            return
         if self.item is not None and self.items.isdisjoint(axes):
             self._by_first_item(level, items)
         if combine:  # with what is there now, after all that was stored before
@@ -333,6 +344,23 @@ class _Linearizer:
             combined = _Item(combine[0], store.type, (self._append(level, there), value), axes=registers)
             items[1] = self._append(level, combined)
         self._append(level, _Item("STORE", None, tuple(items), (buffer, strides), registers))
+
+    def _staged(self, buffer: int, index: _Item) -> _Item:
+        """Where the present stage of a local buffer has what is at `index`."""
+        param, level = self.kernel.buffers[buffer], len(self.blocks) - 1
+        if param.stages == 1 or self.stage is None:
+            return index
+        size = self._append(level, _Item("CONST", INDEX, arg=param.size))
+        start = self._append(level, _Item("MUL", INDEX, (self.stage, size)))
+        return self._append(level, _Item("ADD", INDEX, (index, start), axes=index.axes))
+
+    def _copy(self, index: _Item, load: _Item, to: tuple[Any, ...], registers: tuple[int, ...]) -> None:
+        """To local memory what was loaded for nothing else."""
+        for block in self.blocks:
+            block.items = [item for item in block.items if item is not load]
+            block.memo = {n: item for n, item in block.memo.items() if item is not load}
+        copy = _Item("COPY", None, (index, *load.src), (*to, *load.arg), registers)
+        self._append(len(self.blocks) - 1, copy)
 
     def _by_first_item(self, level: int, items: list[_Item]) -> None:
         """Gate a store of what all work items have, so that one of them writes it."""
@@ -415,6 +443,10 @@ class _Linearizer:
         """All reductions over the same loops at once, each with an accumulator over its registers."""
         axes, level = group[0].arg[1], self._level(group[0])
         deeper, self.blocks = self.blocks[level + 1:], self.blocks[:level + 1]
+        if any(self.axes[id].kind == "MATRIX" for id in axes):
+            self._multiply(group[0], level)
+            self.blocks += deeper
+            return
         accumulators = []
         for n in group:
             start = self._append(level, _Item("CONST", n.type, arg=_neutral(n)))
@@ -440,11 +472,28 @@ class _Linearizer:
             self.blocks[level].memo[n] = result
         self.blocks += deeper
 
+    def _multiply(self, n: Node, level: int) -> None:
+        """A sum of products by a matrix unit; the group holds the sums until they are stored."""
+        tile, *loads = product_of(n, self.axes)
+        sums = self._append(level, _Item("MMA_ACC", n.type, arg=tile))
+
+        def accumulate() -> None:
+            indices = [self._staged(load.arg[0], self._emit(load.src[0])) for load in loads]
+            self._append(len(self.blocks) - 1, _Item("MMA", None, (sums, *indices), tile))
+
+        self._reduce_in(self._ordered([id for id in n.arg[1] if not self._is_register(id)]), accumulate)
+        self.blocks[level].memo[n] = sums
+
     def _reduce_in(self, ids: list[int], accumulate: Callable[[], None]) -> None:
         """The loops of a reduction, outermost first, with the stores that are made in them."""
         at = next((i for i, id in enumerate(ids) if id in self.filled), None)
         if at is None:
             self._loop_nest(ids, accumulate)
+            return
+        stages = max([self.kernel.buffers[slot].stages for slot in self._filled_along(ids[at])])
+        if stages > 1:
+            inner = partial(self._reduce_in, ids[at + 1:], accumulate)
+            self._loop_nest(ids[:at], partial(self._fill_ahead, ids[at], stages, inner))
             return
 
         def fill() -> None:
@@ -457,6 +506,48 @@ class _Linearizer:
             self._reduce_in(ids[at + 1:], accumulate)
 
         self._loop_nest(ids[:at + 1], fill, self._filled_along(ids[at]))
+
+    def _fill_ahead(self, id: int, stages: int, accumulate: Callable[[], None]) -> None:
+        """The loop over an axis, with what is stored in it stored `stages - 1` steps before it is read.
+
+        What a step reads has come when all items have waited for their copies, and for each other; then
+        they have also read what the next one to be stored takes the place of.
+        """
+        level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self._filled_along(id)
+        self._barrier()
+        for step in range(stages - 1):
+            if step < extent:
+                position = self._append(level, _Item("CONST", INDEX, arg=step))
+                filling = self._filling(id, position, position)
+                self.blocks[level].items.extend(filling)
+            self._append(level, _Item("COMMIT", None))
+        loop = _Item("LOOP", None, arg=(0, extent))
+        self.blocks.append(_Block(self._bound(), fills=fills))
+        self._append(level + 1, _Item("WAIT", None, arg=stages - 2))
+        self._barrier()
+        count, ahead, limit = [self._append(level + 1, _Item("CONST", INDEX, arg=value))
+                               for value in (stages, stages - 1, extent)]
+        position = self._append(level + 1, _Item("ADD", INDEX, (loop, ahead)))
+        within = self._append(level + 1, _Item("LT", dtypes.bool_, (position, limit)))
+        stage = self._append(level + 1, _Item("CMOD", INDEX, (position, count)))
+        self._append(level + 1, _Item("IF", None, (within,), body=self._filling(id, position, stage)))
+        self._append(level + 1, _Item("COMMIT", None))
+        self.blocks[-1].bound |= {id}
+        self.blocks[-1].memo[axis(id)] = loop
+        self.stage = self._append(level + 1, _Item("CMOD", INDEX, (loop, count)))
+        accumulate()
+        self.stage, self.pending = None, Pending(reads=fills)
+        loop.body = self.blocks.pop().items
+        self._append(level, loop)
+
+    def _filling(self, id: int, position: _Item, stage: _Item) -> list[_Item]:
+        """What is stored in the loop over an axis at one position, to a stage."""
+        groups, self.stage, fills = self.groups, stage, self._filled_along(id)
+        self.blocks.append(_Block(self._bound() | {id}, memo={axis(id): position}, fills=fills))
+        for stores in self.filled[id]:
+            self._store_all(stores)
+        self.groups, self.stage = groups, None
+        return self.blocks.pop().items
 
     def _one_more(self, n: Node, acc: _Item) -> _Item:
         """The accumulator of a reduction combined with its value at one step."""

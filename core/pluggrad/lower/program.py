@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pluggrad.dtypes import DType
-from pluggrad.kernel.kernel import BufferParam, Kernel
+from pluggrad.kernel.kernel import BufferParam, Kernel, local_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ class Program:
     body: tuple[Instr, ...]
     kernel: Kernel = field(repr=False)
     group: int = 1
+
+    @property
+    def local_places(self) -> tuple[dict[int, int], int]:
+        """Where each local buffer may lie in memory of the task, in bytes, and how many it takes."""
+        return local_places(self.buffers, {i.arg[0] for i in self.body if i.op == "MMA_STORE"})
 
     @property
     def arguments(self) -> tuple[BufferParam, ...]:

@@ -156,8 +156,28 @@ class _Checker:
         return "" if {axis for axis, _ in strides} <= set(instr.axes) else f"strides along {instr.axes}"
 
 
+    def _local(self, slot: int) -> str:
+        known = slot < len(self.program.buffers) and self.program.buffers[slot].role == "local"
+        return "" if known else "a local buffer"
+
+    def _copy(self, instr: Instr) -> str:
+        slot, source = instr.arg[0], instr.arg[2]
+        if source >= len(self.program.buffers) or self._local(slot):
+            return "a local buffer, and one to copy from"
+        if self.program.buffers[slot].dtype is not self.program.buffers[source].dtype:
+            return f"elements of {self.program.buffers[slot].dtype.name}"
+        return "" if all(self._dtype(s).is_int for s in instr.src[:2]) else "integer indices"
+
+    def _sums(self, instr: Instr) -> str:
+        if self.program.body[instr.src[0]].op != "MMA_ACC":
+            return "the sums of an MMA_ACC"
+        slots = [instr.arg[0]] if instr.op == "MMA_STORE" else [panel.buffer for panel in instr.arg[3:]]
+        return self._together(instr) or next(filter(None, map(self._local, slots)), "")
+
+
 _RULES: Final[dict[str, Callable[[_Checker, Instr], str]]] = {
     "LOOP": _Checker._loop, "IF": _Checker._condition, "VALUE": _Checker._value, "LANE": _Checker._lane,
     "SET": _Checker._set, "LOAD": _Checker._memory, "STORE": _Checker._memory,
+    "COPY": _Checker._copy, "MMA": _Checker._sums, "MMA_STORE": _Checker._sums,
     "BARRIER": _Checker._together, "GREDUCE": _Checker._together,
 }

@@ -59,7 +59,7 @@ def build_plan(roots: Sequence[Node], donated: Sequence[int | None], capabilitie
     """
     planner = _Planner(roots, donated, capabilities, claim, tuned)
     regions = schedule([r for r in roots if r.type.size], capabilities.max_buffers, capabilities.online,
-                       capabilities.pairs)
+                       capabilities.narrow_factors)
     for region in planner.writers_last(regions):
         planner.add(region)
     return planner.finish()

@@ -17,7 +17,7 @@ from pluggrad.render import elementwise
 from pluggrad.render.arithmetic import Arithmetic
 from pluggrad.render.dialect import Dialect, Piece
 from pluggrad.render.groups import reduce_group
-from pluggrad.render.memory import Access, load, store
+from pluggrad.render.memory import Access, copy, load, store
 from pluggrad.render.multiples import common_multiple, integer_multiples
 from pluggrad.render.ranges import integer_ranges, overflows
 from pluggrad.render.source import Source, Value
@@ -166,20 +166,25 @@ class Body:
     def _access(self, i: int, at: Position, gate: int) -> Access:
         """gate: where in the sources of the instruction it is, if it has one."""
         instr = self.body[i]
-        buffer, strides = instr.arg
+        guard = instr.src[gate] if len(instr.src) > gate else None
+        return self._access_at(instr, instr.src[0], instr.arg, at, guard)
+
+    def _access_at(self, instr: Instr, index: int, place: tuple[int, tuple[tuple[int, int], ...] | None],
+                   at: Position, gate: int | None) -> Access:
+        """Of a buffer at the value of instruction `index`, where that of `gate` is true."""
+        buffer, strides = place
         steps = dict(strides or ())
         piece = self._piece(instr.axes, at)
         stride: int | None = next((steps.get(axis, 0) for axis in instr.axes if axis in self.pieces), 0)
-        if strides is None and any(axis in self.pieces for axis in self.body[instr.src[0]].axes):
+        if strides is None and any(axis in self.pieces for axis in self.body[index].axes):
             stride = None
         offset = sum(step * at[axis] for axis, step in steps.items() if axis not in self.pieces)
         offset += piece.start * (stride or 0)
-        index = self._used(instr.src[0], at)
+        start = self._used(index, at)
         return Access(
             f"b{buffer}", self.program.buffers[buffer].dtype,
-            self.arithmetic.let(index) if piece.lanes > 1 else index, offset, stride, piece.lanes,
-            self._used(instr.src[gate], at) if len(instr.src) > gate else None,
-            common_multiple(self.multiples[instr.src[0]], offset))
+            self.arithmetic.let(start) if piece.lanes > 1 else start, offset, stride, piece.lanes,
+            None if gate is None else self._used(gate, at), common_multiple(self.multiples[index], offset))
 
     def _load(self, i: int, at: Position) -> None:
         value = load(self.arithmetic, self._access(i, at, gate=1))
@@ -189,6 +194,44 @@ class Body:
         for at in self._positions(instr.axes):
             access = self._access(i, at, gate=2)
             store(self.arithmetic, access, self._use(instr.src[1], at, access.lanes))
+
+    def _copy(self, i: int, instr: Instr) -> None:
+        index, there, *gates = instr.src
+        slow: list[tuple[Access, Value]] = []
+        for at in self._positions(instr.axes):
+            to = self._access_at(instr, index, instr.arg[:2], at, None)
+            source = self._access_at(instr, there, instr.arg[2:], at, gates[0] if gates else None)
+            if not copy(self.arithmetic, to, source):
+                slow.append((to, self.arithmetic.let(load(self.arithmetic, source))))
+        for to, value in slow:
+            store(self.arithmetic, to, value)
+
+    def _commit(self, i: int, instr: Instr) -> None:
+        if self.dialect.copied_bytes:
+            self.out.do(self.dialect.commit(self.out))
+
+    def _wait(self, i: int, instr: Instr) -> None:
+        if self.dialect.copied_bytes:
+            self.out.do(self.dialect.wait(instr.arg, self.out))
+
+    # ---------------------------------------------------------------------------------------- matrix units
+
+    def _matrix_sums(self, i: int, instr: Instr) -> None:
+        self.registers[i][()] = Value(f"sums{i}", self._dtype(i))
+        self.out.do(self.dialect.matrix_sums(f"sums{i}", instr.arg, self.program, self.out))
+
+    def _matrix_multiply(self, i: int, instr: Instr) -> None:
+        sums, *indices = [self._used(source, {}) for source in instr.src]
+        tile = instr.arg
+        left, right = [f"b{panel.buffer} + {index}"
+                       for panel, index in zip((tile.left, tile.right), indices, strict=True)]
+        self.out.do(self.dialect.matrix_multiply(sums.text, tile, left, right, self.program, self.out))
+
+    def _matrix_store(self, i: int, instr: Instr) -> None:
+        sums, index = [self._used(source, {}) for source in instr.src]
+        (buffer, stride), tile = instr.arg, self.body[instr.src[0]].arg
+        to = f"b{buffer} + {index}"
+        self.out.do(self.dialect.matrix_store(sums.text, tile, to, stride, self.program, self.out))
 
     # ---------------------------------------------------------------------------------------- accumulators
 
@@ -315,6 +358,8 @@ _WRITE: Final[dict[str, Callable[[Body, int, Instr], None]]] = {
     "CONST": Body._const, "VALUE": Body._value, "TASK": Body._task, "ITEM": Body._item,
     "LANE": Body._lane, "GREDUCE": Body._reduce_group, "BARRIER": Body._barrier,
     "STORE": Body._store, "ACC": Body._acc, "HREDUCE": Body._reduce,
+    "COPY": Body._copy, "COMMIT": Body._commit, "WAIT": Body._wait,
+    "MMA_ACC": Body._matrix_sums, "MMA": Body._matrix_multiply, "MMA_STORE": Body._matrix_store,
     "LOOP": Body._loop, "IF": Body._if, "ELSE": Body._else, "END": Body._end,
 }
 _BY_POSITION: Final[dict[str, Callable[[Body, int, Position], None]]] = {

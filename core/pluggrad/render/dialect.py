@@ -11,6 +11,8 @@ from typing import ClassVar, Final, NamedTuple
 
 from pluggrad import dtypes
 from pluggrad.dtypes import DType, Scalar
+from pluggrad.lower.matrices import MatrixTile
+from pluggrad.lower.program import Program
 from pluggrad.render.source import Source, Value
 
 _SIGNED: Final = {d.itemsize: d for d in dtypes.INTS if d.kind == "i"}
@@ -49,7 +51,8 @@ class Dialect:
     name that the index of a work item within its group has, the word for memory of the group, and the
     statement at which its items wait for each other; empty in a language without groups. subgroup: items with
     neighboring numbers that read each other's registers by `exchange` (0: none do). aligned: the word that
-    aligns an array for the widest row, where rows rely on it.
+    aligns an array for the widest row, where rows rely on it. copied_bytes: rows that are copied to memory of
+    the group ahead of time.
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -64,6 +67,7 @@ class Dialect:
     aligned: ClassVar[str] = ""
     barrier: ClassVar[str] = ""
     subgroup: ClassVar[int] = 0
+    copied_bytes: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, arithmetic: Collection[str]) -> None:
         self.arithmetic = frozenset(arithmetic)
@@ -178,6 +182,37 @@ class Dialect:
 
     def store_row(self, pointer: str, value: Value, out: Source) -> str:
         """The statement that writes neighbors in memory."""
+        raise NotImplementedError
+
+    # -------------------------------------------------------------------- what only copies ahead of time need
+
+    def copy_ahead(self, to: str, source: str, nbytes: int, gate: str, out: Source) -> str:
+        """The statement that starts to copy an aligned row of one of `copied_bytes`, zeros where the gate
+        is false."""
+        raise NotImplementedError
+
+    def commit(self, out: Source) -> str:
+        """The statement that makes a batch of the copies since the last one."""
+        raise NotImplementedError
+
+    def wait(self, newer: int, out: Source) -> str:
+        """The statement that waits for all batches but so many."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------- what only matrix units need
+
+    def matrix_sums(self, name: str, tile: MatrixTile, program: Program, out: Source) -> str:
+        """The statement that declares the sums of a tile, all 0."""
+        raise NotImplementedError
+
+    def matrix_multiply(self, name: str, tile: MatrixTile, left: str, right: str, program: Program,
+                        out: Source) -> str:
+        """The statement that adds the product of the panels at two addresses."""
+        raise NotImplementedError
+
+    def matrix_store(self, name: str, tile: MatrixTile, to: str, stride: int, program: Program,
+                     out: Source) -> str:
+        """The statement that stores sums at an address, rows so many elements apart."""
         raise NotImplementedError
 
     def load_aligned_row(self, pointer: str, dtype: DType, lanes: int, multiple: int, out: Source) -> Value:

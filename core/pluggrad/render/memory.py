@@ -70,6 +70,20 @@ def _load_memory(a: Arithmetic, at: Access) -> Value:
     return Value(f"{gate} ? {element} : {a.constant(0, dtype, at.lanes)}", dtype, at.lanes, "operation")
 
 
+def copy(a: Arithmetic, to: Access, source: Access) -> bool:
+    """Copy a row ahead of time; False where the language cannot, or the row is none that lies as it
+    should."""
+    nbytes, lanes = to.lanes * to.dtype.itemsize, to.lanes
+    row = lanes == 1 or to.stride == source.stride == 1
+    gate = source.gate
+    if not row or nbytes not in a.dialect.copied_bytes or to.multiple % lanes or source.multiple % lanes \
+            or (gate is not None and gate.lanes > 1):
+        return False
+    a.out.do(a.dialect.copy_ahead(to.pointer(to.offset), source.pointer(source.offset), nbytes,
+                                  "true" if gate is None else gate.text, a.out))
+    return True
+
+
 def store(a: Arithmetic, at: Access, value: Value) -> None:
     """Write what the gate lets through."""
     if at.dtype.kind == "b" and at.lanes > 1:  # memory has 1 for true, not a mask

@@ -38,17 +38,22 @@ class CLikeRenderer(Dialect):
                                "has no groups")
         out = Source()
         head = self.open_kernel(program, out)
-        for i, buffer in enumerate(program.buffers):
-            if buffer.role == "local":
-                words = [self.shared] if program.group > 1 else []
-                words += [self.aligned] if self.aligned else []
-                out.do(" ".join([*words, self.memory_type(buffer.dtype, out), f"b{i}[{buffer.size}];"]))
+        self.declare_local(program, out)
         Body(program, self, out, self.task).write()
         self.close_kernel(out)
         shared = [f"    {self.shared} {kind} {shared_name(kind)}[{size}];"
                   for kind, size in out.shared.items()]
         kernel = "\n".join([*head, *shared, *out.lines, "}"])
         return "\n\n".join([self.preamble, *out.pieces.values(), kernel]) + "\n"
+
+    def declare_local(self, program: Program, out: Source) -> None:
+        """Local buffers, each as b and its number."""
+        for i, buffer in enumerate(program.buffers):
+            if buffer.role == "local":
+                words = [self.shared] if program.group > 1 else []
+                words += [self.aligned] if self.aligned else []
+                size = buffer.size * buffer.stages
+                out.do(" ".join([*words, self.memory_type(buffer.dtype, out), f"b{i}[{size}];"]))
 
     def open_kernel(self, program: Program, out: Source) -> list[str]:
         """The lines up to the brace of the function; writes what leads to the body of one task."""

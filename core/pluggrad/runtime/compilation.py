@@ -130,8 +130,10 @@ def signature_of(kernel: Kernel, target: Target, extern: Extern | None = None) -
     """How the kernel, or what stands for it, will be called: known before it is lowered."""
     whole = extern is not None or target.capabilities.interprets_kernels
     name = "" if extern is None else extern.name
-    return Signature(program_name(kernel), kernel.arguments, kernel.values, 1 if whole else kernel.tasks,
-                     extern=name, group=1 if whole else kernel.group)
+    if whole:
+        return Signature(program_name(kernel), kernel.arguments, kernel.values, 1, extern=name)
+    return Signature(program_name(kernel), kernel.arguments, kernel.values, kernel.tasks,
+                     kernel.local_bytes if kernel.group > 1 else 0, group=kernel.group)
 
 
 def _digest(*parts: str) -> str:

@@ -90,7 +90,8 @@ def store_plan(key: str, plan: CompiledPlan) -> None:
 def _signature_data(signature: Signature) -> list[Any]:
     buffers = [[b.dtype.name, b.size, b.role] for b in signature.buffers]
     values = [d.name for d in signature.values]
-    return [signature.name, buffers, values, signature.tasks, signature.extern, signature.group]
+    return [signature.name, buffers, values, signature.tasks, signature.scratch, signature.extern,
+            signature.group]
 
 
 def _command_data(command: PlannedCommand) -> list[Any]:
@@ -118,10 +119,10 @@ def load_plan(key: str) -> CompiledPlan | None:
 
 
 def _stored_signature(data: list[Any]) -> Signature:
-    name, buffers, values, tasks, extern, group = data
+    name, buffers, values, tasks, scratch, extern, group = data
     params = tuple([BufferParam(dtypes.by_name(dtype), size, role) for dtype, size, role in buffers])
-    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks, extern=extern,
-                     group=group)
+    return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks, scratch, extern,
+                     group)
 
 
 def _stored_command(data: list[Any]) -> PlannedCommand:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from pluggrad.graph import ops
@@ -14,14 +15,14 @@ __all__ = ["Member", "Region", "schedule"]
 
 
 def schedule(roots: Sequence[Node], most_buffers: int = 0, online: bool = False,
-             pairs: bool = False) -> tuple[Region, ...]:
+             narrow: AbstractSet[str] = frozenset()) -> tuple[Region, ...]:
     """Regions that compute `roots`, in an order that can run, each of at most so many buffers (0: any).
 
     The graph is normalized: it has no LEAF, DETACH or empty nodes. online: tasks have memory of their own, so
     that reductions that depend on each other, of what a contraction gives, can be one region.
-    pairs: products of bfloat16 are computed two at a time, so that their factors are not widened beforehand.
+    narrow: dtypes that products take as they are in memory, so that factors are not widened beforehand.
     """
     wanted = {root for root in roots if root.op is not ops.INPUT}
     expressions = materialize(list(dict.fromkeys(roots)), partial(together, most_buffers=most_buffers),
-                              most_buffers, online, pairs)
+                              most_buffers, online, narrow)
     return fuse(expressions, wanted, most_buffers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -65,18 +66,18 @@ class Expression:
 
 def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], list[list[Expression]]],
                 most_buffers: int = 0, online: bool = False,
-                pairs: bool = False) -> list[Expression]:
+                narrow: AbstractSet[str] = frozenset()) -> list[Expression]:
     """The expressions of a normalized graph, producers first. `together`: those that will share a kernel.
 
     most_buffers: inputs, its result and a status buffer that one may have at most; 0: any number. online:
-    reductions that depend on each other may be computed block by block (nested.py). pairs: factors
-    in bfloat16 stay so (narrow.py).
+    reductions that depend on each other may be computed block by block (nested.py). narrow: dtypes
+    in which factors stay (narrow.py).
     """
     order = toposort(roots)
     wanted = {n for n in roots if n.op is not ops.INPUT}
     nested = nested_reductions(order, wanted) if online else Nested()
-    if pairs:
-        nested = replace(nested, values=nested.values | narrow_factors(order, nested))
+    if narrow:
+        nested = replace(nested, values=nested.values | narrow_factors(order, nested, narrow))
     stored = wanted | {n for n in order if n.op in _FORCED and n not in nested.reductions}
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)

@@ -16,6 +16,7 @@ from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector
 from pluggrad.tune.actions import axis_of, bind, cover, join, reorder, split, split_reduce
 from pluggrad.tune.contraction import Scheduled, is_contraction, tune_contraction
 from pluggrad.tune.group_tiles import tune_in_group_tiles
+from pluggrad.tune.matrix_units import multiply_matrices
 from pluggrad.tune.matvec import Stream, find_stream
 from pluggrad.tune.scatter import ordered_axes
 
@@ -42,12 +43,16 @@ def tune_in_groups(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
 
 
 def multiply_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
-    """A contraction by the rows of its one large operand, or as a product in panels of a group; None where it
-    is neither."""
+    """A contraction by the rows of its one large operand, or as a product in panels of a group, by a matrix
+    unit if there is one for it; None where it is neither."""
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
     if capabilities.max_group <= 1 or not is_contraction(kernel, reductions):
         return None
-    return _stream(kernel, capabilities) or tune_in_group_tiles(kernel, capabilities)
+    streamed = _stream(kernel, capabilities)
+    if streamed is not None:
+        return streamed
+    product = multiply_matrices(kernel, capabilities)
+    return tune_in_group_tiles(kernel, capabilities) if product is None else Scheduled([], product, [])
 
 
 def contract_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled:

@@ -60,10 +60,10 @@ class CudaExecutable(Executable):
 
 
 def _dynamic_shared(function: int, scratch: int) -> int:
-    """Bytes of a block's memory that a launch asks for: `scratch` less what the kernel itself declares."""
+    """Bytes of a block's memory that a launch asks for: `scratch`, unless the kernel itself declares it."""
     declared = ctypes.c_int()
     libcuda.call("cuFuncGetAttribute", ctypes.byref(declared), libcuda.SHARED_SIZE_BYTES, function)
-    dynamic = max(0, scratch - declared.value)
+    dynamic = scratch if scratch > declared.value else 0  # what reductions declare is less
     if dynamic + declared.value > _ALWAYS_SHARED:
         libcuda.call("cuFuncSetAttribute", function, libcuda.MAX_DYNAMIC_SHARED_SIZE_BYTES, dynamic)
     return dynamic

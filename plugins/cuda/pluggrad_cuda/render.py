@@ -5,13 +5,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Final
 
-from pluggrad.plugin_api import CLikeRenderer, DType, Program, Source, Value
-from pluggrad_cuda import prelude
+from pluggrad.plugin_api import CLikeRenderer, DType, MatrixTile, Program, Source, Value
+from pluggrad_cuda import matrix_units, prelude
 from pluggrad_cuda.architecture import MAX_BLOCKS
 
 _INTEGERS: Final = {"8": "char", "16": "short", "32": "int", "64": "long long"}
 _ROW_BYTES: Final = 16  # the widest access of a thread
 _WARP: Final = 32
+DECLARED_BYTES: Final = 40 << 10  # of local buffers: kernels may declare 48 KiB, some of it for reductions
 # functions of the piece `halves`, and the compute capability from which on the hardware has them
 _CONVERSIONS: Final = {"float16_to_float32": 53, "float32_to_float16": 53, "float64_to_float16": 53,
                        "float32_to_bfloat16": 80}
@@ -34,6 +35,7 @@ class CudaRenderer(CLikeRenderer):
     shared: ClassVar[str] = "__shared__"
     aligned: ClassVar[str] = f"__align__({_ROW_BYTES})"
     barrier: ClassVar[str] = "__syncthreads();"
+    copied_bytes: ClassVar[tuple[int, ...]] = (4, 8, 16)
     subgroup: ClassVar[int] = _WARP
 
     def __init__(self, arithmetic: Collection[str], capability: int) -> None:
@@ -62,6 +64,17 @@ class CudaRenderer(CLikeRenderer):
 
     def close_kernel(self, out: Source) -> None:
         return
+
+    def declare_local(self, program: Program, out: Source) -> None:
+        """In the text where it fits, else in memory that the launch brings."""
+        if sum(buffer.nbytes for buffer in program.buffers if buffer.role == "local") <= DECLARED_BYTES:
+            super().declare_local(program, out)
+            return
+        places, _ = program.local_places
+        prelude.use("local_memory", out)
+        for slot, place in places.items():
+            kind = self.memory_type(program.buffers[slot].dtype, out)
+            out.do(f"{kind} *const b{slot} = ({kind} *)(local_memory() + {place});")
 
     # ------------------------------------------------------------------------------------------------ casts
 
@@ -144,6 +157,42 @@ class CudaRenderer(CLikeRenderer):
     def store_aligned_row(self, pointer: str, value: Value, multiple: int, out: Source) -> str:
         prelude.use("rows", out)
         return f"store_row<{_aligned(value.dtype, value.lanes, multiple)}>({pointer}, {value.text});"
+
+    def copy_ahead(self, to: str, source: str, nbytes: int, gate: str, out: Source) -> str:
+        prelude.use("copies", out)
+        return f"copy_ahead<{nbytes}>({to}, {source}, {gate});"
+
+    def commit(self, out: Source) -> str:
+        prelude.use("copies", out)
+        return "commit_copies();"
+
+    def wait(self, newer: int, out: Source) -> str:
+        prelude.use("copies", out)
+        return f"wait_for_copies<{newer}>();"
+
+    # ----------------------------------------------------------------------------------------- matrix units
+
+    def matrix_sums(self, name: str, tile: MatrixTile, program: Program, out: Source) -> str:
+        place = matrix_units.layout(tile, program, self.capability)
+        return f"float {name}[{place.rows}][{place.columns}][4] = {{}};"
+
+    def matrix_multiply(self, name: str, tile: MatrixTile, left: str, right: str, program: Program,
+                        out: Source) -> str:
+        place = matrix_units.layout(tile, program, self.capability)
+        prelude.use("by_groups" if place.by_groups else "by_warps", out)
+        unit = matrix_units.unit(tile, place, program, out)
+        panels = [f"{matrix_units.panel_type(panel, program)}{{(const char *)({at})}}"
+                  for panel, at in ((tile.left, left), (tile.right, right))]
+        function = "multiply_by_groups" if place.by_groups else "multiply_by_warps"
+        return f"{function}<{unit}, {tile.steps}, {place.down}>({name}, {panels[0]}, {panels[1]});"
+
+    def matrix_store(self, name: str, tile: MatrixTile, to: str, stride: int, program: Program,
+                     out: Source) -> str:
+        prelude.use("store_sums", out)
+        down = matrix_units.layout(tile, program, self.capability).down
+        return f"store_sums<{down}, {stride}>({name}, {to});"
+
+    # ------------------------------------------------------------------------------------------- subgroups
 
     def exchange(self, value: Value, distance: int, group: int, out: Source) -> Value:
         one = value.lanes == 1

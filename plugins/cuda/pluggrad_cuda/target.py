@@ -7,6 +7,7 @@ from typing import Final
 
 from pluggrad.plugin_api import Capabilities, Target, dtypes
 from pluggrad_cuda.architecture import Architecture
+from pluggrad_cuda.matrix_units import UNITS
 from pluggrad_cuda.render import CudaRenderer
 
 FEATURES: Final = frozenset({"graph", "async", "events", "peer"})
@@ -20,7 +21,7 @@ _KILO: Final = 1e3  # the driver's clocks are in kHz
 _THREADS: Final = 256  # of a block: more leave too few registers for each
 _VECTOR_BYTES: Final = 16  # the widest load of a thread
 _REGISTERS: Final = 32  # of 16 bytes: half of what a thread can have, for two blocks on a multiprocessor
-_SHARED_BYTES: Final = 48 << 10  # of a block, declared in the kernel's text
+_WITH_MATRIX_UNITS: Final = 80  # the compute capability from which on `matrix_units` are there
 _PARAMETER_BYTES: Final = 4096  # of a kernel
 _VALUE_BYTES: Final = 256  # of those, kept free for run-time values
 _POINTER: Final = 8
@@ -33,14 +34,16 @@ _TEAM_US: Final = 5.0
 class Properties:
     """What the driver says about a GPU. Sizes in bytes.
 
-    capability: compute capability times ten. cache_bytes: of the first level, a multiprocessor's, the memory
-    that its blocks share included. clock_hz: of the multiprocessors. bytes_per_second: of device memory.
+    capability: compute capability times ten. cache_bytes: of the first level, a multiprocessor's, the
+    memory that its blocks share included. shared_bytes: that a block can have of it. clock_hz: of the
+    multiprocessors. bytes_per_second: of device memory.
     """
 
     name: str
     capability: int
     multiprocessors: int
     cache_bytes: int
+    shared_bytes: int
     l2_bytes: int
     clock_hz: float
     bytes_per_second: float
@@ -52,13 +55,14 @@ class Properties:
         bus = attribute("GLOBAL_MEMORY_BUS_WIDTH") * attribute("MEMORY_CLOCK_RATE") * _KILO
         return cls(
             name, capability, attribute("MULTIPROCESSOR_COUNT"),
-            attribute("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"), attribute("L2_CACHE_SIZE"),
+            attribute("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"),
+            attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"), attribute("L2_CACHE_SIZE"),
             attribute("CLOCK_RATE") * _KILO, double_rate * bus / bits)
 
 
 # for making code without a GPU
-A100: Final = Properties("NVIDIA A100-SXM4-40GB", 80, 108, 192 << 10, 40 << 20, 1.41e9, 1.555e12)
-H100: Final = Properties("NVIDIA H100 80GB HBM3", 90, 132, 256 << 10, 50 << 20, 1.755e9, 3.35e12)
+A100: Final = Properties("NVIDIA A100-SXM4-40GB", 80, 108, 192 << 10, 163 << 10, 40 << 20, 1.41e9, 1.555e12)
+H100: Final = Properties("NVIDIA H100 80GB HBM3", 90, 132, 256 << 10, 227 << 10, 50 << 20, 1.755e9, 3.35e12)
 KNOWN: Final = {str(Architecture.of(gpu.capability)): gpu for gpu in (A100, H100)}
 
 
@@ -70,12 +74,14 @@ def target_of(gpu: Properties) -> Target:
 def capabilities(gpu: Properties) -> Capabilities:
     """The capabilities of a GPU."""
     stored = frozenset(dtype.name for dtype in dtypes.ALL)
+    modern = gpu.capability >= _WITH_MATRIX_UNITS
     units = _FLOAT32_UNITS.get(gpu.capability, _MOST_UNITS)
     return Capabilities(
         dtypes=stored, arithmetic=stored - _STORED_ONLY, ops=CudaRenderer.ops,
         vector_bytes=_VECTOR_BYTES, vector_registers=_REGISTERS, cores=gpu.multiprocessors,
         cache_bytes=gpu.cache_bytes, shared_cache_bytes=gpu.l2_bytes, alignment=_ALIGNMENT,
         max_buffers=(_PARAMETER_BYTES - _VALUE_BYTES) // _POINTER,
-        max_group=_THREADS, subgroup_width=CudaRenderer.subgroup, scratch_bytes=_SHARED_BYTES,
+        max_group=_THREADS, subgroup_width=CudaRenderer.subgroup, scratch_bytes=gpu.shared_bytes,
+        copies_ahead=modern, matrix_units=UNITS if modern else (),
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=2 * units * gpu.clock_hz, bytes_per_second=gpu.bytes_per_second, features=FEATURES)

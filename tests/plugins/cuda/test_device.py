@@ -132,7 +132,7 @@ def test_event_times_are_the_devices(device):
 
 @pytest.mark.parametrize(("scratch", "static", "dynamic"), [
     (0, 1 << 10, 0), (1 << 10, 1 << 10, 0), (16 << 10, 0, 16 << 10), (100 << 10, 0, 100 << 10),
-    (60 << 10, 16 << 10, 44 << 10)])
+    (60 << 10, 2 << 10, 60 << 10)])
 def test_shared_memory_that_the_kernel_does_not_declare(world, device, scratch, static, dynamic):
     halve = lists.load(device, "halve", scratch, group=32, static_shared=static, dynamic_shared=dynamic)
     x = lists.filled(device, np.zeros(16, np.float32))

@@ -14,7 +14,8 @@ from pluggrad_cuda.architecture import Architecture
 from pluggrad_cuda.target import A100, H100, KNOWN, Properties, target_of
 
 ATTRIBUTES = {
-    "MULTIPROCESSOR_COUNT": 108, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 164 << 10, "L2_CACHE_SIZE": 40 << 20,
+    "MULTIPROCESSOR_COUNT": 108, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 164 << 10,
+    "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 163 << 10, "L2_CACHE_SIZE": 40 << 20,
     "CLOCK_RATE": 1_410_000, "MEMORY_CLOCK_RATE": 1_215_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120}
 
 
@@ -54,6 +55,7 @@ def test_what_changes_code_is_in_the_key() -> None:
 def test_properties_are_asked_for_by_the_driver_s_names() -> None:
     gpu = Properties.asked("some GPU", 80, ATTRIBUTES.__getitem__)
     assert (gpu.multiprocessors, gpu.cache_bytes, gpu.l2_bytes) == (108, 164 << 10, 40 << 20)
+    assert gpu.shared_bytes == 163 << 10
     assert gpu.clock_hz == pytest.approx(1.41e9)
     assert gpu.bytes_per_second == pytest.approx(1.555e12, rel=1e-3)
 
