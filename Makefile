@@ -16,11 +16,12 @@ DEV := .venv/.stamp
 TORCH := .venv-torch/.stamp
 INTEROP := .venv-interop/.stamp
 OCLGRIND := .venv-oclgrind/.stamp
+CUDA := .venv-cuda/.stamp
 BENCH := .venv-bench/.stamp
 DOCS := .venv-docs/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-device test-torch test-interop test-oclgrind lint docs bench clean
+.PHONY: help demo test test-device test-torch test-interop test-oclgrind test-cuda lint docs bench clean
 
 help:
 	@echo "make demo         train the digit classifier      (DEMO_ARGS=\"--epochs 5\")"
@@ -29,6 +30,7 @@ help:
 	@echo "make test-torch   compare results with PyTorch, in an environment of its own"
 	@echo "make test-interop  with other libraries of the array API standard, in an environment of its own"
 	@echo "make test-oclgrind  check every access of OpenCL kernels, in an environment of its own (x86-64 Linux)"
+	@echo "make test-cuda    conformance, examples and the GPU table beside PyTorch, on a machine with a GPU"
 	@echo "make lint         ruff, mypy, import contracts"
 	@echo "make docs         the documentation as a site, in build/site"
 	@echo "make bench        speed beside other frameworks, in an environment of its own"
@@ -55,6 +57,13 @@ test-interop: $(INTEROP)
 test-oclgrind: $(OCLGRIND)
 	.venv-oclgrind/$(BIN)/python -m pytest -m oclgrind tests/plugins/opencl/test_oclgrind.py $(PYTEST_ARGS)
 
+# on NVIDIA's GPUs; the figures go to benchmarks/results/cuda-NAME.json. Each part runs although one before failed
+test-cuda: $(CUDA)
+	@failed=; for part in "-m pluggrad conformance cuda" "-m pytest --only-device cuda tests/examples" \
+	  "examples/digits.py --device cuda" "-m benchmarks --set gpu --device cuda $(BENCH_ARGS)"; do \
+	  echo "python $$part"; .venv-cuda/$(BIN)/python $$part || failed="$$failed\n  python $$part"; \
+	done; [ -z "$$failed" ] || { printf "failed:$$failed\n" >&2; exit 1; }
+
 lint: $(DEV)
 	.venv/$(BIN)/python -m ruff check .
 	.venv/$(BIN)/python -m mypy
@@ -68,7 +77,7 @@ bench: $(BENCH)
 	.venv-bench/$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv .venv-torch .venv-interop .venv-oclgrind .venv-bench .venv-docs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-torch .venv-interop .venv-oclgrind .venv-cuda .venv-bench .venv-docs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	find core plugins tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------- environments
@@ -102,6 +111,10 @@ $(INTEROP): requirements-interop.txt requirements-dev.txt $(PROJECTS)
 
 $(OCLGRIND): requirements-oclgrind.txt $(PROJECTS)
 	$(call environment,.venv-oclgrind,requirements-oclgrind.txt,about 70 MB)
+	@touch $@
+
+$(CUDA): requirements-cuda.txt requirements-dev.txt $(PROJECTS)
+	$(call environment,.venv-cuda,requirements-cuda.txt,PyTorch and pycuda as well)
 	@touch $@
 
 $(DOCS): requirements-docs.txt pyproject.toml

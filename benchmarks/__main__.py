@@ -1,7 +1,8 @@
 """Speed beside other frameworks, turn and turn about: the floors, the figures behind them, JSON and Markdown.
 
     python -m benchmarks                              everything (`make bench`)
-    python -m benchmarks --set second                 one of the two sets of rows
+    python -m benchmarks --set second                 one of the sets of rows
+    python -m benchmarks --set gpu --device cuda      rows for a GPU, pluggrad and PyTorch both there
     python -m benchmarks --only gemm1024 first_call   some rows; see --help for their names
     python -m benchmarks --rounds 9 --libs torch jax  more rounds, fewer peers
     python -m benchmarks --devices opencl             pluggrad on another device as well
@@ -13,6 +14,7 @@ exit status is 1 if a floor is missed. Ctrl-C ends the run with a report of the 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,10 +26,12 @@ from tqdm.auto import tqdm
 
 from benchmarks import floors, memory, report, startup
 from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp, on_device
-from benchmarks.forms import PEERS
-from benchmarks.limits import Probe
+from benchmarks.device_limits import DeviceProbe, torch_variables
+from benchmarks.forms import ON_DEVICES, PEERS
+from benchmarks.limits import AnyProbe, Probe
 from benchmarks.turns import Absent, Child, measure
 from benchmarks.workloads import NEIGHBORS, SETS, WORKLOADS, Workload
+from pluggrad import Device
 
 _PROCESS_ROWS: Final = ("import", "first_step", "first_call", "resnet18_first", "memory")
 _SIZES_ROW: Final = "gemm_sizes"
@@ -35,24 +39,39 @@ _NO_STEP: Final = ("numpy",)  # libraries that cannot train LeNet
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    sets = {"table": [*_PROCESS_ROWS, _SIZES_ROW, *SETS["table"]], "second": [*SETS["second"]]}
-    rows = [row for each in sets.values() for row in each]
+    sets = {"table": [*_PROCESS_ROWS, _SIZES_ROW, *SETS["table"]], "second": [*SETS["second"]],
+            "gpu": [*SETS["gpu"]]}
+    usual = [*sets["table"], *sets["second"]]
+    rows = [*usual, *sets["gpu"]]
     parser = argparse.ArgumentParser(
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--set", choices=[*sets, "all"], default="all", help="which rows, unless --only names them (all)")
+    add("--set", choices=[*sets, "all"], default="all",
+        help="which rows, unless --only names them; all: but those of gpu (all)")
     add("--only", nargs="+", metavar="ROW", choices=rows, help=f"some rows: {' '.join(rows)}")
-    add("--libs", nargs="*", metavar="NAME", default=[*PEERS], choices=[*PEERS],
-        help=f"libraries to compare with (all): {' '.join(PEERS)}")
+    add("--libs", nargs="*", metavar="NAME", choices=[*PEERS],
+        help=f"libraries to compare with (all; with --device those that run there): {' '.join(PEERS)}")
+    add("--device", metavar="NAME",
+        help="the device to run pluggrad on, and the peers that can; the limits are then the device's")
     add("--devices", nargs="*", metavar="NAME", default=[],
         help="devices to run pluggrad on beside its default one, a column each")
     add("--rounds", type=int, metavar="N", default=7, help="quiet rounds of each row (7)")
     add("--json", type=Path, metavar="FILE",
-        help="where to write the figures (benchmarks/results/TIME.json); the report goes beside it as .md")
+        help="where to write the figures (benchmarks/results/TIME.json, with --device DEVICE-HARDWARE.json); "
+             "the report goes beside it as .md")
     add("--any-load", action="store_true", help="count rounds although other programs compute as well")
     options = parser.parse_args(arguments)
-    options.only = options.only or (rows if options.set == "all" else sets[options.set])
+    options.only = options.only or (usual if options.set == "all" else sets[options.set])
+    if options.libs is None:
+        options.libs = [*ON_DEVICES] if options.device else [*PEERS]
+    if options.device and options.json is None:
+        options.json = report.RESULTS / f"{hardware_name(options.device)}.json"
     return options
+
+
+def hardware_name(device: str) -> str:
+    """A device and what it is, as the name of a file: cuda-nvidia-h100-80gb-hbm3."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{device} {Device[device].hardware}".lower()).strip("-")
 
 
 class Bench:
@@ -60,17 +79,21 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, stack: ExitStack) -> None:
         self.options = options
-        self.probe = Probe(options.any_load)
+        self.probe: AnyProbe
         self.results = report.Results()
         self.children: dict[str, Child] = {}
         self.absent: dict[str, str] = {}
         self.finished: list[str] = []
+        ours = {"PLUGGRAD_DEVICE": options.device} if options.device else {}
+        peers = torch_variables(options.device)
         self._specs: dict[str, tuple[str, dict[str, str]]] = {
-            OURS: (OURS, {}), ONE_THREAD: (OURS, {"PLUGGRAD_CPU_THREADS": "1"}),
+            OURS: (OURS, ours), ONE_THREAD: (OURS, {"PLUGGRAD_CPU_THREADS": "1"}),
             **{on_device(name): (OURS, {"PLUGGRAD_DEVICE": name}) for name in options.devices},
-            **{name: (name, {}) for name in options.libs}}
+            **{name: (name, peers) for name in options.libs}}
         for name in self._specs:
             self._start(name)
+        self.probe = (DeviceProbe(partial(self._present, [OURS, *options.libs])) if options.device
+                      else Probe(options.any_load))
         stack.callback(self._close)
 
     def _start(self, name: str) -> None:
@@ -183,7 +206,8 @@ class Bench:
 
     def facts(self) -> dict[str, Any]:
         """The machine and the libraries."""
-        return {"machine": report.machine() | {"any_load": self.options.any_load},
+        return {"machine": report.machine() | {"any_load": self.options.any_load,
+                                               "device": self.options.device or ""},
                 "libraries": {name: child.version for name, child in self.children.items()},
                 "absent": self.absent}
 

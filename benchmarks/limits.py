@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import llvmlite.binding as llvm
 
@@ -118,6 +118,16 @@ def last_level_cache() -> int:
 def cores() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class AnyProbe(Protocol):
+    """Measures the limits of what the libraries run on."""
+
+    def measure(self) -> Limits: ...
+
+    def quiet(self, before: Limits, after: Limits) -> bool:
+        """Whether what was measured in between counts."""
+        ...
 
 
 class Probe:

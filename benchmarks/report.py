@@ -227,8 +227,8 @@ def write(facts: Mapping[str, Any], results: Results, verdicts: Sequence[Verdict
     Without a path they go to benchmarks/results, named by the time.
     """
     if path is None:
-        RESULTS.mkdir(exist_ok=True)
         path = RESULTS / (time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime()) + ".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
     data = {
         **facts,
         "floors": [asdict(verdict) for verdict in verdicts],

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from benchmarks.limits import Probe
+from benchmarks.limits import AnyProbe
 from benchmarks.turns import ROOT, Absent, child_environment, quiet_rounds
 
 _IMPORT: Final = "import time; begin = time.perf_counter(); {}; print(time.perf_counter() - begin)"
@@ -54,7 +54,7 @@ def run(arguments: list[str], **variables: str) -> str:
     return done.stdout
 
 
-def import_times(probe: Probe, rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+def import_times(probe: AnyProbe, rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Seconds of each import in fresh processes, a list in the order of rounds; and why some are absent."""
     absent: dict[str, str] = {}
 
@@ -73,17 +73,17 @@ def import_times(probe: Probe, rounds: int) -> tuple[dict[str, list[float]], dic
     return {name: [found[name] for found, _ in kept] for name in present}, absent
 
 
-def demo(probe: Probe, rounds: int) -> Firsts:
+def demo(probe: AnyProbe, rounds: int) -> Firsts:
     """The demo's first step, from the start of the process. Absent if it fails."""
     return _firsts(probe, rounds, ["benchmarks.first_step"])
 
 
-def first_call(probe: Probe, rounds: int, library: str, program: str) -> Firsts:
+def first_call(probe: AnyProbe, rounds: int, library: str, program: str) -> Firsts:
     """The first call of a program's step, inputs and weights on the device. Absent if it fails."""
     return _firsts(probe, rounds, ["benchmarks.first_call", library, program])
 
 
-def _firsts(probe: Probe, rounds: int, program: list[str]) -> Firsts:
+def _firsts(probe: AnyProbe, rounds: int, program: list[str]) -> Firsts:
     def both() -> tuple[First, First]:
         with tempfile.TemporaryDirectory() as folder:
             return _first(program, folder), _first(program, folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from benchmarks.criteria import OURS, is_ours
-from benchmarks.limits import LimitName, Limits, Probe, cores
+from benchmarks.limits import AnyProbe, LimitName, Limits, cores
 from benchmarks.workloads import Workload
 
 ROOT: Final = Path(__file__).parents[1]
@@ -140,7 +140,7 @@ class Row:
                 if not abs(value - usual) <= _LARGEST_DIFFERENCE * abs(usual)]
 
 
-def quiet_rounds(probe: Probe, wanted: int, run: Callable[[], T]) -> tuple[list[tuple[T, Limits]], int]:
+def quiet_rounds(probe: AnyProbe, wanted: int, run: Callable[[], T]) -> tuple[list[tuple[T, Limits]], int]:
     """Run rounds until `wanted` were quiet or patience ends.
 
     Returns what they gave with the limits of each, and how many rounds were thrown away.
@@ -210,7 +210,8 @@ class Contest:
         return self.rows
 
 
-def measure(workloads: Sequence[Workload], children: Sequence[Child], probe: Probe, rounds: int) -> list[Row]:
+def measure(workloads: Sequence[Workload], children: Sequence[Child], probe: AnyProbe,
+            rounds: int) -> list[Row]:
     """Rounds of workloads that take their turns together: a row for each."""
     contest = Contest(workloads, children)
     kept, discarded = quiet_rounds(probe, rounds, contest.round) if contest.ready else ([], 0)

@@ -3,6 +3,7 @@
     {"do": "make", "work": NAME}                  {"made": true or false, "value": ..., "kernels": ...}
     {"do": "time", "works": NAMES, "seconds": S}  {"seconds": medians, "busy": CPU / wall}; calls alternate
     {"do": "drop"}                                {}; forgets what was made
+    {"do": "limits"}                              {"fma": GFLOP/s, "stream": GB/s} of its device, or {}
 
 value: the mean magnitude of the first result. kernels: launched by a call, or null where nobody counts.
 """
@@ -75,8 +76,15 @@ class Worker:
         return {}
 
 
+    def limits(self, _: dict[str, Any]) -> dict[str, Any]:
+        found = self._library.limits()
+        return {} if found is None else {"fma": found[0], "stream": found[1]}
+
+
 def _magnitude(result: Any) -> float:
     """The mean magnitude of a result, whichever library's it is."""
+    if hasattr(result, "cpu"):  # PyTorch's, on whatever device
+        result = result.detach().cpu()
     array = result.float().numpy() if hasattr(result, "numpy") else result  # NumPy has no bfloat16
     return float(np.abs(np.asarray(array, np.float64)).mean())
 
@@ -95,7 +103,8 @@ def main() -> None:
         return
     print(json.dumps({"version": library.version}), file=answers)
     actions: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-        "make": worker.make, "time": worker.time, "drop": worker.drop}
+        "make": worker.make, "time": worker.time, "drop": worker.drop,
+        "limits": worker.limits}
     for line in sys.stdin:
         request = json.loads(line)
         try:

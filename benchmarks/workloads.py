@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
+from benchmarks import gpu_rows
 from benchmarks.criteria import Beside, Criterion, Kernels, OfLimit, OnDevice, SpeedUp, Within
 from pluggrad.testing import workloads as rows
 from pluggrad.testing.workloads import (
@@ -75,6 +76,16 @@ _GOALS: Final = dict.fromkeys(("sort_1m", "argsort_1m", "topk_1m"), (Beside("bes
 # of the second set, by what bounds a row: multiply-adds, or memory
 _BY_UNIT: Final[dict[str, tuple[Criterion, ...]]] = {
     "GFLOP/s": (Beside("best", 1.0, "fma", 0.85),), "GB/s": (OfLimit("stream", 0.8),)}
+_IN_STREAM: Final = (OfLimit("stream", 0.9), Kernels(1))
+_COMPILED: Final = (Beside("torch.compile", 1.0),)
+# of the set `gpu`: what is required, and what is aimed at
+_ON_GPU: Final[dict[str, tuple[tuple[Criterion, ...], tuple[Criterion, ...]]]] = {
+    **dict.fromkeys(("gemm8k", "gemm8k_bf16"), ((Beside("torch", 0.6),), (Beside("torch", 0.9),))),
+    **dict.fromkeys(("fuse64m", "softmax8k", "lnorm8k"), (_IN_STREAM, _COMPILED)),
+    "attn8k_bf16": ((Beside("torch", 0.5),), (Beside("torch", 0.8),)),
+    **dict.fromkeys(("lenet_step", "resnet18_64", "gpt2_step"), (_COMPILED, ())),
+    "replay": ((Beside("torch", 1.0),), ()),
+}
 
 
 def _held_against(row: rows.Workload, required: tuple[Criterion, ...] = (),
@@ -86,8 +97,9 @@ def _held_against(row: rows.Workload, required: tuple[Criterion, ...] = (),
 SETS: Final[dict[str, dict[str, Workload]]] = {
     "table": {name: _held_against(row, _REQUIRED.get(name, ()), _GOALS.get(name, ()))
               for name, row in rows.SETS["table"].items()},
-    "second": {name: _held_against(row, _BY_UNIT[row.unit]) for name, row in rows.SETS["second"].items()}}
-WORKLOADS: Final[dict[str, Workload]] = SETS["table"] | SETS["second"]
+    "second": {name: _held_against(row, _BY_UNIT[row.unit]) for name, row in rows.SETS["second"].items()},
+    "gpu": {row.name: _held_against(row, *_ON_GPU[row.name]) for row in gpu_rows.rows()}}
+WORKLOADS: Final[dict[str, Workload]] = SETS["table"] | SETS["second"] | SETS["gpu"]
 
 # the sizes of the row `gemm_sizes`: each is timed together with its neighbors, one less and one more
 SIZES: Final = (100, 128, 150, 192, 224, 256, 300, 320, 384, 400, 448, 512, 576, 600, 640, 768, 800, 896, 960,

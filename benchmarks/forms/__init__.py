@@ -17,9 +17,15 @@ Call: TypeAlias = Callable[[], object]
 PEERS: Final = {"numpy": "numpy", "torch": "torch", "torch.compile": "torch_compile", "jax": "jax",
                 "tinygrad": "tinygrad"}
 
+ON_DEVICES: Final = ("torch", "torch.compile")  # those that a run with --device puts on the device
+
 
 def _uncounted() -> int:
     return 0
+
+
+def _unmeasured() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,14 @@ class Library:
 
     make: the timed call of a workload, which returns its result; None if the library does not have that form.
     kernels: kernels launched so far, where the library counts them. needs: what it needs beside itself.
+    limits: what it measures of the device that it runs on, GFLOP/s of float32 and GB/s; None: nothing.
     """
 
     version: str
     make: Callable[[Workload], Call | None]
     kernels: Callable[[], int] = _uncounted
     needs: str = ""
+    limits: Callable[[], tuple[float, float] | None] = _unmeasured
 
 
 def load(name: str) -> Library:

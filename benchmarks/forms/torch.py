@@ -1,7 +1,9 @@
-"""The forms in PyTorch, on as many threads as there are CPUs: eager, or compiled for `torch_compile.py`."""
+"""The forms in PyTorch, eager, or compiled for `torch_compile.py`: on as many threads as there are CPUs, or
+on the device that the environment names."""
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,10 +11,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks import programs
+from benchmarks.device_limits import TORCH_DEVICE_VARIABLE
 from benchmarks.forms import Call, Library
+from benchmarks.gpu_rows import REPLAYED
 from benchmarks.workloads import ADAM, CLASSES, GPT_HEADS, LEADING, MLP_LAYERS, Inputs, Workload
 
 Wrap = Callable[[Any], Any]  # torch.compile, or nothing
+DEVICE: Final = torch.device(os.environ.get(TORCH_DEVICE_VARIABLE, "cpu"))
+_COPIED: Final = 1 << 27  # elements of the copy that measures memory
+_SIDE: Final = 4096  # of the product that measures arithmetic
+_TRIES: Final = 10
+
+
+def _synchronize() -> None:
+    if DEVICE.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _placed(inputs: Inputs) -> list[Any]:
+    return [torch.from_numpy(array).to(DEVICE) for array in inputs]
 
 
 # ---- functions -----------------------------------------------------------------------------------
@@ -82,7 +100,7 @@ def _adam(parameters: Any) -> Any:
 
 
 def _lenet(inputs: Inputs, wrap: Wrap) -> Call:
-    images, labels, *weights = [torch.from_numpy(array) for array in inputs]
+    images, labels, *weights = _placed(inputs)
     for weight in weights:
         weight.requires_grad_()
     optimizer = _adam(weights)
@@ -105,10 +123,10 @@ def _lenet(inputs: Inputs, wrap: Wrap) -> Call:
 
 
 def _mlp(inputs: Inputs, wrap: Wrap) -> Call:
-    images, labels = map(torch.from_numpy, inputs)
+    images, labels = _placed(inputs)
     first, second, third, last = MLP_LAYERS
     model = nn.Sequential(nn.Linear(first, second), nn.ReLU(), nn.Linear(second, third), nn.ReLU(),
-                          nn.Linear(third, last))
+                          nn.Linear(third, last)).to(DEVICE)
     optimizer, model = _adam(model.parameters()), wrap(model)
 
     def step() -> object:
@@ -122,8 +140,8 @@ def _mlp(inputs: Inputs, wrap: Wrap) -> Call:
 
 
 def _xor(inputs: Inputs, steps: int) -> Call:
-    x, y = map(torch.from_numpy, inputs)
-    model = nn.Linear(2, 1)
+    x, y = _placed(inputs)
+    model = nn.Linear(2, 1).to(DEVICE)
     opt = torch.optim.Adam(model.parameters(), lr=0.1)
 
     def run() -> object:
@@ -138,14 +156,63 @@ def _xor(inputs: Inputs, steps: int) -> Call:
 
 
 def _function(function: Any, inputs: Inputs, dtype: Any) -> Call:
-    tensors = [tensor.to(dtype) if tensor.is_floating_point() else tensor
-               for tensor in map(torch.from_numpy, inputs)]
+    tensors = [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in _placed(inputs)]
 
     def run() -> object:
         with torch.no_grad():
-            return function(*tensors)
+            result = function(*tensors)
+        _synchronize()
+        return result
 
     return run
+
+
+def _chained(h: Any, w: Any) -> Any:
+    for _ in range(REPLAYED):
+        h = (h @ w).softmax(1)
+    return h
+
+
+def _replay(inputs: Inputs) -> Call:
+    """As a CUDA graph where there are such."""
+    tensors = _placed(inputs)
+    if DEVICE.type != "cuda":
+        return _function(_chained, inputs, torch.float32)
+    aside = torch.cuda.Stream()
+    with torch.no_grad(), torch.cuda.stream(aside):  # a first run outside, as the documentation asks for
+        _chained(*tensors)
+    aside.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph):
+        result = _chained(*tensors)
+
+    def run() -> object:
+        graph.replay()
+        _synchronize()
+        return result
+
+    return run
+
+
+# ---- limits --------------------------------------------------------------------------------------
+def _fastest(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_TRIES):
+        begin = time.perf_counter()
+        work()
+        _synchronize()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def _limits() -> tuple[float, float] | None:
+    """Of a product in float32, and of a copy, which reads and writes."""
+    if DEVICE.type == "cpu":
+        return None
+    a, source = torch.ones(_SIDE, _SIDE, device=DEVICE), torch.ones(_COPIED, device=DEVICE)
+    target = torch.empty_like(source)
+    return (2e-9 * _SIDE**3 / _fastest(lambda: a @ a),
+            2e-9 * source.nbytes / _fastest(lambda: target.copy_(source)))
 
 
 def library(compiled: bool = False) -> Library:
@@ -164,7 +231,12 @@ def library(compiled: bool = False) -> Library:
             return _mlp(inputs, wrap)
         if form == "xor" and not compiled:
             return _xor(inputs, workload.steps)
+        if form in programs.PROGRAMS:
+            return wrap(programs.make("torch", form))  # type: ignore[no-any-return]
+        if form == "replay":
+            return _function(wrap(_chained), inputs, torch.float32) if compiled else _replay(inputs)
         dtype = getattr(torch, workload.dtype)
         return _function(wrap(functions[form]), inputs, dtype) if form in functions else None
 
-    return Library(str(torch.__version__), make, needs="a C++ compiler" if compiled else "")
+    version = str(torch.__version__) if DEVICE.type == "cpu" else f"{torch.__version__} on {DEVICE}"
+    return Library(version, make, needs="a C++ compiler" if compiled else "", limits=_limits)

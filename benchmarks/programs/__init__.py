@@ -17,8 +17,10 @@ PROGRAMS: Final = {
     "resnet18": "ResNet-18, 1 image of 224x224",
     "resnet18_8": "ResNet-18, 8 images of 224x224",
     "resnet18_step": "training step of ResNet-18, 8 images of 224x224, SGD with momentum",
+    "resnet18_64": "training step of ResNet-18, 64 images of 224x224, SGD with momentum",
     "gpt_block": "training step of a block of GPT-2, 4 texts of 256 tokens, Adam",
     "gpt2": "GPT-2 small, loss and gradients, 1 text of 64 tokens",
+    "gpt2_step": "training step of GPT-2 small, 4 texts of 512 tokens, Adam",
     "lstm100": "LSTM of 100 steps, 32 rows of 128, loss and gradients",
     "chain": "12 elementwise ops on arrays of 16M elements, and their sum",
 }

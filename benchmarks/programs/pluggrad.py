@@ -81,10 +81,14 @@ def resnet18_8() -> Step:
     return resnet18(8)
 
 
-def resnet18_step() -> Step:
+def resnet18_step(batch: int = 8) -> Step:
     model = _resnet()
     optimizer = optim.SGD([model], lr=0.01, momentum=0.9)
-    return _training(model, optimizer, _normal(8, 3, 224, 224), _labels(1000, 8))
+    return _training(model, optimizer, _normal(batch, 3, 224, 224), _labels(1000, batch))
+
+
+def resnet18_64() -> Step:
+    return resnet18_step(64)
 
 
 # ---- texts ---------------------------------------------------------------------------------------
@@ -138,6 +142,25 @@ class _GPT(nn.Module):
 
 def gpt2(tokens: int = 64) -> Step:
     return _gradients(_GPT(tokens), _labels(VOCABULARY, 1, tokens))
+
+
+def gpt2_step(texts: int = 4, tokens: int = 512) -> Step:
+    model, text = _GPT(tokens), _labels(VOCABULARY, texts, tokens)
+    optimizer = optim.Adam([model], lr=1e-4)
+
+    @jit
+    def step(text: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(text).reshape(-1, VOCABULARY).cross_entropy(text.reshape(-1))
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def run() -> object:
+        with Tensor.train():
+            return step(text).item()
+
+    return run
 
 
 def lstm100() -> Step:

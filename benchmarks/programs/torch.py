@@ -1,4 +1,5 @@
-"""The programs in PyTorch, eager, on as many threads as there are CPUs."""
+"""The programs in PyTorch, eager: on as many threads as there are CPUs, or on the device that the environment
+names."""
 from __future__ import annotations
 
 import os
@@ -10,17 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.device_limits import TORCH_DEVICE_VARIABLE
 from benchmarks.programs import BLOCKS, CHANNELS, HEADS, LARGE, VOCABULARY, WIDTH, Step
 
 torch.set_num_threads(os.cpu_count() or 1)
+_DEVICE = torch.device(os.environ.get(TORCH_DEVICE_VARIABLE, "cpu"))
+torch.set_default_device(_DEVICE)  # of the models' weights
 
 
 def _normal(*shape: int) -> Any:
-    return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    numbers = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(numbers).to(_DEVICE)
 
 
 def _labels(classes: int, *shape: int) -> Any:
-    return torch.from_numpy(np.random.default_rng(0).integers(0, classes, shape))
+    return torch.from_numpy(np.random.default_rng(0).integers(0, classes, shape)).to(_DEVICE)
 
 
 def _training(model: Any, optimizer: Any, data: Any, labels: Any) -> Step:
@@ -77,7 +82,7 @@ def resnet18(batch: int = 1) -> Step:
 
     def step() -> object:
         with torch.no_grad():
-            return model(images).numpy()
+            return model(images).cpu().numpy()
 
     return step
 
@@ -86,10 +91,14 @@ def resnet18_8() -> Step:
     return resnet18(8)
 
 
-def resnet18_step() -> Step:
+def resnet18_step(batch: int = 8) -> Step:
     model = _resnet()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    return _training(model, optimizer, _normal(8, 3, 224, 224), _labels(1000, 8))
+    return _training(model, optimizer, _normal(batch, 3, 224, 224), _labels(1000, batch))
+
+
+def resnet18_64() -> Step:
+    return resnet18_step(64)
 
 
 # ---- texts ---------------------------------------------------------------------------------------
@@ -142,6 +151,20 @@ def gpt2(tokens: int = 64) -> Step:
     def step() -> object:
         loss = F.cross_entropy(model(text).view(-1, VOCABULARY), text.view(-1))
         torch.autograd.grad(loss, parameters)
+        return loss.item()
+
+    return step
+
+
+def gpt2_step(texts: int = 4, tokens: int = 512) -> Step:
+    model, text = _GPT(tokens), _labels(VOCABULARY, texts, tokens)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def step() -> object:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(text).view(-1, VOCABULARY), text.view(-1))
+        loss.backward()
+        optimizer.step()
         return loss.item()
 
     return step

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import stage_timers, turns, workloads
 from benchmarks.__main__ import main
+from benchmarks.programs import PROGRAMS
 from benchmarks.stage_timers import StageTimers
 from benchmarks.workloads import SETS, WORKLOADS, workload
 from tests.architecture.source import ROOT
@@ -97,9 +98,12 @@ def test_every_process_makes_the_same_inputs():
 def test_every_form_is_written_for_pluggrad():
     from pluggrad.testing import forms
 
-    assert {work.form for work in WORKLOADS.values()} <= forms._FUNCTIONS.keys() | forms._STEPS.keys()
+    written = forms._FUNCTIONS.keys() | forms._STEPS.keys()
+    assert {work.form for work in WORKLOADS.values()} <= written | {"replay"} | PROGRAMS.keys()
+    assert {work.form for name in ("table", "second") for work in SETS[name].values()} <= written
 
 
 def test_every_criterion_is_of_a_row():
     assert workloads._REQUIRED.keys() | workloads._GOALS.keys() <= SETS["table"].keys()
+    assert workloads._ON_GPU.keys() == SETS["gpu"].keys()
     assert not [name for name, work in WORKLOADS.items() if not work.required]
