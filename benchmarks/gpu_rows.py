@@ -44,6 +44,7 @@ def rows(sizes: Sizes = Sizes()) -> tuple[Workload, ...]:
     shape, heads = (sizes.rows, sizes.row), (1, _HEADS, sizes.tokens, _HEAD)
     return (
         replace(square, name="gemm8k", what=f"{side}, float32"),
+        replace(square, name="gemm8k_tf32", form="matmul_tf32", what=f"{side}, factors rounded to tf32"),
         replace(square, name="gemm8k_bf16", what=f"{side}, bfloat16", dtype="bfloat16"),
         Workload("fuse64m", "fuse", f"relu(a * b + c) * 0.5 on {sizes.elements} elements",
                  _normal(*[(sizes.elements,)] * 3), 16e-9 * sizes.elements, "GB/s"),

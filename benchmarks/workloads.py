@@ -80,7 +80,8 @@ _IN_STREAM: Final = (OfLimit("stream", 0.9), Kernels(1))
 _COMPILED: Final = (Beside("torch.compile", 1.0),)
 # of the set `gpu`: what is required, and what is aimed at
 _ON_GPU: Final[dict[str, tuple[tuple[Criterion, ...], tuple[Criterion, ...]]]] = {
-    **dict.fromkeys(("gemm8k", "gemm8k_bf16"), ((Beside("torch", 0.6),), (Beside("torch", 0.9),))),
+    **dict.fromkeys(("gemm8k", "gemm8k_tf32", "gemm8k_bf16"),
+                    ((Beside("torch", 0.6),), (Beside("torch", 0.9),))),
     **dict.fromkeys(("fuse64m", "softmax8k", "lnorm8k"), (_IN_STREAM, _COMPILED)),
     "attn8k_bf16": ((Beside("torch", 0.5),), (Beside("torch", 0.8),)),
     **dict.fromkeys(("lenet_step", "resnet18_64", "gpt2_step"), (_COMPILED, ())),

@@ -1,12 +1,15 @@
 """The forms in pluggrad, which ships them, and the whole programs."""
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 import pluggrad
 from benchmarks import programs
 from benchmarks.forms import Call, Library
 from benchmarks.gpu_rows import REPLAYED
 from benchmarks.workloads import Workload
-from pluggrad import Device, GlobalCounters, Tensor, jit
+from pluggrad import Context, Device, GlobalCounters, Tensor, jit
 from pluggrad.runtime.limits import measure
 from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
@@ -32,10 +35,23 @@ def _replay(workload: Workload) -> Call:
     return run
 
 
+def _tf32(workload: Workload) -> Call:
+    call = forms.make(replace(workload, form="matmul"))
+
+    def run() -> object:
+        with Context(MATMUL_PRECISION="tf32"):
+            return call()
+
+    return run
+
+
+_OWN: Final = {"replay": _replay, "matmul_tf32": _tf32}
+
+
 def _make(workload: Workload) -> Call:
     if workload.form in programs.PROGRAMS:
         return programs.make("pluggrad", workload.form)
-    return _replay(workload) if workload.form == "replay" else forms.make(workload)
+    return _OWN.get(workload.form, forms.make)(workload)
 
 
 def _limits() -> tuple[float, float] | None:

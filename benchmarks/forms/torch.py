@@ -167,6 +167,14 @@ def _function(function: Any, inputs: Inputs, dtype: Any) -> Call:
     return run
 
 
+def _tf32(a: Any, b: Any) -> Any:
+    torch.set_float32_matmul_precision("high")
+    try:
+        return a @ b
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def _chained(h: Any, w: Any) -> Any:
     for _ in range(REPLAYED):
         h = (h @ w).softmax(1)
@@ -233,6 +241,8 @@ def library(compiled: bool = False) -> Library:
             return _xor(inputs, workload.steps)
         if form in programs.PROGRAMS:
             return wrap(programs.make("torch", form))  # type: ignore[no-any-return]
+        if form == "matmul_tf32":
+            return _function(_tf32, inputs, torch.float32)
         if form == "replay":
             return _function(wrap(_chained), inputs, torch.float32) if compiled else _replay(inputs)
         dtype = getattr(torch, workload.dtype)
