@@ -17,7 +17,7 @@ class Language:
     header: the shim, which stands before the kernels. kernel: finds the `name` of a kernel and the text of
     its `parameters`. arguments: for these, in order, the addresses of their values as C++; `given` is what a
     launch is given. packed: run-time values are one buffer behind the others, not parameters of their own.
-    render: the plugin's.
+    render: the plugin's. plain: rewrites what no macro can make C++ of.
     """
 
     header: str
@@ -25,6 +25,7 @@ class Language:
     arguments: Callable[[Sequence[str]], Sequence[str]]
     packed: bool
     render: Callable[[Program, Target], str]
+    plain: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ def merged(language: Language, sources: Iterable[str]) -> str:
     """
     blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n")
                            if not _ASSEMBLY.search(block))
+    plain = dict.fromkeys(language.plain(block) for block in blocks)
     entries = [_entry(language, match) for block in blocks for match in language.kernel.finditer(block)]
-    return "\n\n".join([f'#include "{language.header}"', *blocks, *entries]) + "\n"
+    return "\n\n".join([f'#include "{language.header}"', *plain, *entries]) + "\n"
 
 
 def _entry(language: Language, match: re.Match[str]) -> str:
@@ -83,10 +85,52 @@ def _cuda(arch: str) -> Architecture:
     return Architecture(CUDA, target_of(KNOWN[arch]))
 
 
+# ------------------------------------------------------------------------------------------------ Metal
+
+
+_METAL_VALUES: Final = {"threadgroup_position_in_grid": "&simt::block_index.x",
+                        "thread_index_in_threadgroup": "&simt::current"}
+_ATTRIBUTE: Final = re.compile(r"\[\[(?P<name>\w+)(\((?P<number>\d+)\))?\]\]")
+_OF_GROUP: Final = re.compile(r"^(\s+)threadgroup (?=[\w ]+\[)", re.MULTILINE)
+
+
+def _metal_arguments(parameters: Sequence[str]) -> Sequence[str]:
+    found = [_ATTRIBUTE.search(parameter) for parameter in parameters]
+    return [f"given[{match['number']}]" if match["name"] == "buffer" else _METAL_VALUES[match["name"]]
+            for match in found if match is not None]
+
+
+def _metal_plain(block: str) -> str:
+    """Memory of a group is static. Functions for it are left out: those for other memory stand before them,
+    and want rows that are aligned, which a vector's access to either kind then checks."""
+    head = block.partition("\n")[0]
+    return "" if "(threadgroup " in head else _OF_GROUP.sub(r"\1alignas(16) static ", block)
+
+
+def _metal_source(program: Program, target: Target) -> str:
+    from pluggrad_metal.render import render
+
+    return render(program, target)
+
+
+METAL: Final = Language(
+    "metal_stdlib", re.compile(r"\[\[kernel[^\n]*\s+void (?P<name>\w+)\((?P<parameters>[^{]*)\) {"),
+    _metal_arguments, packed=True, render=_metal_source, plain=_metal_plain)
+
+
+def _apple(name: str, family: int, language: tuple[int, int]) -> Architecture:
+    from pluggrad_metal.target import Gpu, target_of
+
+    gpu = Gpu(name, family, language, unified=True, working_set=8 << 30, max_buffer=4 << 30)
+    return Architecture(METAL, target_of(gpu))
+
+
 # ------------------------------------------------------------------------------------------------ by name
 
 _ARCHITECTURES: Final[dict[str, Callable[[], Architecture]]] = {
-    "sm_80": lambda: _cuda("sm_80"), "sm_90a": lambda: _cuda("sm_90a")}
+    "sm_80": lambda: _cuda("sm_80"), "sm_90a": lambda: _cuda("sm_90a"),
+    # without bfloat in the language, and with it
+    "apple7": lambda: _apple("Apple M1", 7, (3, 0)), "apple9": lambda: _apple("Apple M3 Pro", 9, (3, 2))}
 
 
 def architecture(name: str) -> Architecture:

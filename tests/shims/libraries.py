@@ -17,7 +17,8 @@ _HERE: Final = Path(__file__).parent
 _OPTIONS: Final = (
     "-x", "c++", "-std=c++17", "-O0", "-fPIC", "-w", "-nostdinc++", "-fno-exceptions", "-fno-rtti",
     "-fno-sanitize=all", "-fsanitize=bounds", "-fsanitize-trap=bounds", "-U_FORTIFY_SOURCE",
-    "-fno-stack-protector", "-fno-strict-aliasing")
+    "-fno-stack-protector", "-fno-strict-aliasing", "-fno-threadsafe-statics",
+    "-Xclang", "-ffloat16-excess-precision=none")
 _FEW: Final = 160  # kernels of a library: more take as long each
 
 Function = Callable[..., bytes | None]

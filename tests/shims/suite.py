@@ -22,21 +22,26 @@ from pluggrad.testing.conformance.worker import run
 from tests.shims import device
 from tests.shims.languages import architecture
 from tests.shims.libraries import Libraries
-from tests.shims.parts import PARTS
 
 LIMIT_S: Final = 60.0
 
 
 def part_of(test: ConformanceTest) -> str:
-    """Tests that share kernels are of one part; those of programs and of training are the last."""
-    if test.level != "L1":
-        return PARTS[-1]
-    return PARTS[zlib.crc32((test.batch or test.body.__name__).encode()) % (len(PARTS) - 1)]
+    """What a device computes; contract and optional features (levels 0 and 4) are a device's own.
+
+    Tests that share kernels are of one part.
+    """
+    if test.level in ("L2", "L3"):
+        return "programs"
+    kernels = zlib.crc32((test.batch or test.body.__name__).encode()) % 3
+    return f"kernels-{kernels}" if test.level == "L1" else ""
 
 
 def chosen(part: str) -> Iterator[ConformanceTest]:
-    """The tests of a part: what a device computes; contract and optional features are a device's own."""
-    return (test for test in collect().values() if test.level in ("L1", "L2", "L3") and part_of(test) == part)
+    """The tests of a part. `bfloat16` is all that level 1 has of that dtype."""
+    for test in collect().values():
+        if part_of(test) == part or (part == "bfloat16" and test.level == "L1" and part in test.id):
+            yield test
 
 
 def main(step: str, name: str, part: str, where: str) -> int:

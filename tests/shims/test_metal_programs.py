@@ -1,0 +1,13 @@
+"""The rest of them: level 1's last part, and the programs and training steps of levels 2 and 3."""
+from __future__ import annotations
+
+import pytest
+
+from tests.shims.checks import check_part
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("part", "at_least"), [("programs", 180), ("kernels-2", 700)])
+def test_kernels_compute_what_the_suite_expects(part: str, at_least: int) -> None:
+    check_part("apple9", part, at_least)
