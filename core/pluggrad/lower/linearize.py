@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 from pluggrad import dtypes
@@ -82,6 +82,7 @@ class _Linearizer:
         self.item: _Item | None = None  # the index of the work item
         self.pending = Pending()
         self.stage: _Item | None = None  # of local buffers that have several
+        self.by_unit = any(a.kind == "MATRIX" for a in kernel.axes)
         self.filled: dict[int, list[list[Node]]] = {}  # stores, by the REDUCE axis of their loop
         for group in [group for step in steps for group in groups_of(step)]:
             if group.within is not None:
@@ -303,12 +304,18 @@ class _Linearizer:
 
     def _store_all(self, stores: list[Node]) -> None:
         """Every value is computed before the first is written: a kernel may overwrite what it reads."""
+        self._store_computed(stores, self._computed(stores))
+
+    def _computed(self, stores: Sequence[Node]) -> list[list[_Item]]:
+        """The operands of stores."""
         if self.local:  # what later stores reduce may not be in memory yet
             self.groups = self._grouped(toposort(stores))
         needed = [(*store.src[:2], *[s for s in store.src[2:] if s not in self.full]) for store in stores]
-        computed = [[self._emit(s) for s in sources] for sources in needed]
+        return [[self._emit(s) for s in sources] for sources in needed]
+
+    def _store_computed(self, stores: Sequence[Node], computed: Sequence[list[_Item]]) -> None:
         stored = frozenset([store.arg[0] for store in stores]) & self.local
-        if any(stored & self.reads[s] for s in chain.from_iterable(needed) if self.local):
+        if self.local and any(stored & self.reads[s] for store in stores for s in store.src):
             self._barrier()  # until all items have read what is stored over
         for store, items in zip(stores, computed, strict=True):
             self._store(store, items)
@@ -327,13 +334,13 @@ class _Linearizer:
         if len(items) == 3 and _is_true(items[2]):
             items.pop()
         level, registers = len(self.blocks) - 1, self.registers[store]
-        items[0] = self._staged(buffer, items[0])
+        items[0] = self._staged(buffer, items[0], level)
         if items[1].op == "MMA_ACC":
             stride = row_stride(store, items[1].arg, self.axes)
             self._barrier()  # what is stored takes the place of what others may still multiply
             self._append(level, _Item("MMA_STORE", None, (items[1], items[0]), (buffer, stride)))
             return
-        if self.kernel.buffers[buffer].stages > 1 and items[1].op == "LOAD":
+        if self.by_unit and self.kernel.buffers[buffer].stages > 1 and items[1].op == "LOAD":
             self._copy(items[0], items[1], (buffer, strides), registers)
             return
         if self.item is not None and self.items.isdisjoint(axes):
@@ -345,9 +352,9 @@ class _Linearizer:
             items[1] = self._append(level, combined)
         self._append(level, _Item("STORE", None, tuple(items), (buffer, strides), registers))
 
-    def _staged(self, buffer: int, index: _Item) -> _Item:
-        """Where the present stage of a local buffer has what is at `index`."""
-        param, level = self.kernel.buffers[buffer], len(self.blocks) - 1
+    def _staged(self, buffer: int, index: _Item, level: int) -> _Item:
+        """Where the present stage of a local buffer has what is at `index`, for a block."""
+        param = self.kernel.buffers[buffer]
         if param.stages == 1 or self.stage is None:
             return index
         size = self._append(level, _Item("CONST", INDEX, arg=param.size))
@@ -410,6 +417,8 @@ class _Linearizer:
             return self._append(level, _Item("CONST", n.type, arg=n.arg.of(n.type)))
         if n.op in (ops.LOAD, ops.TALLY) and len(src) == 2 and _is_true(src[1]):
             src = src[:1]
+        if n.op is ops.LOAD:
+            src = (self._staged(n.arg[0], src[0], level), *src[1:])
         if n.op is ops.TALLY:
             return self._append(level, _Item("LOAD", n.type, src, (n.arg[0], ()), registers))
         if n in self.full:
@@ -478,8 +487,9 @@ class _Linearizer:
         sums = self._append(level, _Item("MMA_ACC", n.type, arg=tile))
 
         def accumulate() -> None:
-            indices = [self._staged(load.arg[0], self._emit(load.src[0])) for load in loads]
-            self._append(len(self.blocks) - 1, _Item("MMA", None, (sums, *indices), tile))
+            level = len(self.blocks) - 1
+            indices = [self._staged(load.arg[0], self._emit(load.src[0]), level) for load in loads]
+            self._append(level, _Item("MMA", None, (sums, *indices), tile))
 
         self._reduce_in(self._ordered([id for id in n.arg[1] if not self._is_register(id)]), accumulate)
         self.blocks[level].memo[n] = sums
@@ -493,7 +503,8 @@ class _Linearizer:
         stages = max([self.kernel.buffers[slot].stages for slot in self._filled_along(ids[at])])
         if stages > 1:
             inner = partial(self._reduce_in, ids[at + 1:], accumulate)
-            self._loop_nest(ids[:at], partial(self._fill_ahead, ids[at], stages, inner))
+            ahead = self._fill_ahead if self.by_unit else self._load_ahead
+            self._loop_nest(ids[:at], partial(ahead, ids[at], stages, inner))
             return
 
         def fill() -> None:
@@ -539,6 +550,48 @@ class _Linearizer:
         self.stage, self.pending = None, Pending(reads=fills)
         loop.body = self.blocks.pop().items
         self._append(level, loop)
+
+    def _load_ahead(self, id: int, stages: int, accumulate: Callable[[], None]) -> None:
+        """The same through registers: what is stored after a step has been on its way meanwhile.
+
+        The last steps load and store once more what nobody reads.
+        """
+        level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self._filled_along(id)
+        self._barrier()
+        for step in range(min(stages - 1, extent)):
+            position = self._append(level, _Item("CONST", INDEX, arg=step))
+            self.blocks[level].items += self._filling(id, position, position)
+        loop = _Item("LOOP", None, arg=(0, extent))
+        self.blocks.append(_Block(self._bound(), fills=fills))
+        self._barrier()
+        count, ahead, last = [self._append(level + 1, _Item("CONST", INDEX, arg=value))
+                              for value in (stages, stages - 1, extent - 1)]
+        later = self._append(level + 1, _Item("ADD", INDEX, (loop, ahead)))
+        position = self._append(level + 1, _Item("MIN", INDEX, (later, last)))
+        groups, stage = self.groups, self._append(level + 1, _Item("CMOD", INDEX, (later, count)))
+        block = _Block(self._bound() | {id}, memo={axis(id): position}, fills=fills)
+        self.blocks.append(block)
+        computed = [(stores, self._computed(stores)) for stores in self.filled[id]]
+        self._take_up(block)
+        self.groups = groups
+        self.blocks[-1].bound |= {id}
+        self.blocks[-1].memo[axis(id)] = loop
+        self.stage = self._append(level + 1, _Item("CMOD", INDEX, (loop, count)))
+        accumulate()
+        self.stage = stage
+        self.blocks.append(block)
+        for stores, items in computed:
+            self._store_computed(stores, items)
+        self._take_up(block)
+        self.stage, self.pending = None, Pending(fills, fills)
+        loop.body = self.blocks.pop().items
+        self._append(level, loop)
+
+    def _take_up(self, block: _Block) -> None:
+        """Put what the innermost block has into the one around it, as it stands."""
+        self.blocks.pop()
+        self.blocks[-1].items += block.items
+        block.items = []
 
     def _filling(self, id: int, position: _Item, stage: _Item) -> list[_Item]:
         """What is stored in the loop over an axis at one position, to a stage."""

@@ -26,6 +26,7 @@ from pluggrad.tune.contraction import Scheduled
 from pluggrad.tune.products import Product, as_product
 
 _TILES: Final = (8, 4, 2)  # rows, and columns, of an item's tile
+_STAGES: Final = 2  # of panels: one is on its way while the other is multiplied
 _RUN: Final = 4  # rows of a tile that are neighbors
 _LARGEST_GROUP: Final = 256
 _LEAST_WORK: Final = 1 << 15  # multiply-adds; below, items that take an output each have done before
@@ -92,7 +93,7 @@ def _blocks(found: Product, capabilities: Capabilities) -> Iterator[Block]:
     work = found.kernel.tasks * found.steps.extent
     largest = 1 << min(capabilities.max_group, _LARGEST_GROUP).bit_length() - 1
     size = max([factor.type.itemsize for factor in found.factors])
-    registers = capabilities.vector_registers * max(capabilities.vector_bytes, 4) // (2 * max(size, 4))
+    registers = capabilities.vector_registers * max(capabilities.vector_bytes, 4) // max(size, 4)
     for group, tile in product((largest, largest // 2, largest // 4), product(_TILES, _TILES)):
         if group < 1 or work < _LEAST_WORK or tile[1] % lanes:
             continue
@@ -103,7 +104,7 @@ def _blocks(found: Product, capabilities: Capabilities) -> Iterator[Block]:
                 copied = (rows + columns) * steps
                 if rows <= found.rows.extent and columns <= found.columns.extent \
                         and min(rows, columns) * steps % group == 0 and steps <= found.steps.extent \
-                        and (copied + 2 * lanes * steps) * size <= capabilities.scratch_bytes \
+                        and _STAGES * (copied + 2 * lanes * steps) * size <= capabilities.scratch_bytes \
                         and math.prod(tile) + sum(tile) + copied // group <= registers:
                     yield block
                     most = min(found.steps.extent // _SHORTEST_PART,
@@ -137,6 +138,7 @@ class _Tiled:
     def __init__(self, found: Product, block: Block, capabilities: Capabilities) -> None:
         self.found, self.block = found, block
         self.lanes = vector_lanes(found.kernel, capabilities, 1)
+        self.stages = _STAGES if found.steps.extent > block.steps else 1
         self.added: list[Axis] = []
 
     def kernel(self) -> Kernel:
@@ -179,7 +181,8 @@ class _Tiled:
             fills.append(node(ops.STORE, (index, copy.value), (len(buffers), ranged), value.type))
             place = weighted_sum([(axis(step), width), (axis(id), 1)])
             loads.append(node(ops.LOAD, (place,), len(buffers), value.type))
-            buffers.append(BufferParam(value.type, width * self.block.steps, "local"))
+            size = width * self.block.steps
+            buffers.append(BufferParam(value.type, size, "local", stages=self.stages))
         multiplied = node(g.MUL, tuple(loads), None, loads[0].type)
         summed = node(ops.REDUCE, (multiplied,), reduction.arg, reduction.type)
         stores = substitute(kernel.stores, {reduction: summed})
