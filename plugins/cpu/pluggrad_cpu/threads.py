@@ -117,7 +117,9 @@ class _TeamState(ctypes.Structure):
 class NativeTeam(Team):
     """Workers spin for a moment between waves, then sleep on a futex; one native call runs a list."""
 
-    worth_us, awake_us = 20.0, 3.0  # an awake team costs 1 us, waking a sleeping one 15 to 50 us
+    # an awake team costs 1 us, waking a sleeping one 15 to 50 us; estimates of short waves are low: what they
+    # read lies in the caches of the cores that have just written it
+    worth_us, awake_us = 20.0, 1.0
 
     def __init__(self, runtime: native.Runtime, threads: int) -> None:
         super().__init__(runtime, threads)
