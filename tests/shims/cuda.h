@@ -110,3 +110,5 @@ inline float float16_to_float32(unsigned short x) { return shim::half_value(x); 
 inline unsigned short float32_to_float16(float x) { return shim::half_bits(x); }
 inline unsigned short float64_to_float16(double x) { return shim::half_bits(x); }
 inline unsigned short float32_to_bfloat16(float x) { return shim::bfloat_bits(x); }
+
+#include "matrix_units.h"

@@ -150,7 +150,7 @@ class Running:
             given = Arguments(args, pack_values(values, signature.values), packed)
 
             def run(order: int) -> None:
-                error = function(given.addresses, grid, signature.group, 0, order)
+                error = function(given.addresses, grid, signature.group, signature.scratch, order)
                 if error is not None:
                     raise KernelFault(f"{signature.name}: {error.decode()}")
 

@@ -36,17 +36,17 @@ class Architecture:
     target: Target
 
 
-_ASSEMBLY: Final = re.compile(r"\basm\b")
+_FOREIGN: Final = re.compile(r"\basm\b|\bextern __shared__")
 
 
 def merged(language: Language, sources: Iterable[str]) -> str:
     """One C++ file of kernels, each behind a function `launch_NAME` that C can call.
 
     Sources are blocks between empty lines. What several use is the same block in each, and stands here once.
-    A block of inline assembly is left out: the shim has functions of the same names.
+    A block of what C++ lacks, as inline assembly, is left out: the shim has functions of the same names.
     """
     blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n")
-                           if not _ASSEMBLY.search(block))
+                           if not _FOREIGN.search(block))
     plain = dict.fromkeys(language.plain(block) for block in blocks)
     entries = [_entry(language, match) for block in blocks for match in language.kernel.finditer(block)]
     return "\n\n".join([f'#include "{language.header}"', *plain, *entries]) + "\n"

@@ -1,0 +1,57 @@
+"""Kernels for matrix units, compiled: what NVRTC makes of them, and how warps share a tile. Needs no GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from pluggrad import dtypes
+from pluggrad.config import Context
+from pluggrad.lower import lower
+from pluggrad.lower.program import Program
+from pluggrad.plugin_api import DeviceUnavailable
+from pluggrad.tune.heuristics import tune_kernel
+from pluggrad_cuda import nvrtc
+from pluggrad_cuda.compiler import CudaToolchain
+from pluggrad_cuda.matrix_units import layout
+from pluggrad_cuda.target import A100, H100, Properties, target_of
+from tests.matrix_products import MatrixProduct
+
+try:
+    nvrtc.library()
+except DeviceUnavailable as error:
+    pytest.skip(f"needs NVRTC: {error}", allow_module_level=True)
+
+F16, BF16, F32 = dtypes.float16, dtypes.bfloat16, dtypes.float32
+PRODUCTS = [
+    MatrixProduct(8192, 8192, 8192, BF16), MatrixProduct(4096, 4096, 4096, F16, (True, True), out=F16),
+    MatrixProduct(4096, 4096, 4096, F32), MatrixProduct(4001, 4003, 4005, F16, (True, False)),
+    MatrixProduct(512, 512, 512, BF16, (False, True), stack=8)]
+
+
+def program_of(product: MatrixProduct, gpu: Properties) -> Program:
+    target = target_of(gpu)
+    with Context(MATMUL_PRECISION="tf32"):
+        (kernel,) = tune_kernel(product.kernel(), target.capabilities)
+    return lower(kernel, target)
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=str)
+@pytest.mark.parametrize("gpu", [A100, H100], ids=lambda gpu: str(gpu.capability))
+def test_large_tiles_stay_in_registers(gpu, product):
+    program, toolchain = program_of(product, gpu), CudaToolchain(target_of(gpu))
+    source = toolchain.render(program)
+    (found,) = toolchain.resources(source).values()
+    assert found.spilled_bytes == found.stack_bytes == 0
+    assert found.registers * program.group <= 64 << 10
+    assert ("wgmma.mma_async" in source) == (gpu is H100)
+    assert ("copy_ahead<16>" in source) == (product.rows % 2 == 0)
+
+
+@pytest.mark.parametrize(("size", "gpu", "want"), [
+    (8192, A100, (2, 4, 8, False)), (8192, H100, (8, 1, 32, True)), (128, H100, (2, 1, 2, False))])
+def test_warps_share_a_tile(size, gpu, want):
+    program = program_of(MatrixProduct(size, size, size, F16), gpu)
+    (tile,) = {instr.arg for instr in program.body if instr.op == "MMA"}
+    place = layout(tile, program, gpu.capability)
+    assert tuple(place) == want
+    assert place.rows * 16 * place.columns * 8 * program.group // 32 == tile.rows * tile.columns

@@ -1,0 +1,51 @@
+"""Products by matrix units on the CPU: fragments and descriptors as the PTX documents have them."""
+from __future__ import annotations
+
+import ctypes
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pluggrad import dtypes
+from pluggrad.config import Context
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.lower import lower
+from pluggrad.tune.heuristics import tune_kernel
+from tests.matrix_products import MatrixProduct, arguments, expected
+from tests.shims.languages import architecture
+from tests.shims.libraries import Libraries
+
+F16, BF16, F32 = dtypes.float16, dtypes.bfloat16, dtypes.float32
+PRODUCTS = [
+    MatrixProduct(128, 128, 128, F16), MatrixProduct(170, 104, 150, F16, (True, True), out=F16),
+    MatrixProduct(129, 165, 67, BF16, (False, True)), MatrixProduct(96, 72, 80, BF16, (True, False), stack=3),
+    MatrixProduct(64, 132, 180, F32), MatrixProduct(96, 128, 128, F32, (True, True))]
+FEW_CORES = 1  # so that blocks are large
+
+
+def scheduled(product: MatrixProduct, arch: str) -> Kernel:
+    capabilities = replace(architecture(arch).target.capabilities, cores=FEW_CORES)
+    with Context(MATMUL_PRECISION="tf32"):
+        (kernel,) = tune_kernel(product.kernel(), capabilities)
+    assert {"MATRIX"} <= {axis.kind for axis in kernel.axes}
+    return kernel
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+def test_products_are_exact(arch: str, tmp_path: Path) -> None:
+    of = architecture(arch)
+    programs = [lower(scheduled(product, arch), of.target) for product in PRODUCTS]
+    sources = [of.language.render(program, of.target) for program in programs]
+    assert any("multiply_by_groups" in source for source in sources) == (arch == "sm_90a")
+    libraries = Libraries(of.language, tmp_path)
+    libraries.add(sources)
+    for product, program, source in zip(PRODUCTS, programs, sources, strict=True):
+        arrays = arguments(program.kernel)
+        want = expected(product.kernel(), arrays)
+        addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+        given = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, addresses))
+        error = libraries.function(source)(given, program.tasks, program.group, program.kernel.local_bytes, 1)
+        assert error is None, f"{product}: {error!r}"
+        np.testing.assert_array_equal(arrays[0], want[0], err_msg=str(product))

@@ -1,0 +1,101 @@
+"""Contractions by matrix units: the same sums out of panels that a group fills ahead of time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pluggrad import dtypes
+from pluggrad.config import Context
+from pluggrad.kernel.grammar import verify_kernel
+from pluggrad.kernel.interpret import interpret
+from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.text import kernel_text, parse_kernel
+from pluggrad.lower import lower
+from pluggrad.lower.verify import verify_program
+from pluggrad.target import Capabilities, MatrixUnit, Target
+from pluggrad.tune.heuristics import tune_kernel
+from pluggrad.tune.matrix_units import multiply_matrices
+from tests.matrix_products import MatrixProduct, arguments, expected
+from tests.program_interpreter import run_program
+
+F16, BF16, F32 = dtypes.float16, dtypes.bfloat16, dtypes.float32
+UNITS = (MatrixUnit(16, 16, 16, "float16"), MatrixUnit(16, 16, 16, "bfloat16"),
+         MatrixUnit(16, 16, 8, "float32"))
+GROUPS = Capabilities(
+    dtypes=frozenset(d.name for d in dtypes.ALL), arithmetic=frozenset({"float32"}), vector_bytes=16,
+    vector_registers=32, cores=4, max_group=256, subgroup_width=32, scratch_bytes=160 << 10,
+    copies_ahead=True, matrix_units=UNITS)
+AT_ONCE = replace(GROUPS, copies_ahead=False)
+BY_ROWS = replace(AT_ONCE, matrix_units=tuple([unit._replace(piece_bytes=0) for unit in UNITS]))
+PRODUCTS = [
+    MatrixProduct(128, 128, 128, F16), MatrixProduct(170, 100, 150, F16, (True, True), out=F16),
+    MatrixProduct(129, 164, 65, BF16, (False, True)), MatrixProduct(96, 60, 80, BF16, (True, False), stack=3),
+    MatrixProduct(64, 133, 180, F32), MatrixProduct(96, 128, 128, F32, (True, True))]
+
+
+def tuned(product: MatrixProduct, capabilities: Capabilities = GROUPS) -> Kernel:
+    with Context(MATMUL_PRECISION="tf32"):
+        (kernel,) = tune_kernel(product.kernel(), capabilities)
+    assert {"MATRIX"} <= {axis.kind for axis in kernel.axes}
+    return kernel
+
+
+@pytest.mark.parametrize("capabilities", [GROUPS, AT_ONCE, BY_ROWS], ids=["ahead", "at once", "by rows"])
+@pytest.mark.parametrize("product", PRODUCTS, ids=str)
+def test_panels_hold_what_is_multiplied(product, capabilities):
+    kernel = tuned(product, capabilities)
+    verify_kernel(kernel, "tune")
+    assert parse_kernel(kernel_text(kernel)) == kernel
+    assert kernel.local_bytes <= capabilities.scratch_bytes
+    arrays = arguments(kernel)
+    want = expected(product.kernel(), arrays)
+    interpret(kernel, arrays, [])
+    np.testing.assert_array_equal(arrays[0], want[0])
+
+
+@pytest.mark.parametrize("capabilities", [GROUPS, AT_ONCE], ids=["ahead", "at once"])
+@pytest.mark.parametrize("product", PRODUCTS[:5:2], ids=str)
+def test_programs_copy_in_time_and_wait_for_each_other(product, capabilities):
+    kernel = tuned(product, capabilities)
+    program = lower(kernel, Target("x", capabilities))
+    verify_program(program, "lower")
+    written = {instr.op for instr in program.body}
+    assert {"MMA_ACC", "MMA", "MMA_STORE", "BARRIER"} <= written
+    assert ({"COPY", "COMMIT", "WAIT"} <= written) == capabilities.copies_ahead
+    arrays = arguments(kernel)
+    want = expected(product.kernel(), arrays)
+    run_program(program, arrays)
+    np.testing.assert_array_equal(arrays[0], want[0])
+
+
+def test_sums_take_the_place_of_panels():
+    kernel = tuned(PRODUCTS[0])
+    panels = sum(b.nbytes for b in kernel.buffers[-3:-1])
+    assert kernel.local_bytes == max(panels, kernel.buffers[-1].nbytes) < panels + kernel.buffers[-1].nbytes
+
+
+def test_float32_is_not_rounded_unless_it_is_asked_for():
+    kernel = PRODUCTS[4].kernel()
+    assert multiply_matrices(kernel, GROUPS) is None
+    with Context(MATMUL_PRECISION="tf32"):
+        assert multiply_matrices(kernel, GROUPS) is not None
+
+
+@pytest.mark.parametrize("capabilities", [
+    replace(GROUPS, matrix_units=UNITS[1:]), replace(GROUPS, max_group=1), replace(GROUPS, scratch_bytes=0),
+    replace(GROUPS, scratch_bytes=4 << 10)], ids=["dtype", "group", "none", "room"])
+def test_what_a_device_lacks_is_not_used(capabilities):
+    assert multiply_matrices(PRODUCTS[0].kernel(), capabilities) is None
+
+
+def test_a_short_sum_would_leave_the_unit_idle():
+    assert multiply_matrices(MatrixProduct(1024, 8, 1024, F16).kernel(), GROUPS) is None
+
+
+def test_blocks_are_larger_where_there_are_tasks_enough():
+    few, many = (tuned(MatrixProduct(size, size, size, F16)) for size in (256, 4096))
+    assert (few.tasks, few.group) == (4, 128)
+    assert (many.tasks, many.group) == (512, 256)
