@@ -48,7 +48,8 @@ class CommandQueue(Object):
             self.clock += 0.001
             buffer.ended = self.clock
             buffer.state = MTLCommandBufferStatusError if buffer.code else MTLCommandBufferStatusCompleted
-            buffer.commands.clear()  # what they hold is released
+            buffer.commands.clear()
+            buffer.retained.clear()
             self.committed.pop(0)
 
 
@@ -58,6 +59,7 @@ class CommandBuffer(Object):
     def __init__(self, queue: CommandQueue) -> None:
         self.queue = queue
         self.commands: list[Callable[[], None]] = []
+        self.retained: list[Any] = []
         self.encoder: Encoder | None = None
         self.state, self.code, self.polls = _NOT_COMMITTED, 0, 0
         self.started = self.ended = 0.0
@@ -122,10 +124,11 @@ class Encoder(Object):
         if not self.ended:
             MACHINE.misuse("Command encoder released without endEncoding")
 
-    def encode(self, command: Callable[[], None]) -> None:
-        """Add a command."""
+    def encode(self, command: Callable[[], None], *used: Any) -> None:
+        """Add a command, and retain the buffers that it uses."""
         self.expect_open()
         self.buffer.commands.append(command)
+        self.buffer.retained += used
 
     def expect_open(self) -> None:
         MACHINE.expect(not self.ended, "a command for an encoder that is ended")
@@ -219,7 +222,7 @@ class ComputeEncoder(Encoder):
             spans.append(Span(buffer, offset, buffer.length(), argument.written))
         if self.concurrent:
             self._expect_apart(spans, function.name)
-        self.encode(lambda: function.run(buffers, values))
+        self.encode(lambda: function.run(buffers, values), *[span.buffer for span in spans])
 
     def _expect_apart(self, spans: list[Span], name: str) -> None:
         for span in spans:
@@ -245,7 +248,7 @@ class BlitEncoder(Encoder):
 
         def copy() -> None:
             to[:size] = from_[:size]
-        self.encode(copy)
+        self.encode(copy, source, target)
 
     @selector("@RC")
     def fillBuffer_range_value_(self, target: Any, where: Range, value: int) -> None:
@@ -256,4 +259,4 @@ class BlitEncoder(Encoder):
 
         def fill() -> None:
             data[:] = value
-        self.encode(fill)
+        self.encode(fill, target)
