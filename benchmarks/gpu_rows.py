@@ -11,7 +11,7 @@ import numpy as np
 
 from pluggrad.testing.workloads import SETS, MakeInputs, Workload, gemm
 
-REPLAYED: Final = 30  # products of the row `replay`, each with a softmax behind it: none fuses with the next
+REPLAYED: Final = 30  # products of the row `replay`, each with a tanh behind it: none fuses with the next
 _HEAD: Final = 128  # numbers of a head of attention
 _HEADS: Final = 16
 
@@ -58,6 +58,6 @@ def rows(sizes: Sizes = Sizes()) -> tuple[Workload, ...]:
         replace(SETS["table"]["mnist_step"], name="lenet_step"),
         _program("resnet18_64", "training step of ResNet-18, 64 images of 224x224, SGD with momentum"),
         _program("gpt2_step", "training step of GPT-2 small, 4 texts of 512 tokens, Adam"),
-        Workload("replay", "replay", f"{REPLAYED} small products, each of the softmax of the last, replayed",
+        Workload("replay", "replay", f"{REPLAYED} small products, each of the tanh of the last, replayed",
                  _normal(*[(sizes.replayed,) * 2] * 2, scale=sizes.replayed**-0.5), unit="us"),
     )

@@ -22,7 +22,7 @@ def _replay(workload: Workload) -> Call:
     @jit
     def step(h: Tensor, w: Tensor) -> Tensor:
         for _ in range(REPLAYED):
-            h = (h @ w).softmax(1)
+            h = (h @ w).tanh()
         return h
 
     device = Device[Device.DEFAULT]

@@ -177,7 +177,7 @@ def _tf32(a: Any, b: Any) -> Any:
 
 def _chained(h: Any, w: Any) -> Any:
     for _ in range(REPLAYED):
-        h = (h @ w).softmax(1)
+        h = (h @ w).tanh()
     return h
 
 
