@@ -14,6 +14,7 @@ from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.text import kernel_text, parse_kernel
 from pluggrad.lower import lower
+from pluggrad.lower.program import Instr
 from pluggrad.lower.verify import verify_program
 from pluggrad.target import Capabilities, MatrixUnit, Target
 from pluggrad.tune.heuristics import tune_kernel
@@ -69,6 +70,31 @@ def test_programs_copy_in_time_and_wait_for_each_other(product, capabilities):
     want = expected(product.kernel(), arrays)
     run_program(program, arrays)
     np.testing.assert_array_equal(arrays[0], want[0])
+
+
+def nothing(instr: Instr) -> Instr:
+    return Instr("CONST", dtypes.int64, arg=0)
+
+
+WRONG = {
+    "COPY": nothing, "COMMIT": nothing, "WAIT": lambda instr: replace(instr, arg=instr.arg + 9),
+    "MMA": nothing, "MMA_STORE": nothing,
+    "MMA_ACC": lambda instr: replace(instr, arg=instr.arg._replace(rows=instr.arg.rows - 1))}
+
+
+@pytest.mark.parametrize("op", WRONG)
+def test_a_program_that_is_wrong_on_one_instruction_is_found(op):
+    kernel = tuned(PRODUCTS[0])
+    program = lower(kernel, Target("x", GROUPS))
+    body = tuple([WRONG[op](instr) if instr.op == op else instr for instr in program.body])
+    assert body != program.body
+    arrays = arguments(kernel)
+    want = expected(PRODUCTS[0].kernel(), arrays)
+    try:
+        run_program(replace(program, body=body), arrays)
+    except (AssertionError, ValueError):
+        return
+    assert not np.array_equal(arrays[0], want[0])
 
 
 def test_sums_take_the_place_of_panels():
