@@ -70,6 +70,17 @@ def test_a_sum_over_blocks_that_are_stored_in_its_loop(steps: int) -> None:
     assert sum(instr.op == "ACC" for instr in program.body) == 1, "sums stay in registers from block to block"
 
 
+@pytest.mark.parametrize("stages", [2, 3, 6])
+def test_what_later_blocks_need_is_loaded_before_and_stored_behind_the_sums_of_one(stages: int) -> None:
+    kernel = blocks_of_a_sum()
+    *others, panel = kernel.buffers
+    program, _ = ran(replace(kernel, buffers=(*others, replace(panel, stages=stages))))
+    ops = [i.op for i in program.body]
+    loop = ops[ops.index("LOOP"):]
+    assert loop.count("BARRIER") == 1
+    assert loop.index("BARRIER") < loop.index("LOAD") < loop.index("SET") < loop.index("STORE")
+
+
 def test_what_no_group_shares_needs_no_barrier() -> None:
     kernel = blocks_of_a_sum()
     alone = replace(kernel, axes=tuple([replace(a, kind="PARALLEL" if a.id == 1 else "TILE")
