@@ -16,6 +16,7 @@ from pluggrad.tensor import Tensor
 if TYPE_CHECKING:
     from pluggrad.runtime.loaded import LoadedPlan
     from pluggrad.runtime.queue import Queue
+    from pluggrad.runtime.session import Session
 
 
 class Direct:
@@ -24,12 +25,12 @@ class Direct:
     inputs: positions among the arguments and `constants`. leaves: of the results given out, by output.
     """
 
-    __slots__ = ("_loaded", "_queue", "_inputs", "_constants", "_scalars", "_leaves", "_given")
+    __slots__ = ("_loaded", "_queue", "_pool", "_inputs", "_constants", "_scalars", "_leaves", "_given")
 
-    def __init__(self, loaded: LoadedPlan, queue: Queue, inputs: Sequence[int],
+    def __init__(self, loaded: LoadedPlan, place: Session, inputs: Sequence[int],
                  constants: Sequence[BufferVersion], scalars: Sequence[Any], leaves: Leaves,
                  given: Sequence[int]) -> None:
-        self._loaded, self._queue, self._inputs = loaded, queue, tuple(inputs)
+        self._loaded, self._queue, self._pool, self._inputs = loaded, place.queue, place.pool, tuple(inputs)
         self._constants, self._scalars = tuple(constants), scalars
         self._leaves, self._given = leaves, tuple(given)
 
@@ -51,7 +52,15 @@ class Direct:
             slots.append(storage.block.allocation)
         slots += [leaves[number].arg.storage.block.allocation for number in range(len(leaves))]
         GlobalCounters.realizations += 1
-        self._loaded.launch(slots, self._scalars)
+        nbytes = self._loaded.plan.arena_bytes
+        if nbytes:
+            arena = self._pool.take(nbytes)
+            slots.append(arena.allocation)
+        try:
+            self._loaded.launch(slots, self._scalars)
+        finally:
+            if nbytes:
+                self._pool.give(arena)
         results = []
         for number in self._given:
             leaf = leaves[number]
@@ -62,9 +71,9 @@ class Direct:
 
 
 def is_plain(loaded: LoadedPlan, queue: Queue) -> bool:
-    """Whether a list needs nothing but inputs and outputs, is done when it returns, and gives each root a
-    memory of its own."""
+    """Whether a list needs nothing but inputs, outputs and temporaries, is done when it returns, and gives each
+    root a memory of its own."""
     plan = loaded.plan
-    return not (queue.deferred or loaded.status is not None or plan.arena_bytes or loaded.shared
+    return not (queue.deferred or loaded.status is not None or loaded.shared
                 or any(output.reuses is not None for output in plan.outputs)
                 or any(root.place == "input" for root in plan.roots))

@@ -144,7 +144,7 @@ class ListReplay:
         outputs = len(self._loaded.plan.outputs)
         if self._read or not is_plain(self._loaded, self._place.queue) or sorted(given) != [*range(outputs)]:
             return None
-        return Direct(self._loaded, self._place.queue, self._inputs, constants, self._scalars, self._leaves,
+        return Direct(self._loaded, self._place, self._inputs, constants, self._scalars, self._leaves,
                       given)
 
     def keep(self, root: int, leaf: Node) -> None:
