@@ -17,7 +17,9 @@ from pluggrad.tune.streaming import split_at_lines
 _ENOUGH_TASKS = 32  # that need no second phase; a fixed number, so that sums do not depend on cores
 _SMALLEST_SPLIT = 1 << 14  # elements of a reduction below which a second phase costs more than it gains
 _SMALLEST_PART = 64  # steps of a reduction that one task takes at least
-_TILE = 4  # vectors that are computed side by side: of one row, or one each of as many rows
+_TILE = 4  # vectors that are computed side by side: of one row, or one each of as many rows or runs
+_SHORTEST_RUN = 1024  # elements of a row, of which so many runs lie far enough apart
+_RUN_VECTORS = 2  # of each run, so that sums of all runs are in registers
 _SIMPLE = 30  # additions' worth of arithmetic that registers full of sums leave room for
 _SHORT_ROW = 16  # vectors of a row that is over so soon that its sums are waited for
 _ROW_REGISTERS = 4  # of a row that is held in registers from one reduction to the next
@@ -72,7 +74,8 @@ def _cut(kernel: Kernel, reduced: list[Axis], wanted: int) -> tuple[Axis, int]:
     if reduced[0] is not longest and reduced[0].extent >= wanted:
         return reduced[0], -(-reduced[0].extent // wanted)
     chunk = -(-longest.extent // min(wanted, max(longest.extent // _SMALLEST_PART, 1)))
-    return longest, -(-chunk // _SMALLEST_PART) * _SMALLEST_PART
+    step = _SMALLEST_PART * (_TILE if chunk >= _TILE * _SHORTEST_RUN else 1)
+    return longest, -(-chunk // step) * step
 
 
 def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
@@ -89,22 +92,39 @@ def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     if rows is not None and _fits_registers(kernel, capabilities):
         kernel = _hold_rows(kernel, capabilities)
     else:
-        lanes = vector_lanes(kernel, capabilities, 1 if rows else _TILE)
-        kernel = _vectorize_rows(kernel, lanes, capabilities)
+        runs = None if rows else _in_runs(kernel, capabilities)
+        lanes = vector_lanes(kernel, capabilities, 1 if rows else _RUN_VECTORS if runs else _TILE)
+        kernel = _vectorize_rows(runs or kernel, lanes, capabilities)
     return split(kernel, rows.id, _TILE, "PARALLEL", "TILE")[0] if rows else kernel
 
 
 def _tiled_rows(kernel: Kernel, capabilities: Capabilities) -> Axis | None:
-    """The axis of rows, if they are so short and so many that a task had better take several side by side.
+    """The axis of rows, if they are so many that a task had better take several side by side.
 
-    The steps from a row's sum or maximum to the next depend on each other: other rows fill the wait.
+    The steps from a short row's sum or maximum to the next depend on each other: other rows fill the wait.
+    Long ones that are walked once are streams, of which processors follow several faster than one.
     """
     rows = [a for a in kernel.axes if a.kind == "PARALLEL"]
     longest = max(a.extent for a in kernel.axes if a.kind in ("LOOP", "REDUCE"))
-    if longest > _SHORT_ROW * vector_lanes(kernel, capabilities, 1):
+    if longest > _SHORT_ROW * vector_lanes(kernel, capabilities, 1) and _only_walk(kernel) is None:
         return None
     many = math.prod([a.extent for a in rows]) >= _TILE * _ENOUGH_TASKS
     return rows[-1] if many and rows[-1].extent >= _TILE else None
+
+
+def _only_walk(kernel: Kernel) -> Axis | None:
+    """The one axis that all reductions run along, where nothing else is done with a row."""
+    inner = [a for a in kernel.axes if a.kind in ("LOOP", "REDUCE")]
+    return inner[0] if len(inner) == 1 and inner[0].kind == "REDUCE" else None
+
+
+def _in_runs(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
+    """A long row cut into runs that are added up side by side; None where that is no whole number of vectors."""
+    walk = _only_walk(kernel)
+    if walk is None or walk.extent < _TILE * _SHORTEST_RUN or \
+            walk.extent % (_TILE * vector_lanes(kernel, capabilities, _RUN_VECTORS)):
+        return None
+    return split(kernel, walk.id, walk.extent // _TILE, "TILE", "REDUCE")[0]
 
 
 def _vectorize_rows(kernel: Kernel, lanes: int, capabilities: Capabilities) -> Kernel:

@@ -39,7 +39,8 @@ EXPRESSIONS = {
     "columns": lambda: columns(257, 40), "many rows, few columns": lambda: columns(5000, 3),
     "channels": lambda: channels(17, 3, 7, 7), "many channels": lambda: channels(3, 40, 5, 5),
     "everything": lambda: stored(41, 1000).sum(), "one of everything": lambda: stored(1).sum(),
-    "variance": lambda: stored(140, 33).var(1), "sum and rows": lambda: stored(150, 20).log_softmax(1),
+    "runs of a row": lambda: stored(40, 8192).sum(1), "long odd rows": lambda: stored(130, 4099).max(1),
+    "runs of parts": lambda: stored((1 << 17) + 1).sum(), "variance": lambda: stored(140, 33).var(1), "sum and rows": lambda: stored(150, 20).log_softmax(1),
 }
 
 
@@ -73,6 +74,15 @@ def test_what_is_computed_stays(name: str, capabilities: Capabilities) -> None:
     kernel = one_kernel(EXPRESSIONS[name]())
     for found, expected in zip(run(kernel, capabilities), run(kernel, None)):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("x", "sides"), [
+    (lambda: stored(1 << 20).sum(), [4]), (lambda: stored((1 << 20) + 1).sum(), [4]),
+    (lambda: stored(40, 8192).sum(1), [4]), (lambda: stored(130, 4099).sum(1), [4]),
+    (lambda: stored(40, 8191).sum(1), []), (lambda: stored(40, 1024).sum(1), []),
+    (lambda: softmax(130, 8192), [])])
+def test_what_is_long_and_walked_once_is_read_as_four_streams(x, sides: list[int]) -> None:
+    assert [a.extent for a in phases(one_kernel(x()), WIDE)[0].axes if a.kind == "TILE"] == sides
 
 
 def tasks(kernel: Kernel) -> int:
