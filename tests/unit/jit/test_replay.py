@@ -399,6 +399,17 @@ def test_dropped_results_are_computed_in_the_same_memory(device):
     assert memory_stats()[device]["used"] == used
 
 
+def test_the_memory_of_temporaries_is_given_back(device):
+    f = jit(lambda x: x.sum())  # in two phases where vectors are
+    x = Tensor(np.ones(1 << 16, np.float32)).realize()
+    f(x)
+    f(x)
+    used, kernels = memory_stats()[device]["used"], GlobalCounters.kernels
+    assert [f(x).item() for _ in range(5)] == [1 << 16] * 5
+    assert memory_stats()[device]["used"] == used
+    assert GlobalCounters.kernels > kernels
+
+
 def test_a_result_that_is_held_until_the_next_is_there_gives_way_to_the_one_after(device):
     f = jit(lambda x, y: x + y)
     x, y = numbers(1, 2, 3).realize(), numbers(4, 5, 6).realize()
