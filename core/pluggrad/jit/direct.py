@@ -71,8 +71,8 @@ class Direct:
 
 
 def is_plain(loaded: LoadedPlan, queue: Queue) -> bool:
-    """Whether a list needs nothing but inputs, outputs and temporaries, is done when it returns, and gives each
-    root a memory of its own."""
+    """Whether a list needs nothing but inputs, outputs and temporaries, is done when it returns, and gives
+    each root a memory of its own."""
     plan = loaded.plan
     return not (queue.deferred or loaded.status is not None or loaded.shared
                 or any(output.reuses is not None for output in plan.outputs)

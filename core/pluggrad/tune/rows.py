@@ -119,7 +119,7 @@ def _only_walk(kernel: Kernel) -> Axis | None:
 
 
 def _in_runs(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
-    """A long row cut into runs that are added up side by side; None where that is no whole number of vectors."""
+    """A long row cut into runs that are reduced side by side; None where vectors do not divide them."""
     walk = _only_walk(kernel)
     if walk is None or walk.extent < _TILE * _SHORTEST_RUN or \
             walk.extent % (_TILE * vector_lanes(kernel, capabilities, _RUN_VECTORS)):

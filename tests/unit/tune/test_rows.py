@@ -40,7 +40,8 @@ EXPRESSIONS = {
     "channels": lambda: channels(17, 3, 7, 7), "many channels": lambda: channels(3, 40, 5, 5),
     "everything": lambda: stored(41, 1000).sum(), "one of everything": lambda: stored(1).sum(),
     "runs of a row": lambda: stored(40, 8192).sum(1), "long odd rows": lambda: stored(130, 4099).max(1),
-    "runs of parts": lambda: stored((1 << 17) + 1).sum(), "variance": lambda: stored(140, 33).var(1), "sum and rows": lambda: stored(150, 20).log_softmax(1),
+    "runs of parts": lambda: stored((1 << 17) + 1).sum(),
+    "variance": lambda: stored(140, 33).var(1), "sum and rows": lambda: stored(150, 20).log_softmax(1),
 }
 
 
