@@ -18,7 +18,7 @@ _QUICKLY = "--Ofast-compile=max"
 
 
 def compiled(architecture: str, part: str) -> dict[str, Resources]:
-    """What the kernels of a part of the suite take, by name; AssertionError has the log of each refused one."""
+    """What the kernels of a part of the suite take, by name; AssertionError with the logs of refused ones."""
     toolchain = CudaToolchain(target_of(KNOWN[architecture]))
     if part != "programs":
         toolchain.options += (_QUICKLY,)
