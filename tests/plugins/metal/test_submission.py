@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -134,21 +134,14 @@ def test_an_empty_list_is_complete(device):
 
 
 def test_threads_share_a_device(device, kernel):
-    wrong = []
-
     def work(number):
         slots = kernel.blocks(np.zeros_like(X), X + number)
         for _ in range(20):
             device.submit([kernel.launch()], slots, [number, 1]).wait()
-            if not (kernel.read(slots[0]) == number * (X + number) + 1).all():
-                wrong.append(number)
+            assert (kernel.read(slots[0]) == number * (X + number) + 1).all()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
 
 
 def test_what_is_implemented_is_declared(device, private):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ class CommandQueue(Object):
     def __init__(self) -> None:
         self.committed: list[CommandBuffer] = []
         self.clock = 100.0
+        self.turn = threading.RLock()  # real ones complete on a thread of the driver's
 
     @selector(autoreleased=True)
     def commandBuffer(self) -> CommandBuffer:
@@ -37,20 +39,23 @@ class CommandQueue(Object):
 
     def run_until(self, last: CommandBuffer) -> None:
         """Run what was committed, up to a command buffer."""
-        while last in self.committed:
-            buffer = self.committed[0]
-            buffer.started = self.clock
-            if MACHINE.failures:
-                buffer.code = MACHINE.failures.pop(0)
-            if not buffer.code:
-                for command in buffer.commands:
-                    command()
-            self.clock += 0.001
-            buffer.ended = self.clock
-            buffer.state = MTLCommandBufferStatusError if buffer.code else MTLCommandBufferStatusCompleted
-            buffer.commands.clear()
-            buffer.retained.clear()
-            self.committed.pop(0)
+        with self.turn:
+            while last in self.committed:
+                self._run(self.committed[0])
+                self.committed.pop(0)
+
+    def _run(self, buffer: CommandBuffer) -> None:
+        buffer.started = self.clock
+        if MACHINE.failures:
+            buffer.code = MACHINE.failures.pop(0)
+        if not buffer.code:
+            for command in buffer.commands:
+                command()
+        self.clock += 0.001
+        buffer.ended = self.clock
+        buffer.state = MTLCommandBufferStatusError if buffer.code else MTLCommandBufferStatusCompleted
+        buffer.commands.clear()
+        buffer.retained.clear()
 
 
 class CommandBuffer(Object):
