@@ -11,7 +11,7 @@ import pytest
 from pluggrad.plugin_api import DeviceUnavailable
 from pluggrad_cuda import nvrtc
 from tests.plugins.cuda.generated import compiled, spilled
-from tests.shims.parts import PARTS
+from tests.shims.collection import PARTS
 
 try:
     nvrtc.library()
