@@ -59,7 +59,7 @@ def nested_reductions(order: Sequence[Node], stored: Collection[Node]) -> Nested
     for n in order:
         for source in n.src:
             users[source].add(n)
-    chains = _closed(order, [c for c in _chains(order) if c.inside.isdisjoint(stored)], users)
+    chains = _closed(order, _apart([c for c in _chains(order) if c.inside.isdisjoint(stored)]), users)
     return Nested(frozenset[Node]().union(*[c.reductions for c in chains]),
                   frozenset[Node]().union(*[c.values for c in chains]))
 
@@ -72,6 +72,18 @@ def _chains(order: Sequence[Node]) -> Iterator[_Chain]:
             continue
         for weights, other in (n.src[0].src, n.src[0].src[::-1]):
             yield from filter(None, [_chain(n, weights, other) or _weighted(n, weights, other)])
+
+
+def _apart(chains: list[_Chain]) -> list[_Chain]:
+    """Without those whose scores another chain ends in: one after the other would be computed in one kernel,
+    the first again for each element of the second."""
+    ends = set[Node]()
+    kept = []
+    for chain in chains:
+        if chain.values.isdisjoint(ends):
+            kept.append(chain)
+            ends.add(chain.end)
+    return kept
 
 
 def _closed(order: Sequence[Node], chains: list[_Chain],

@@ -113,6 +113,15 @@ def test_scores_that_others_need_are_stored():
     np.testing.assert_allclose(out.numpy(), want / want.sum(-1, keepdims=True) @ V, rtol=2e-5, atol=2e-6)
 
 
+def test_scores_that_another_attention_ends_in_are_stored():
+    first, w = normal(256, 256), normal(256, 256)
+    x, expected = Tensor(first), first.astype(np.float64)
+    for _ in range(3):
+        x = (x @ w).softmax(1)
+        expected = weigh(expected @ w, np.eye(256))
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_few_rows_are_not_worth_it():
     out = Tensor(normal(64, 4, 64)).scaled_dot_product_attention(Tensor(normal(64, 600, 64)),
                                                                  Tensor(normal(64, 600, 64)))
