@@ -27,7 +27,7 @@ _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
 _BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status|local) (" + _DTYPE
                             + r")\[(\d+)\]( streamed)?( ahead (\d+))?( stages (\d+))?")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
-_WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD}
+_WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD, ops.DOT2}
 _AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|UNROLL|TILE|VECTOR|MATRIX) (\d+)")
 
 

@@ -12,7 +12,9 @@ import pytest
 from pluggrad import dtypes
 from pluggrad.dtypes import DType
 from pluggrad.errors import FileFormatError
+from pluggrad.graph.ops import ELEMENTWISE
 from pluggrad.ir.node import node
+from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel, axis, const
 from pluggrad.kernel.text import digest, kernel_text, parse_kernel
@@ -83,10 +85,29 @@ def every_form() -> Kernel:
     return replace(built, name="all forms", axes=axes, buffers=(streamed, ahead))
 
 
-@pytest.mark.parametrize("built", [matmul(3, 4, 5), softmax(2, 3), scatter("ADD", 5, 3), running(1),
-                                   counting(dtypes.int32), every_form()])
+def pairs() -> Kernel:
+    """Products of pairs, at an address that is divided."""
+    position = axis(0)
+    by_two = [node(divided, (position, const(2)), None, dtypes.int64) for divided in (ops.CDIV, ops.CMOD)]
+    loads = [load(slot, index, dtypes.uint32) for slot, index in enumerate(by_two)]
+    total = node(ops.DOT2, (const(0.0, dtypes.float32), *loads), None, dtypes.float32)
+    params = [BufferParam(dtypes.uint32, 2, "in")] * 2
+    return replace(kernel([4], [], store(2, (0,), position, total)),
+                   buffers=(*params, BufferParam(dtypes.float32, 4, "out")))
+
+
+KERNELS = (matmul(3, 4, 5), softmax(2, 3), scatter("ADD", 5, 3), running(1), counting(dtypes.int32),
+           every_form(), pairs())
+
+
+@pytest.mark.parametrize("built", KERNELS)
 def test_round_trip(built: Kernel) -> None:
     assert parse_kernel(kernel_text(built)) == built  # nodes are interned: equal means the same
+
+
+def test_every_op_of_kernels_makes_the_round_trip() -> None:
+    met = {n.op for built in KERNELS for n in toposort(built.stores)}
+    assert set(ops.KERNEL_OPS.values()) - ELEMENTWISE <= met
 
 
 FLOATS = [0.0, -0.0, 0.1, 1 / 3, -2.5e-7, 6.1e-5, math.inf, -math.inf, math.nan, 1e30, 5e-324]

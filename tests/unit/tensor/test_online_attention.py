@@ -119,6 +119,7 @@ def test_scores_that_another_attention_ends_in_are_stored():
     for _ in range(3):
         x = (x @ w).softmax(1)
         expected = weigh(expected @ w, np.eye(256))
+    assert len(programs(x)) == 3
     np.testing.assert_allclose(x.numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
