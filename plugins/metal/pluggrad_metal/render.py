@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
-from pluggrad.plugin_api import CLikeRenderer, DType, Program, Source, Target, Value
+from pluggrad.plugin_api import CLikeRenderer, DType, MatrixTile, Program, Source, Target, Value
+from pluggrad_metal import matrix_units
 
 _INTEGERS: Final = {"8": "char", "16": "short", "32": "int", "64": "long"}
 # `fast` ones are off by much near zero and for large arguments; the rest have one version
@@ -24,6 +25,7 @@ _ERF: Final = (
 _ERFC: Final = (
     0.0003537194, 1.12704, 0.6382257, 0.103037365, -0.021805318, 0.002939607, -0.00018557398)
 _LANES: Final = "xyzw"
+_FLOAT4: Final = 16  # bytes
 
 
 class MetalRenderer(CLikeRenderer):
@@ -67,6 +69,18 @@ class MetalRenderer(CLikeRenderer):
         return [f"[[kernel, max_total_threads_per_threadgroup({program.group})]]",
                 f"void {program.name}(", *(f"    {text}," for text in parameters[:-1]),
                 f"    {parameters[-1]}) {{"]
+
+    def declare_local(self, program: Program, out: Source) -> None:
+        """Arrays; where a matrix unit's sums take the place of its panels, parts of one."""
+        if not any(instr.op == "MMA_STORE" for instr in program.body):
+            super().declare_local(program, out)
+            return
+        places, nbytes = program.local_places
+        out.do(f"{self.shared} float4 local[{-(-nbytes // _FLOAT4)}];")
+        for slot, place in places.items():
+            kind = self.memory_type(program.buffers[slot].dtype, out)
+            start = f"({self.shared} {kind} *)(local + {place // _FLOAT4})"
+            out.do(f"{self.shared} {kind} *const b{slot} = {start};")
 
     def close_kernel(self, out: Source) -> None:
         return
@@ -150,6 +164,22 @@ class MetalRenderer(CLikeRenderer):
             self._define(out, f"void {name}({space} {scalar} *row, {kind} x)",
                          f"*({space} {stored} *)row = {stored}(x);")
         return f"{name}({pointer}, {value.text});"
+
+    # ----------------------------------------------------------------------------------------- matrix units
+
+    def matrix_sums(self, name: str, tile: MatrixTile, program: Program, out: Source) -> str:
+        return matrix_units.cleared(name, matrix_units.layout(tile, program.group), out)
+
+    def matrix_multiply(self, name: str, tile: MatrixTile, left: str, right: str, program: Program,
+                        out: Source) -> str:
+        place = matrix_units.layout(tile, program.group)
+        return matrix_units.multiplied(name, tile, (left, right), place, out)
+
+    def matrix_store(self, name: str, tile: MatrixTile, to: str, stride: int, program: Program,
+                     out: Source) -> str:
+        return matrix_units.stored(name, to, stride, matrix_units.layout(tile, program.group), out)
+
+    # ---------------------------------------------------------------------------------- functions, simdgroups
 
     def _define(self, out: Source, head: str, statement: str) -> None:
         """A function for pointers to one kind of memory; others of its name are for other kinds."""

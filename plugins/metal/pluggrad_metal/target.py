@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from pluggrad.plugin_api import Capabilities, Target, dtypes
+from pluggrad_metal import matrix_units
 from pluggrad_metal.render import MetalRenderer
 
 _BFLOAT_LANGUAGE: Final = (3, 1)
 _BFLOAT_FAMILY: Final = 6
+_MATRIX_FAMILY: Final = 7  # from which on simdgroups multiply matrices
 _BUFFERS: Final = 31  # of one kernel, by index
 _SIMD_WIDTH: Final = 32
 _MAX_GROUP: Final = 256  # work items: more leave too few registers for each
@@ -52,6 +54,13 @@ class Gpu:
         return self.language >= _BFLOAT_LANGUAGE and self.family >= _BFLOAT_FAMILY
 
     @property
+    def matrix_inputs(self) -> tuple[str, ...]:
+        """The dtypes of matrices that a simdgroup multiplies."""
+        if self.family < _MATRIX_FAMILY:
+            return ()
+        return ("float16", "bfloat16", "float32") if self.bfloat else ("float16", "float32")
+
+    @property
     def chip(self) -> str:
         """The size of the chip: "", "Pro", "Max" or "Ultra"."""
         match = re.search(r"\b(Pro|Max|Ultra)$", self.name)
@@ -86,6 +95,7 @@ def capabilities(gpu: Gpu) -> Capabilities:
         cores=_CORES[gpu.chip], cache_bytes=_CACHE_PER_CORE, shared_cache_bytes=_SHARED_CACHE,
         alignment=_ALIGNMENT, max_buffers=_BUFFERS - 1,  # one holds the run-time values
         max_group=min(_MAX_GROUP, gpu.max_items), subgroup_width=_SIMD_WIDTH, scratch_bytes=gpu.scratch,
+        matrix_units=tuple(map(matrix_units.unit, gpu.matrix_inputs)),
         unified_memory=gpu.unified, launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=_FLOPS_PER_CORE, bytes_per_second=_BYTES_PER_SECOND[gpu.chip],
         features=_ANY_FEATURES | {"zero_copy"} if gpu.unified else _ANY_FEATURES)

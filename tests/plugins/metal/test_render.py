@@ -10,10 +10,13 @@ from functools import cache
 import pytest
 
 from pluggrad import dtypes
+from pluggrad.lower import lower
 from pluggrad.lower.program import Program
+from pluggrad.tune.heuristics import tune_kernel
 from pluggrad_metal.render import MetalRenderer
 from pluggrad_metal.target import target_of
 from tests.elementwise_cases import Batch, Case, cases
+from tests.matrix_products import MatrixProduct
 from tests.plugins.metal.gpus import M1, M3_MAX
 from tests.program_cases import CASES, GROUPS
 
@@ -30,6 +33,14 @@ MATH = Batch(tuple(Case(op, (dtype,), dtype) for op in ("EXP", "ERF", "FLOOR") f
 CONVERSIONS = Batch((Case("MAX", (F32, F32), F32), Case("LE", (F32, F32), dtypes.bool_),
                      Case("CAST", (F32,), U8), Case("BITCAST", (F32,), dtypes.int32)))
 BFLOATS = Batch((Case("CAST", (BF16,), F32), Case("CAST", (F32,), BF16)))
+
+
+def matrices() -> Program:
+    target = target_of(M3_MAX)
+    (kernel,) = tune_kernel(MatrixProduct(128, 128, 128, F16).kernel(), target.capabilities)
+    return lower(kernel, target)
+
+
 GOLDEN: dict[str, Callable[[], Program]] = {
     "tiles": lambda: CASES["matmul"]().program,
     "gated": lambda: CASES["strided float16 lanes"]().program,
@@ -41,6 +52,7 @@ GOLDEN: dict[str, Callable[[], Program]] = {
     "conversions": lambda: CONVERSIONS.program(4),
     "functions": lambda: MATH.program(4),
     "bfloat": lambda: BFLOATS.program(4),
+    "matrices": lambda: matrices(),
 }
 
 
