@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pluggrad.errors import FileFormatError
-from pluggrad.target import Capabilities
+from pluggrad.target import Capabilities, MatrixUnit
 from pluggrad.testing.conformance.collect import collect
 from pluggrad.testing.conformance.outcome import Description, Failure, Outcome
 from pluggrad.testing.conformance.registry import (
@@ -42,6 +43,14 @@ def fragile(conformance):
         return conformance("fragile", "-k", "L0/launch/size", *arguments, module=FRAGILE, FRAGILE=does,
                            **variables)
     return run
+
+
+def test_a_description_passes_between_processes():
+    units = (MatrixUnit(16, 16, 16, "float16"), MatrixUnit(8, 8, 8, "float32", piece_bytes=0))
+    full = replace(CAPABILITIES, widening=(("float16", 2.0),), matrix_units=units)
+    for capabilities in (CAPABILITIES, full):
+        sent = replace(DESCRIPTION, capabilities=capabilities)
+        assert Description.from_data(json.loads(json.dumps(sent.data()))) == sent
 
 
 # ---- one failure each, and the others go on ----------------------------------------------------------------

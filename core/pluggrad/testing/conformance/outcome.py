@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
 from pluggrad.errors import PluggradError
-from pluggrad.target import Capabilities
+from pluggrad.target import Capabilities, MatrixUnit
 from pluggrad.testing.conformance.mismatch import Mismatch
 from pluggrad.testing.conformance.registry import ConformanceTest
 
@@ -97,9 +97,13 @@ class Description:
     def from_data(cls, data: Mapping[str, Any]) -> Description:
         """The inverse of `data`."""
         declared: dict[str, Any] = {name: frozenset(value) if isinstance(value, list) else value
-                                    for name, value in data["capabilities"].items()}
-        declared["widening"] = tuple([(name, factor) for name, factor in data["capabilities"]["widening"]])
+                                    for name, value in data["capabilities"].items() if name not in _ROWS}
+        declared |= {name: tuple(map(row, data["capabilities"][name])) for name, row in _ROWS.items()}
         return cls(**{**data, "capabilities": Capabilities(**declared)})
+
+
+# capabilities that are rows, each from its values
+_ROWS: Final[dict[str, Callable[[Any], Any]]] = {"widening": tuple, "matrix_units": MatrixUnit._make}
 
 
 def _plain(capabilities: Capabilities) -> dict[str, Any]:
