@@ -24,15 +24,19 @@ from tests.shims.languages import architecture
 from tests.shims.libraries import Libraries
 
 LIMIT_S: Final = 60.0
+_LAUNCHES: Final = ("L0/launch/", "L4/async/", "L4/events/")  # kernels of levels 0 and 4
 
 
 def part_of(test: ConformanceTest) -> str:
-    """What a device computes; contract and optional features (levels 0 and 4) are a device's own.
+    """What a device computes; the rest of the contract and optional features (levels 0 and 4) are a device's
+    own, but for kernels of theirs.
 
     Tests that share kernels are of one part.
     """
     if test.level in ("L2", "L3"):
         return "programs"
+    if test.id.startswith(_LAUNCHES):
+        return "launches"
     kernels = zlib.crc32((test.batch or test.body.__name__).encode()) % 3
     return f"kernels-{kernels}" if test.level == "L1" else ""
 
