@@ -30,6 +30,11 @@ class Access:
         return self.strides.get(id, 0)
 
 
+def reduction_of(kernel: Kernel) -> Node:
+    """The reduction of a kernel; of several, the one that others may need."""
+    return next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+
+
 def accesses(kernel: Kernel) -> list[Access]:
     """Every memory access of a kernel with its strides."""
     found = []

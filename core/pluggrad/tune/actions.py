@@ -215,6 +215,15 @@ def join(kernel: Kernel, outer: int, inner: int) -> tuple[Kernel, Axis]:
     return replace(kernel, axes=axes, stores=stores), joined
 
 
+def join_all(kernel: Kernel, ids: Sequence[int]) -> tuple[Kernel, Axis]:
+    """Several axes as one, in their order: that of the last runs fastest."""
+    first, *others = ids
+    joined = axis_of(kernel, first)
+    for id in others:
+        kernel, joined = join(kernel, joined.id, id)
+    return kernel, joined
+
+
 def share_axis(kernel: Kernel, id: int, with_id: int) -> Kernel:
     """Let what runs along axis `id` run along `with_id` instead, of the same extent: equal values become one.
 

@@ -16,7 +16,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import accesses
+from pluggrad.tune.accesses import accesses, reduction_of
 from pluggrad.tune.actions import axis_of, cover, reorder, split, split_reduce
 from pluggrad.tune.pairs import Paired, in_pairs
 from pluggrad.tune.place import Dim, footprint, gate_dims, place, place_local, whole
@@ -91,7 +91,7 @@ def _without_end(kernel: Kernel) -> tuple[Kernel, list[Kernel]]:
 
     An optimizer's step in the registers of a tile would be long code that reads and writes across memory.
     """
-    reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+    reduction = reduction_of(kernel)
     outputs = [a for a in kernel.axes if a.kind == "PARALLEL"]
     order = toposort(kernel.stores, lambda n: () if n is reduction else n.src)
     whole_axes = {a.id for a in outputs if a.extent > 1}

@@ -19,7 +19,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import Access, accesses, even_tile, fit_lanes, vector_lanes
+from pluggrad.tune.accesses import Access, accesses, even_tile, fit_lanes, reduction_of, vector_lanes
 from pluggrad.tune.actions import bind, cover, merge_adjacent, split
 from pluggrad.tune.place import Dim, gate_dims, place_local, span, whole
 
@@ -75,7 +75,7 @@ def tune_depthwise(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     within = [bands] if loops else []
     kernel = bind(bind(kernel, "LOOP", columns.id), "UNROLL", *found.reduction.arg[1])
     kernel, copied = _copied(kernel, within, width)
-    reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+    reduction = reduction_of(kernel)
     known = {a.id for a in kernel.axes}
     band = [whole(a) for a in kernel.axes if a.id in (rows, columns.id)]
     held = place_local(kernel, reduction, band, within)

@@ -23,7 +23,9 @@ from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import INDEX, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, cast, const
 from pluggrad.target import Capabilities, MatrixUnit
-from pluggrad.tune.actions import axis_of, cover, join, reorder, split
+from pluggrad.tune.accesses import reduction_of
+from pluggrad.tune.actions import axis_of, cover, join_all, reorder, split
+from pluggrad.tune.products import multiplied
 
 _LEAST: Final = 1 << 16  # multiply-adds; below, filling panels takes longer than the products
 _SHORTEST: Final = 16  # rows, columns and steps; fewer leave most of a unit idle
@@ -70,7 +72,7 @@ class _Problem:
 
     def value(self, kernel: Kernel, side: int) -> Node:
         """What is multiplied, in the unit's dtype, as a kernel has it."""
-        return _narrowest(_product(kernel).src[self.sides[side]])
+        return _narrowest(multiplied(reduction_of(kernel)).src[self.sides[side]])
 
     def piece(self, unit: MatrixUnit) -> int:
         """Elements of a piece."""
@@ -93,7 +95,7 @@ def multiply_matrices(kernel: Kernel, capabilities: Capabilities) -> Kernel | No
     sides = _sides(kernel)
     if sides is None or capabilities.max_group < _GROUP[0] or not capabilities.scratch_bytes:
         return None
-    inputs = _narrowest(_product(kernel).src[0]).type.name
+    inputs = _narrowest(multiplied(reduction_of(kernel)).src[0]).type.name
     if inputs == MATMUL_PRECISION.value == "float32":
         return None
     unit = capabilities.matrix_unit(inputs)
@@ -120,7 +122,7 @@ class _Sides(NamedTuple):
 
 def _sides(kernel: Kernel) -> _Sides | None:
     """Of a sum of products whose factors are of one dtype; the result runs along columns, if along either."""
-    reduction = _reduction(kernel)
+    reduction = reduction_of(kernel)
     if reduction.arg[0] != "ADD" or reduction.src[0].op is not g.MUL or reduction.type is not dtypes.float32:
         return None
     free = free_axes(toposort(kernel.stores))
@@ -142,27 +144,16 @@ def _sides(kernel: Kernel) -> _Sides | None:
     return _Sides(order, (own[order[0]], own[order[1]], reduction.arg[1]))
 
 
-def _reduction(kernel: Kernel) -> Node:
-    return next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
-
-
-def _product(kernel: Kernel) -> Node:
-    """The product that is summed up, without the gate of a last step."""
-    value = _reduction(kernel).src[0]
-    return value.src[1] if value.op is g.WHERE else value
-
-
 def _narrowest(factor: Node) -> Node:
     return factor.src[0] if factor.op is g.CAST and factor.src[0].type.is_float else factor
 
 
 def _joined(kernel: Kernel, ids: Sequence[int]) -> tuple[Kernel, int]:
     """Axes as one, in the order in which they stand."""
-    first, *rest = [a.id for a in kernel.axes if a.id in ids]
-    for id in rest:
-        kernel, merged = join(kernel, first, id)
-        first = merged.id
-    return (replace(kernel, stores=rewrite(kernel.stores, _rejoined)), first) if rest else (kernel, first)
+    kernel, joined = join_all(kernel, [a.id for a in kernel.axes if a.id in ids])
+    if len(ids) > 1:
+        kernel = replace(kernel, stores=rewrite(kernel.stores, _rejoined))
+    return kernel, joined.id
 
 
 def _rejoined(n: Node, src: tuple[Node, ...]) -> Node:
@@ -181,7 +172,7 @@ def _rejoined(n: Node, src: tuple[Node, ...]) -> Node:
 
 def _problem(kernel: Kernel, ids: tuple[int, int, int], sides: tuple[int, int], unit: MatrixUnit) -> _Problem:
     lengths = [axis_of(kernel, id).extent for id in ids]
-    factors = [_narrowest(_product(kernel).src[side]) for side in sides]
+    factors = [_narrowest(multiplied(reduction_of(kernel)).src[side]) for side in sides]
     inputs = factors[0].type
     ways = []
     for own, value in enumerate(factors):
@@ -190,7 +181,7 @@ def _problem(kernel: Kernel, ids: tuple[int, int, int], sides: tuple[int, int], 
         along, across = (2, own) if along_sum else (own, 2)
         width = min(_width([value], ids[along], lengths[along]), _ROW // inputs.itemsize)
         ways.append(_Way(along, across, width))
-    total = _reduction(kernel)
+    total = reduction_of(kernel)
     end = min(_width(kernel.stores, ids[1], lengths[1], total), _ROW // 4)
     return _Problem(ids, (lengths[0], lengths[1], lengths[2]), sides, inputs, (ways[0], ways[1]), end)
 
@@ -330,7 +321,7 @@ class _Applied:
     def _ends(self, slot: int, stride: int) -> list[Node]:
         """The kernel's stores, of sums that are in memory."""
         rows, columns, _ = [axis(id) for id in self.inner]
-        reduction = next(n for n in toposort(self.cut.stores) if n.op is ops.REDUCE)
+        reduction = reduction_of(self.cut)
         summed = node(ops.LOAD, (weighted_sum([(rows, stride), (columns, 1)]),), slot, dtypes.float32)
         block, width = self.block, self.problem.end_width
         terms, row, axes = self._spread(block.columns, block.rows, width, every=False)

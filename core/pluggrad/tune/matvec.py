@@ -20,7 +20,7 @@ from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.kernel.reductions import identity
 from pluggrad.shape.index import row_major
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import Access, accesses, fit_lanes, vector_lanes
+from pluggrad.tune.accesses import Access, accesses, fit_lanes, reduction_of, vector_lanes
 from pluggrad.tune.actions import axis_of, bind, cover, reorder, split, split_reduce
 from pluggrad.tune.contraction import Scheduled, is_contraction
 from pluggrad.tune.place import place, whole
@@ -191,10 +191,10 @@ def _add_in_memory(kernel: Kernel, within: list[int]) -> tuple[Kernel, int]:
 
     A step's sums lie side by side there: far apart they would meet in few sets of the cache.
     """
-    reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+    reduction = reduction_of(kernel)
     # written out, each row has a load of its own: prefetchers tell streams apart by their instructions
     kernel, step, few = split(kernel, reduction.arg[1][0], _SIDE_BY_SIDE, "LOOP", "UNROLL")
-    reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+    reduction = reduction_of(kernel)
     name, dtype, slot = reduction.arg[0], reduction.type, len(kernel.buffers)
     axes = [axis_of(kernel, id) for id in within]
     strides = row_major(tuple([a.extent for a in axes]))

@@ -12,11 +12,12 @@ from typing import Final
 from pluggrad import dtypes
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import rewrite, substitute, toposort
+from pluggrad.ir.walk import rewrite, substitute
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, cast, const
 from pluggrad.target import Capabilities
+from pluggrad.tune.accesses import reduction_of
 
 _LEAST_STEPS: Final = 16  # of a reduction; a shorter one has as much to do around its products
 
@@ -76,7 +77,7 @@ def in_pairs(kernel: Kernel, capabilities: Capabilities) -> Paired | None:
     """
     if not capabilities.pairs:
         return None
-    reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+    reduction = reduction_of(kernel)
     name, ids = reduction.arg
     loads = [_bfloat16(factor) for factor in reduction.src[0].src]
     if name != "ADD" or reduction.src[0].op is not g.MUL or None in loads:

@@ -15,8 +15,8 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import linear
 from pluggrad.kernel.kernel import Axis, Kernel
-from pluggrad.tune.accesses import accesses
-from pluggrad.tune.actions import axis_of, join
+from pluggrad.tune.accesses import accesses, reduction_of
+from pluggrad.tune.actions import join_all
 from pluggrad.tune.contraction import without_shared_gates
 
 
@@ -32,13 +32,12 @@ class Product(NamedTuple):
     @property
     def reduction(self) -> Node:
         """The sum."""
-        return _sum(self.kernel)
+        return reduction_of(self.kernel)
 
     @property
     def factors(self) -> tuple[Node, Node]:
         """Left and right, as they are multiplied; what gates the last steps is in their loads, too."""
-        value = self.reduction.src[0]
-        product = value.src[1] if value.op is g.WHERE else value
+        product = multiplied(self.reduction)
         free = free_axes(toposort([product]))
         first, second = product.src
         return (first, second) if self.rows.id in free[first] else (second, first)
@@ -49,10 +48,16 @@ class Product(NamedTuple):
         return self.kernel.tasks // (self.rows.extent * self.columns.extent)
 
 
+def multiplied(reduction: Node) -> Node:
+    """The product that is summed up, without the gate of a last step."""
+    value = reduction.src[0]
+    return value.src[1] if value.op is g.WHERE else value
+
+
 def as_product(kernel: Kernel) -> Product | None:
     """The kernel with its axes joined; None where its sum is not one of products of such factors."""
     kernel = without_shared_gates(kernel)
-    reduction = _sum(kernel)
+    reduction = reduction_of(kernel)
     if reduction.arg[0] != "ADD" or reduction.src[0].op is not g.MUL:
         return None
     free = free_axes(toposort([reduction]))
@@ -70,10 +75,6 @@ def as_product(kernel: Kernel) -> Product | None:
     return Product(kernel, row, column, step)
 
 
-def _sum(kernel: Kernel) -> Node:
-    return next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
-
-
 def _farthest(kernel: Kernel) -> dict[int, int]:
     """By axis the longest stride of a load."""
     steps: dict[int, int] = {}
@@ -86,8 +87,4 @@ def _farthest(kernel: Kernel) -> dict[int, int]:
 
 def _joined(kernel: Kernel, ids: Collection[int], steps: dict[int, int]) -> tuple[Kernel, Axis]:
     """One axis in the place of several, that of the shortest steps innermost."""
-    first, *others = sorted(ids, key=lambda id: -abs(steps.get(id, 0)))
-    joined = axis_of(kernel, first)
-    for id in others:
-        kernel, joined = join(kernel, joined.id, id)
-    return kernel, joined
+    return join_all(kernel, sorted(ids, key=lambda id: -abs(steps.get(id, 0))))

@@ -16,11 +16,10 @@ from functools import cached_property
 from itertools import combinations
 from typing import Final
 
-from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import Access, accesses, fit_lanes, vector_lanes
+from pluggrad.tune.accesses import Access, accesses, fit_lanes, reduction_of, vector_lanes
 
 _LATENCY: Final = 4.0  # cycles until a sum can be added to again
 _TASK: Final = 60.0  # cycles to take a task, find its place and start its loops
@@ -72,7 +71,7 @@ class Contraction:
     def __init__(self, kernel: Kernel, capabilities: Capabilities,
                  dear: frozenset[int] = frozenset()) -> None:
         self.kernel, self.capabilities, self.dear = kernel, capabilities, dear
-        reduction = next(n for n in toposort(kernel.stores) if n.op is ops.REDUCE)
+        reduction = reduction_of(kernel)
         self.reduced = [a for a in kernel.axes if a.id in reduction.arg[1]]
         self.outputs = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
         self.extents = {a.id: a.extent for a in kernel.axes}
