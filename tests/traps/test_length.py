@@ -11,13 +11,6 @@ import pytest
 from pluggrad import GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.ir.node import interned_count
 from pluggrad.nn import Linear, Sequential, optim
-from pluggrad.runtime import expansions
-
-
-@pytest.fixture(autouse=True)
-def _as_in_a_fresh_process(monkeypatch):
-    """Loops of earlier tests whose graphs were always new may have stopped calls for a while."""
-    monkeypatch.setattr(expansions, "_missed", 0)
 
 
 def held(device: str) -> int:

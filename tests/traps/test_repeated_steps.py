@@ -23,12 +23,6 @@ Y = np.array([[0], [1], [1], [0]], np.float32)
 STEPS = 7
 
 
-@pytest.fixture(autouse=True)
-def forgetful(monkeypatch):
-    """As in a process that has not computed anything yet."""
-    monkeypatch.setattr(expansions, "_missed", 0)
-
-
 def start() -> list[Tensor]:
     return [Tensor(array).realize() for array in (X, Y, [[0.3], [-0.2]], [0.1])]
 

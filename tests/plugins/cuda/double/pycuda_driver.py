@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 from collections import deque
+from threading import get_ident
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -114,7 +115,7 @@ def make(world: World) -> ModuleType:
 
     class Context:
         def __init__(self, gpu: Any) -> None:
-            self.gpu, self.thread = gpu, threading.get_ident()
+            self.gpu, self.thread = gpu, get_ident()
             self.handle = world.handle(self)
             self.peers: set[int] = set()
 
@@ -153,9 +154,11 @@ def make(world: World) -> ModuleType:
                 world.violate(f"{type(self).__name__} made without a context")
 
         def can_be_destroyed(self) -> bool:
-            return world.current() is self.context or threading.get_ident() == self.context.thread
+            return world.current() is self.context or get_ident() == self.context.thread
 
-        def __del__(self) -> None:
+        def __del__(self, finalizing: Any = sys.is_finalizing) -> None:  # at exit no name of a module is left
+            if finalizing():
+                return
             if hasattr(self, "context") and not self.can_be_destroyed():
                 world.violate(f"{type(self).__name__} in out-of-thread context could not be cleaned up")
 
