@@ -38,6 +38,7 @@ from pluggrad.device.contract import (
     Variant,
     implemented,
 )
+from pluggrad.device.forks import ForkGuard
 from pluggrad.device.hookspecs import (
     CopyFinished,
     KernelCompiled,
@@ -111,6 +112,8 @@ __all__ = [
     "seal", "unseal", "cache_folder",
     # for devices in host memory
     "HostAllocator", "HOST_ALIGNMENT", "load_function", "pack_values", "RefBackend", "RefDevice",
+    # for drivers that do not survive a fork
+    "ForkGuard",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",

@@ -31,6 +31,7 @@ def surface() -> Iterator[str]:
 def _class(name: str, cls: type) -> Iterator[str]:
     if is_dataclass(cls):
         yield from (f"{name}.{field.name}" for field in fields(cls))
+    yield from (f"{name}.{field}" for field in getattr(cls, "_fields", ()))  # of a named tuple
     for part in sorted(dir(cls)):
         value = inspect.getattr_static(cls, part)
         owner = next((base for base in cls.__mro__ if part in vars(base)), object)

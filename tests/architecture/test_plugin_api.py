@@ -23,7 +23,7 @@ def test_what_was_promised_is_still_there():
 def test_the_record_would_miss_a_parameter_a_method_and_a_hook():
     lines = set(surface())
     assert {"Allocator.alloc(nbytes)", "Device.load", "Capabilities.dtypes", "hook pluggrad_backend(api)",
-            "pack_values(values)", "Backend.tier", "Signature.tasks"} <= lines
+            "pack_values(values)", "Backend.tier", "Signature.tasks", "MatrixTile.left"} <= lines
 
 
 def test_the_page_speaks_of_this_version():

@@ -52,7 +52,7 @@ class CudaDevice(Device):
 
         DeviceUnavailable if the driver is too old for it.
         """
-        driver.require_own_process()
+        driver.fork_guard.check()
         image = unseal(binary)
         try:
             with self._lock:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from pluggrad.plugin_api import DeviceUnavailable, KernelFault, UnknownDevice
+from pluggrad.plugin_api import DeviceUnavailable, ForkGuard, UnknownDevice
 from pluggrad_cuda import libcuda
 
 INSTALL_PYCUDA: Final = "pip install 'pluggrad-cuda[runtime]', which needs a CUDA toolkit and a C++ compiler"
@@ -19,30 +19,11 @@ INSTALL_DRIVER: Final = "install NVIDIA's driver for this GPU, or use another de
 OLDEST_DRIVER: Final = (12, 0)  # the first with the graph calls that libcuda names
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked
-    _forked = _forked or cuda.cache_info().currsize > 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def require_own_process() -> None:
-    """KernelFault in a forked child: a context does not survive a fork."""
-    if _forked:
-        raise KernelFault(
-            op="cuda", expected="the process that loaded the driver", got="a child that was forked from it",
-            hint="Start processes with multiprocessing's method 'spawn', or use cuda in the child only")
-
 
 @cache
 def cuda() -> Any:
     """pycuda.driver, its driver initialized; DeviceUnavailable with what to do where that cannot be."""
-    require_own_process()
+    fork_guard.check()
     try:
         libcuda.open_library()
     except OSError as error:
@@ -64,6 +45,10 @@ def cuda() -> Any:
         raise _too_old(found)
     atexit.register(_leave_contexts, driver)
     return driver
+
+
+# a context does not survive a fork
+fork_guard: Final = ForkGuard("cuda", in_use=lambda: cuda.cache_info().currsize > 0)
 
 
 def version(number: int) -> tuple[int, int]:
@@ -97,7 +82,7 @@ def _refused(driver: Any, error: Exception) -> DeviceUnavailable:
 
 def _leave_contexts(driver: Any) -> None:
     """pycuda aborts a process that ends with a context current, as where Ctrl-C came between two calls."""
-    while not _forked and driver.Context.get_current() is not None:
+    while not fork_guard.forked and driver.Context.get_current() is not None:
         driver.Context.pop()
 
 

@@ -36,7 +36,7 @@ class Queue:
 
     # ---- use of the driver ---------------------------------------------------------------------------------
     def __enter__(self) -> Queue:
-        driver.require_own_process()
+        driver.fork_guard.check()
         self._lock.acquire()
         try:
             if self._lost:

@@ -4,43 +4,23 @@ The system's default device comes first: it is the one that Apple recommends.
 """
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any, Final
 
 import Metal
 import objc
 
-from pluggrad.plugin_api import DeviceUnavailable, KernelFault, UnknownDevice
+from pluggrad.plugin_api import DeviceUnavailable, ForkGuard, UnknownDevice
 from pluggrad_metal.target import Gpu
 
 _FIRST_FAMILY: Final = 1000  # MTLGPUFamilyApple1 is 1001, and so on
 _NEWEST_FAMILY: Final = 32  # beyond those that exist
 
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked
-    _forked = _forked or devices.cache_info().currsize > 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def require_own_process() -> None:
-    """KernelFault in a forked child: the Objective-C runtime ends a process that goes on with Metal there."""
-    if _forked:
-        raise KernelFault(
-            op="metal", expected="the process that asked for devices", got="a child that was forked from it",
-            hint="Start processes with multiprocessing's method 'spawn', or use metal in the child only")
-
 
 @cache
 def devices() -> tuple[Any, ...]:
     """Every device; DeviceUnavailable if there is none, as in some virtual machines."""
-    require_own_process()
+    fork_guard.check()
     with objc.autorelease_pool():
         default = Metal.MTLCreateSystemDefaultDevice()  # nil in a process without a session on the screen
         every = list(Metal.MTLCopyAllDevices() or ())
@@ -51,6 +31,10 @@ def devices() -> tuple[Any, ...]:
         raise DeviceUnavailable("the system has no Metal device",
                                 hint="use a Mac, or a virtual machine with a GPU")
     return found
+
+
+# the Objective-C runtime ends a forked child that goes on with Metal
+fork_guard: Final = ForkGuard("metal", in_use=lambda: devices.cache_info().currsize > 0)
 
 
 def device(index: int) -> Any:

@@ -40,7 +40,7 @@ def library(device: Any, binary: bytes) -> Any:
 
 def compiled(device: Any, text: Library) -> Any:
     """A library of source text; the caller has an autorelease pool."""
-    driver.require_own_process()
+    driver.fork_guard.check()
     options = Metal.MTLCompileOptions.alloc().init()
     major, minor = text.language
     options.setLanguageVersion_(major << 16 | minor)

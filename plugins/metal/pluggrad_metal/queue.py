@@ -12,7 +12,7 @@ import Metal
 import objc
 
 from pluggrad.plugin_api import DeviceLost, DeviceUnavailable, Event, KernelFault, OutOfMemoryError
-from pluggrad_metal.driver import require_own_process
+from pluggrad_metal.driver import fork_guard
 
 # after these nothing of the device can be used any more
 _LOST: Final = frozenset({Metal.MTLCommandBufferErrorAccessRevoked, Metal.MTLCommandBufferErrorDeviceRemoved})
@@ -39,7 +39,7 @@ class Queue:
 
     # ---- use of the driver ---------------------------------------------------------------------------------
     def __enter__(self) -> Queue:
-        require_own_process()
+        fork_guard.check()
         self._lock.acquire()
         if self._lost:
             self._lock.release()
@@ -101,7 +101,7 @@ class Queue:
 
     def _settle(self, buffer: Any) -> None:
         """Wait until a command buffer is complete or has failed; in Python only, so that Ctrl-C ends it."""
-        require_own_process()
+        fork_guard.check()
         started = time.perf_counter()
         with objc.autorelease_pool():
             while not _is_complete(buffer):

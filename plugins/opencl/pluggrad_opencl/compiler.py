@@ -53,7 +53,7 @@ class OpenCLToolchain(Toolchain):
 
     def _opened(self) -> Any:
         if self._context is None:
-            driver.require_own_process()
+            driver.fork_guard.check()
             device = find(self.target.arch)
             driver.processor_name(device)
             self._context = cl.Context([device])

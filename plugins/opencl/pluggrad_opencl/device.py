@@ -51,7 +51,7 @@ class OpenCLDevice(Device):
 
     def load(self, binary: bytes, signature: Signature) -> OpenCLExecutable:
         """Load a program and find its kernel; KernelFault if it is not this device's or lacks that kernel."""
-        driver.require_own_process()
+        driver.fork_guard.check()
         try:
             kernel = cl.Kernel(self._program(binary), signature.name)
         except cl.Error as error:

@@ -18,32 +18,12 @@ for _name, _value in _DRIVER_DEFAULTS.items():
 
 import pyopencl as cl  # noqa: E402  reads the environment when it is imported
 
-from pluggrad.plugin_api import DeviceUnavailable, KernelFault, UnknownDevice  # noqa: E402
+from pluggrad.plugin_api import DeviceUnavailable, ForkGuard, UnknownDevice  # noqa: E402
 from pluggrad_opencl import processor  # noqa: E402
 
 INSTALL: Final = "pip install 'pluggrad-opencl[pocl]', or install a driver for your device"
 _NO_PLATFORM: Final = -1001  # CL_PLATFORM_NOT_FOUND_KHR: the loader has no driver to ask
 _CPU_RANK: Final = 1
-
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked
-    _forked = _forked or devices.cache_info().currsize > 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def require_own_process() -> None:
-    """KernelFault in a forked child: the driver's threads stayed behind, and calls would wait for them."""
-    if _forked:
-        raise KernelFault(
-            op="opencl", expected="the process that loaded the driver", got="a child that was forked from it",
-            hint="Start processes with multiprocessing's method 'spawn', or use opencl in the child only")
-
 
 def is_cpu(device: cl.Device) -> bool:
     """Whether a device is the host's processor."""
@@ -53,7 +33,7 @@ def is_cpu(device: cl.Device) -> bool:
 @cache
 def devices() -> tuple[cl.Device, ...]:
     """Every device. DeviceUnavailable if there is no platform or none of them has a device."""
-    require_own_process()
+    fork_guard.check()
     try:
         platforms = cl.get_platforms()
     except cl.Error as error:
@@ -68,6 +48,10 @@ def devices() -> tuple[cl.Device, ...]:
         names = ", ".join(platform.name for platform in platforms)
         raise DeviceUnavailable(f"no device on any OpenCL platform ({names})", hint=INSTALL)
     return tuple(device for _, device in sorted(ranked, key=lambda pair: pair[0]))
+
+
+# the driver's threads stay behind, and calls of a child would wait for them
+fork_guard: Final = ForkGuard("opencl", in_use=lambda: devices.cache_info().currsize > 0)
 
 
 def _of_platform(platform: cl.Platform) -> list[cl.Device]:
@@ -99,7 +83,7 @@ def processor_name(device: cl.Device) -> str:
 @cache
 def context(platform: cl.Platform) -> cl.Context:
     """One context for all devices of a platform: they can then copy to each other."""
-    require_own_process()
+    fork_guard.check()
     members = [device for device in devices() if device.platform == platform]
     for member in members:
         processor_name(member)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyopencl as cl
 
 from pluggrad.plugin_api import DeviceLost, Event, KernelFault, OutOfMemoryError
-from pluggrad_opencl.driver import require_own_process
+from pluggrad_opencl.driver import fork_guard
 
 _STATUS: Final = cl.status_code
 # after these nothing of the device can be used any more
@@ -43,7 +43,7 @@ class Queue:
 
     # ---- use of the driver ---------------------------------------------------------------------------------
     def __enter__(self) -> cl.CommandQueue:
-        require_own_process()
+        fork_guard.check()
         self._lock.acquire()
         if self._lost:
             self._lock.release()

@@ -23,7 +23,6 @@ def forget() -> None:
     """The plugin asks the driver anew."""
     for cached in CACHES:
         cached.cache_clear()
-    driver._forked = False
 
 
 @pytest.fixture
