@@ -12,6 +12,7 @@ import pytest
 from pluggrad import cli, config, nn
 from pluggrad.cli.new_device import files as generated_files
 from pluggrad_cpu import settings as cpu
+from pluggrad_cuda import settings as cuda
 from pluggrad_metal import settings as metal
 from pluggrad_opencl import settings as opencl
 from tests.architecture.source import CORE, ROOT
@@ -19,7 +20,7 @@ from tests.architecture.source import CORE, ROOT
 # where a path in a document may start: the repository, the core, and stages, whose files are named alone
 PLACES = [ROOT, ROOT / "examples", CORE, *filter(Path.is_dir, CORE.iterdir()), *ROOT.glob("plugins/*/*")]
 PLUGIN_SETTINGS = (cpu.THREADS, cpu.TEAM, cpu.TARGET, opencl.SCHEDULE, opencl.MEMORY_MB,
-                   metal.MEMORY_MB)
+                   cuda.MEMORY_MB, metal.MEMORY_MB)
 
 GENERATED = {"/".join(path) for path, _ in generated_files("acme")}  # pages speak of them
 STEP_BY_STEP = {"writing-a-device.md"}  # its blocks make one program: tests/plugins/new_device runs it

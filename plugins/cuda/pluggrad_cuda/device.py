@@ -21,7 +21,7 @@ from pluggrad.plugin_api import (
     Target,
     unseal,
 )
-from pluggrad_cuda import driver, libcuda
+from pluggrad_cuda import driver, libcuda, settings
 from pluggrad_cuda.cubin import Cubin
 from pluggrad_cuda.graphs import PreparedList
 from pluggrad_cuda.launcher import CommandList, CudaExecutable, Module
@@ -37,7 +37,8 @@ class CudaDevice(Device):
     def __init__(self, gpu: driver.Gpu, target: Target) -> None:
         self.target = target
         self._gpu, self._queue = gpu, Queue(gpu)
-        self.allocator: CudaAllocator = CudaAllocator(self._queue)
+        limit = settings.MEMORY_MB.value << 20 or gpu.memory_bytes
+        self.allocator: CudaAllocator = CudaAllocator(self._queue, limit)
         # kernels compiled together share one binary, and so one module
         self._modules: WeakValueDictionary[bytes, Module] = WeakValueDictionary()
         self._lock = threading.Lock()

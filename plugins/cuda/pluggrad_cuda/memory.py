@@ -73,27 +73,48 @@ class Staging:
 
 
 class CudaAllocator(Allocator):
-    """Memory of one GPU. Copies take their turn in its stream."""
+    """Memory of one GPU: `limit` bytes at most are handed out. Copies take their turn in its stream."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, limit: int) -> None:
         self.queue = queue
+        self._limit, self._used = limit, 0
+        self._counting = threading.Lock()
         self._staging = Staging(queue)
         self._copying = threading.RLock()  # of the ring
         self._peers: dict[int, bool] = {}
 
     def alloc(self, nbytes: int, kind: str = "device") -> Block:
         """Memory of `nbytes`; OutOfMemoryError if there is none."""
+        size = max(nbytes, 1)
+        self._count(size)
+        try:
+            memory = self._from_driver(size)
+        except BaseException:
+            self._count(-size)
+            raise
+        return Block(int(memory), nbytes, memory)
+
+    def _count(self, nbytes: int) -> None:
+        """Take so many bytes more into account, or fewer; OutOfMemoryError beyond the limit."""
+        with self._counting:
+            if nbytes > self._limit - self._used:
+                raise OutOfMemoryError(
+                    op=f"memory of {self.queue.name}",
+                    expected=f"at most {self._limit:,} bytes, of which {self._used:,} are in use",
+                    got=f"a request for {nbytes:,} bytes", hint="Free tensors, or use smaller ones")
+            self._used += nbytes
+
+    def _from_driver(self, size: int) -> Any:
         with self.queue:
             try:
-                memory = driver.cuda().mem_alloc(max(nbytes, 1))
+                return driver.cuda().mem_alloc(size)
             except driver.cuda().MemoryError as error:
                 free, total = driver.cuda().mem_get_info()
                 raise OutOfMemoryError(
                     op=f"memory of {self.queue.name}",
-                    expected=f"{nbytes:,} bytes in one piece", got=f"{free:,} free bytes of {total:,}",
+                    expected=f"{size:,} bytes in one piece", got=f"{free:,} free bytes of {total:,}",
                     hint="Free tensors, or use smaller ones; nvidia-smi shows what other processes hold",
                 ) from error
-        return Block(int(memory), nbytes, memory)
 
     def free(self, allocation: Block) -> None:
         """Give a block back when no copy uses it any more; a view has nothing to give back."""
@@ -108,6 +129,7 @@ class CudaAllocator(Allocator):
             raise
         finally:
             allocation.memory = None
+            self._count(-max(allocation.nbytes, 1))
 
     def copyin(self, allocation: Block, offset: int, data: memoryview) -> None:
         """Copy contiguous host bytes to `offset`, in pieces; the last may be under way on return."""

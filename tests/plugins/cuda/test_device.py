@@ -18,7 +18,7 @@ from pluggrad.plugin_api import (
     SlotRef,
     implemented,
 )
-from pluggrad_cuda import memory
+from pluggrad_cuda import memory, settings
 from tests.plugins.cuda import lists
 
 
@@ -46,6 +46,38 @@ def test_no_memory_left_says_what_there_is(world, device):
         device.allocator.alloc(500)
     device.allocator.free(block)
     device.allocator.free(device.allocator.alloc(500))
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """PLUGGRAD_CUDA_MEMORY_MB=8."""
+    monkeypatch.setenv(settings.MEMORY_MB.variable, "8")
+    settings.MEMORY_MB.forget()
+    yield
+    monkeypatch.undo()
+    settings.MEMORY_MB.forget()
+
+
+def test_what_is_beyond_the_limit_is_refused_and_comes_back_with_free(limited, open_device):
+    allocator = open_device().allocator
+    view = allocator.view(allocator.alloc(4 << 20), 256, 0)
+    blocks = [view.base, allocator.alloc(4 << 20)]
+    with pytest.raises(OutOfMemoryError, match="8,388,608 bytes, of which 8,388,608 are in use"):
+        allocator.alloc(0)
+    allocator.free(view)  # gives nothing back
+    with pytest.raises(OutOfMemoryError, match="in use"):
+        allocator.alloc(1)
+    allocator.free(blocks.pop())
+    allocator.free(allocator.alloc(4 << 20))
+    allocator.free(blocks.pop())
+
+
+def test_what_the_driver_refused_counts_for_nothing(world, device):
+    world.gpus[0].memory_bytes = 1000
+    for _ in range(3):
+        with pytest.raises(OutOfMemoryError, match="in one piece"):
+            device.allocator.alloc((1 << 30) - 1)
+    device.allocator.free(device.allocator.alloc(1000))
 
 
 @pytest.mark.parametrize("nbytes", [1, 4096, memory.PIECE, 5 * memory.PIECE + 12])
