@@ -17,6 +17,10 @@ _STORED_ONLY: Final = frozenset({"float16", "bfloat16"})
 _FLOAT32_UNITS: Final = {80: 64}  # of a multiprocessor
 _MOST_UNITS: Final = 128  # of all others since
 
+# Hz of the multiprocessors and bytes a second of the memory, from a compute capability on: a usual GPU's, for
+# drivers that answer 0. Only estimates hang on them
+_USUAL_RATES: Final = {0: (1.4e9, 3e11), 80: (1.41e9, 1.555e12), 86: (1.7e9, 6e11), 90: (1.755e9, 3.35e12),
+                       100: (1.9e9, 7.7e12), 120: (2.4e9, 1e12)}
 _KILO: Final = 1e3  # the driver's clocks are in kHz
 _THREADS: Final = 256  # of a block: more leave too few registers for each
 _VECTOR_BYTES: Final = 16  # the widest load of a thread
@@ -50,14 +54,15 @@ class Properties:
 
     @classmethod
     def asked(cls, name: str, capability: int, attribute: Callable[[str], int]) -> Properties:
-        """From the driver, whose attributes have pycuda's names."""
+        """From the driver, whose attributes have pycuda's names; a usual rate where it answers 0."""
         double_rate, bits = 2, 8
         bus = attribute("GLOBAL_MEMORY_BUS_WIDTH") * attribute("MEMORY_CLOCK_RATE") * _KILO
+        clock, memory = _USUAL_RATES[max(since for since in _USUAL_RATES if since <= capability)]
         return cls(
             name, capability, attribute("MULTIPROCESSOR_COUNT"),
             attribute("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"),
             attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"), attribute("L2_CACHE_SIZE"),
-            attribute("CLOCK_RATE") * _KILO, double_rate * bus / bits)
+            attribute("CLOCK_RATE") * _KILO or clock, double_rate * bus / bits or memory)
 
 
 # for making code without a GPU

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from pluggrad.kernel.cost import Cost, estimate_us
 from pluggrad.plugin_api import DeviceUnavailable, dtypes
 from pluggrad_cuda.architecture import Architecture
 from pluggrad_cuda.target import A100, H100, KNOWN, Properties, target_of
@@ -58,6 +59,18 @@ def test_properties_are_asked_for_by_the_driver_s_names() -> None:
     assert gpu.shared_bytes == 163 << 10
     assert gpu.clock_hz == pytest.approx(1.41e9)
     assert gpu.bytes_per_second == pytest.approx(1.555e12, rel=1e-3)
+
+
+@pytest.mark.parametrize("untold", ["CLOCK_RATE", "MEMORY_CLOCK_RATE", "GLOBAL_MEMORY_BUS_WIDTH"])
+@pytest.mark.parametrize(("capability", "clock", "rate"), [
+    (75, 1.4e9, 3e11), (80, 1.41e9, 1.555e12), (89, 1.7e9, 6e11), (90, 1.755e9, 3.35e12), (121, 2.4e9, 1e12)])
+def test_a_rate_that_the_driver_does_not_tell_is_a_usual_one(capability: int, clock: float, rate: float,
+                                                             untold: str) -> None:
+    gpu = Properties.asked("some GPU", capability, (ATTRIBUTES | {untold: 0}).__getitem__)
+    told = Properties.asked("some GPU", capability, ATTRIBUTES.__getitem__)
+    wanted = {"clock_hz": clock} if untold == "CLOCK_RATE" else {"bytes_per_second": rate}
+    assert gpu == replace(told, **wanted)
+    assert 0 < estimate_us(Cost(10**9, 10**9), target_of(gpu).capabilities) < 1e6
 
 
 def test_code_is_made_without_a_driver() -> None:
