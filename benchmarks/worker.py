@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import statistics
 import sys
@@ -82,7 +83,9 @@ class Worker:
 
 
 def _magnitude(result: Any) -> float:
-    """The mean magnitude of a result, whichever library's it is."""
+    """The mean magnitude of a result, or of several, whichever library's it is."""
+    if isinstance(result, tuple):
+        return math.fsum(map(_magnitude, result)) / len(result)
     if hasattr(result, "cpu"):  # PyTorch's, on whatever device
         result = result.detach().cpu()
     array = result.float().numpy() if hasattr(result, "numpy") else result  # NumPy has no bfloat16

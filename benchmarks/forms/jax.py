@@ -34,6 +34,11 @@ def _causal_attention(q: Any, k: Any, v: Any) -> Any:
     return _attention(q, k, v, jnp.tril(jnp.ones((q.shape[-2], k.shape[-2]), bool)))
 
 
+def _attention_train(q: Any, k: Any, v: Any, g: Any, forward: Callable[..., Any] = _attention) -> Any:
+    attended, gradients_of = jax.vjp(forward, q, k, v)
+    return attended, *gradients_of(g)
+
+
 def _gpt(h: Any, *weights: Any) -> Any:
     batch, tokens, width = h.shape
     for qkv, out, up, down in zip(*[iter(weights)] * 4, strict=True):
@@ -71,6 +76,8 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "mlp_forward": _mlp_forward,
     "attention": _attention,
     "attention_causal": _causal_attention,
+    "attention_train": _attention_train,
+    "attention_train_causal": partial(_attention_train, forward=_causal_attention),
     "gpt": _gpt,
     "fuse": lambda a, b, c: jax.nn.relu(a * b + c) * 0.5,
     "sum": lambda a: a.sum(),

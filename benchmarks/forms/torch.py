@@ -56,6 +56,13 @@ def _mlp_forward(h: Any, *weights: Any) -> Any:
     return torch.addmm(last[1], h, last[0])
 
 
+def _attention_train(q: Any, k: Any, v: Any, g: Any, is_causal: bool = False) -> Any:
+    with torch.enable_grad():
+        inputs = [x.requires_grad_() for x in (q, k, v)]
+        attended = F.scaled_dot_product_attention(*inputs, is_causal=is_causal)
+        return attended, *torch.autograd.grad(attended, inputs, g)
+
+
 def _embedding(table: Any, places: Any) -> Any:
     with torch.enable_grad():
         rows = F.embedding(places, table.requires_grad_())
@@ -72,6 +79,8 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "mlp_forward": _mlp_forward,
     "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
     "attention_causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+    "attention_train": _attention_train,
+    "attention_train_causal": lambda q, k, v, g: _attention_train(q, k, v, g, is_causal=True),
     "gpt": _gpt,
     "fuse": lambda a, b, c: torch.relu(a * b + c) * 0.5,
     "sum": lambda a: a.sum(),

@@ -27,6 +27,12 @@ def _gpt(h: Tensor, *weights: Tensor) -> Tensor:
     return h
 
 
+def _attention_train(*tensors: Tensor, is_causal: bool = False) -> tuple[Tensor, ...]:
+    q, k, v, g = tensors
+    attended = q.scaled_dot_product_attention(k, v, is_causal=is_causal)
+    return attended, *attended.gradient(q, k, v, gradient=g)
+
+
 def _busy(a: Tensor) -> Tensor:
     for _ in range(CHAIN):
         a = a.sin() * a
@@ -49,7 +55,7 @@ def _mlp_forward(h: Tensor, *weights: Tensor) -> Tensor:
     return h @ last[0] + last[1]
 
 
-_FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
+_FUNCTIONS: Final[dict[str, Callable[..., Tensor | tuple[Tensor, ...]]]] = {
     "matmul": lambda a, b: a @ b,
     "matmul_tn": lambda a, b: a.T @ b,
     "matmul_nt": lambda a, b: a @ b.T,
@@ -59,6 +65,8 @@ _FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
     "mlp_forward": _mlp_forward,
     "attention": lambda q, k, v: q.scaled_dot_product_attention(k, v),
     "attention_causal": lambda q, k, v: q.scaled_dot_product_attention(k, v, is_causal=True),
+    "attention_train": _attention_train,
+    "attention_train_causal": partial(_attention_train, is_causal=True),
     "gpt": _gpt,
     "fuse": lambda a, b, c: (a * b + c).relu() * 0.5,
     "sum": lambda a: a.sum(),
@@ -86,7 +94,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
 def _captured(form: str, tensors: list[Tensor]) -> Call:
     function, device = jit(_FUNCTIONS[form]), Device[Device.DEFAULT]
 
-    def run() -> Tensor:
+    def run() -> object:
         result = function(*tensors)
         device.synchronize()
         return result

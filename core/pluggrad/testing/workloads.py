@@ -203,6 +203,16 @@ def _perceptron(batch: int) -> Workload:
                     2e-9 * batch * sum(m * n for m, n in layers), (batch, MLP_LAYERS[0]), *weights)
 
 
+def _attention_steps() -> list[Workload]:
+    """Attention and its gradients: six contractions; what is computed twice counts once."""
+    batch, heads, tokens, wide = 4, 8, 1024, 64
+    rows = (("attn_train", "attention_train", "attention", tokens),
+            ("attn_train_causal", "attention_train_causal", "causal attention", (tokens + 1) / 2))
+    return [_compute(name, form, f"{what} and gradients, {batch} x {heads} heads, {tokens} tokens of {wide}",
+                     6 * 2e-9 * batch * heads * tokens * keys * wide, *[(batch, heads, tokens, wide)] * 4)
+            for name, form, what, keys in rows]
+
+
 _K: Final = 1024
 _WIDE: Final = 50_257  # GPT-2's tokens
 _IMAGES: Final = (32, 128, 56, 56)
@@ -231,6 +241,7 @@ _SECOND: Final = (
              2e-9 * 8 * 112 * 112 * 3 * 64 * 49, (8, 3, 224, 224), (64, 3, 7, 7)),
     _perceptron(1),
     _perceptron(8),
+    *_attention_steps(),
     _compute("attn4k_causal", "attention_causal", "causal attention, 8 heads, 4096 tokens of 64",
              2e-9 * 8 * 4096 * 4097 * 64, *[(1, 8, 4096, 64)] * 3),
     _memory("gemv8192", "matmul", "(8192, 8192) @ (8192,)", 4e-9 * 8192**2, (8192, 8192), (8192,)),
