@@ -25,6 +25,7 @@ INSTALL: Final = "pip install 'pluggrad-opencl[pocl]', or install a driver for y
 _NO_PLATFORM: Final = -1001  # CL_PLATFORM_NOT_FOUND_KHR: the loader has no driver to ask
 _CPU_RANK: Final = 1
 
+
 def is_cpu(device: cl.Device) -> bool:
     """Whether a device is the host's processor."""
     return bool(device.type & cl.device_type.CPU)

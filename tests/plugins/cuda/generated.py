@@ -5,9 +5,13 @@ leaves optimizations out. Those of whole programs are compiled as for users.
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
-from pluggrad.plugin_api import CompileError
+import pytest
+
+from pluggrad.plugin_api import CompileError, DeviceUnavailable
+from pluggrad_cuda import nvrtc
 from pluggrad_cuda.compiler import CudaToolchain, merged
 from pluggrad_cuda.resources import Resources
 from pluggrad_cuda.target import KNOWN, target_of
@@ -17,8 +21,26 @@ _TOGETHER = 40  # kernels of one program: what they share is read once
 _QUICKLY = "--Ofast-compile=max"
 
 
-def compiled(architecture: str, part: str) -> dict[str, Resources]:
-    """What the kernels of a part of the suite take, by name; AssertionError with the logs of refused ones."""
+def skip_without_compiler() -> None:
+    """Skip the module that calls this where kernels cannot be compiled, or not be collected."""
+    try:
+        nvrtc.library()
+    except DeviceUnavailable as error:
+        pytest.skip(f"needs NVRTC: {error}", allow_module_level=True)
+    if not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux: kernels are collected there", allow_module_level=True)
+
+
+def check_part(architecture: str, part: str) -> None:
+    """The compiler takes every kernel of a part of the suite, and keeps those of programs in registers."""
+    found = _compiled(architecture, part)
+    assert len(found) > (20 if part == "launches" else 500), len(found)
+    spilled = [name for name, taken in found.items() if taken.spilled_bytes]
+    assert part != "programs" or not spilled, spilled
+
+
+def _compiled(architecture: str, part: str) -> dict[str, Resources]:
+    """What its kernels take, by name; AssertionError with the logs of refused ones."""
     toolchain = CudaToolchain(target_of(KNOWN[architecture]))
     if part != "programs":
         toolchain.options += (_QUICKLY,)
@@ -29,13 +51,8 @@ def compiled(architecture: str, part: str) -> dict[str, Resources]:
             found |= toolchain.resources(merged(batch))
         except CompileError as error:
             refused += _refused(toolchain, batch) or [f"only together: {error}"]
-    assert refused == []
+    assert not refused, refused
     return found
-
-
-def spilled(found: dict[str, Resources]) -> list[str]:
-    """The kernels that have not registers enough."""
-    return [name for name, taken in found.items() if taken.spilled_bytes]
 
 
 def _batches(found: Sequence[str]) -> Iterator[Sequence[str]]:
