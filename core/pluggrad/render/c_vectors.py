@@ -17,6 +17,7 @@ class CVectorRenderer(CLikeRenderer):
     """
 
     vector_widths: ClassVar[tuple[int, ...]] = (16, 8, 4, 2)
+    lane_conversion: ClassVar[str] = "__builtin_convertvector({x}, {to})"
     # how vectors are passed depends on the processor, and GCC says so: nothing of ours is ever called
     preamble: ClassVar[str] = f'{CLikeRenderer.preamble}\n#pragma GCC diagnostic ignored "-Wpsabi"'
     function_head: ClassVar[str] = "static inline __attribute__((always_inline))"
@@ -27,12 +28,6 @@ class CVectorRenderer(CLikeRenderer):
         out.pieces.setdefault(
             name, f"typedef {self.types[dtype.name]} {name} __attribute__((vector_size({size})));")
         return name
-
-    def convert(self, value: Value, dtype: DType, out: Source) -> Value:
-        if value.lanes == 1:
-            return super().convert(value, dtype, out)
-        kind = self.vector_type(dtype, value.lanes, out)
-        return Value(f"__builtin_convertvector({value.text}, {kind})", dtype, value.lanes, "call")
 
     def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
         if value.lanes == 1:

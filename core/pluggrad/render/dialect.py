@@ -47,12 +47,13 @@ class Dialect:
 
     types: the type of each dtype, in registers and in memory; bools are 0 or 1. functions: by op and dtype
     the name of a function that computes it. vector_widths: lanes that a vector type may have, widest first.
-    A VECTOR axis is cut into such pieces, and into scalars where there are none. item, shared, barrier: the
-    name that the index of a work item within its group has, the word for memory of the group, and the
-    statement at which its items wait for each other; empty in a language without groups. subgroup: items with
-    neighboring numbers that read each other's registers by `exchange` (0: none do). aligned: the word that
-    aligns an array for the widest row, where rows rely on it. copied_bytes: rows that are copied to memory of
-    the group ahead of time.
+    A VECTOR axis is cut into such pieces, and into scalars where there are none. lane_conversion, bit_cast:
+    how a vector `x` is converted to the type `to`, and how the bits of a vector or scalar are taken for it.
+    item, shared, barrier: the name that the index of a work item within its group has, the word for memory
+    of the group, and the statement at which its items wait for each other; empty in a language without
+    groups. subgroup: items with neighboring numbers that read each other's registers by `exchange` (0: none
+    do). aligned: the word that aligns an array for the widest row, where rows rely on it. copied_bytes:
+    rows that are copied to memory of the group ahead of time.
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -62,6 +63,8 @@ class Dialect:
         op: {"float32": f"{name}f", "float64": name} for op, name in _LIBM.items()}
     function_head: ClassVar[str] = "static inline"
     vector_widths: ClassVar[tuple[int, ...]] = ()
+    lane_conversion: ClassVar[str] = ""
+    bit_cast: ClassVar[str] = ""  # without one, a union
     item: ClassVar[str] = ""
     shared: ClassVar[str] = ""
     aligned: ClassVar[str] = ""
@@ -127,7 +130,13 @@ class Dialect:
 
     def convert(self, value: Value, dtype: DType, out: Source) -> Value:
         """C's conversion of numbers: integers wrap, floats are rounded."""
-        return Value(f"({self.types[dtype.name]}){value}", dtype, form="call")
+        if value.lanes == 1:
+            return Value(f"({self.types[dtype.name]}){value}", dtype, form="call")
+        return self._to_type(self.lane_conversion, value, dtype, out)
+
+    def _to_type(self, spelling: str, value: Value, dtype: DType, out: Source) -> Value:
+        text = spelling.format(to=self.type(dtype, value.lanes, out), x=value.text)
+        return Value(text, dtype, value.lanes, "call")
 
     def own_cast(self, value: Value, source: DType, target: DType, out: Source) -> Value | None:
         """What the op CAST means, where the language has a way of its own; None: it is written in others."""
@@ -135,8 +144,13 @@ class Dialect:
 
     def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
         """The same bits as another type of the same size."""
-        if value.dtype.is_int and dtype.is_int:
+        integer = value.lanes == 1 and value.dtype.is_int
+        if integer and dtype.is_int:
             return self.convert(value, dtype, out)
+        if self.bit_cast:
+            if integer:
+                value = self.convert(value, value.dtype, out)  # a literal may be of another size
+            return self._to_type(self.bit_cast, value, dtype, out)
         name = f"bits_{value.dtype.name}_to_{dtype.name}"
         before, after = self.types[value.dtype.name], self.types[dtype.name]
         out.pieces.setdefault(name, (

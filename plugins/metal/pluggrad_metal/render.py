@@ -39,6 +39,8 @@ class MetalRenderer(CLikeRenderer):
         op: {"float32": name} for op, name in _FUNCTIONS.items()}
     function_head: ClassVar[str] = "inline"
     vector_widths: ClassVar[tuple[int, ...]] = (4, 2)
+    lane_conversion: ClassVar[str] = "{to}({x})"
+    bit_cast: ClassVar[str] = "as_type<{to}>({x})"
     preamble: ClassVar[str] = "#include <metal_stdlib>\nusing namespace metal;"
     task: ClassVar[str] = "task"
     item: ClassVar[str] = "item"
@@ -97,20 +99,6 @@ class MetalRenderer(CLikeRenderer):
 
     def vector_type(self, dtype: DType, lanes: int, out: Source) -> str:
         return f"{self.types[dtype.name]}{lanes}"
-
-    def convert(self, value: Value, dtype: DType, out: Source) -> Value:
-        if value.lanes == 1:
-            return super().convert(value, dtype, out)
-        kind = self.vector_type(dtype, value.lanes, out)
-        return Value(f"{kind}({value.text})", dtype, value.lanes, "call")
-
-    def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
-        if value.lanes == 1 and value.dtype.is_int:
-            value = super().convert(value, value.dtype, out)  # a literal may be of another size
-            if dtype.is_int:
-                return super().convert(value, dtype, out)
-        kind = self.type(dtype, value.lanes, out)
-        return Value(f"as_type<{kind}>({value.text})", dtype, value.lanes, "call")
 
     def compare(self, symbol: str, x: Value, y: Value, out: Source) -> Value:
         found = super().compare(symbol, x, y, out)

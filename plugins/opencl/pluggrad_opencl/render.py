@@ -36,6 +36,8 @@ class OpenCLRenderer(CLikeRenderer):
     functions: ClassVar[Mapping[str, Mapping[str, str]]] = {
         op: {dtype.name: name for dtype in dtypes.FLOATS} for op, name in _FUNCTIONS.items()}
     vector_widths: ClassVar[tuple[int, ...]] = (16, 8, 4, 2)
+    lane_conversion: ClassVar[str] = "convert_{to}({x})"
+    bit_cast: ClassVar[str] = "as_{to}({x})"
     # products and sums fuse where they are one expression; `fma` is a call on some devices
     preamble: ClassVar[str] = "#pragma OPENCL FP_CONTRACT ON"
     task: ClassVar[str] = "get_group_id(0)"
@@ -69,19 +71,6 @@ class OpenCLRenderer(CLikeRenderer):
 
     def vector_type(self, dtype: DType, lanes: int, out: Source) -> str:
         return f"{self.types[dtype.name]}{lanes}"
-
-    def convert(self, value: Value, dtype: DType, out: Source) -> Value:
-        if value.lanes == 1:
-            return super().convert(value, dtype, out)
-        kind = self.vector_type(dtype, value.lanes, out)
-        return Value(f"convert_{kind}({value.text})", dtype, value.lanes, "call")
-
-    def reinterpret(self, value: Value, dtype: DType, out: Source) -> Value:
-        if value.lanes == 1 and value.dtype.is_int:
-            value = super().convert(value, value.dtype, out)  # a literal may be of another size
-            if dtype.is_int:
-                return super().convert(value, dtype, out)
-        return Value(f"as_{self.type(dtype, value.lanes, out)}({value.text})", dtype, value.lanes, "call")
 
     def call(self, function: str, arguments: Sequence[Value], dtype: DType, out: Source) -> Value:
         lanes, listed = arguments[0].lanes, ", ".join(argument.text for argument in arguments)
