@@ -26,6 +26,8 @@ CACHE_VARIABLE = "PLUGGRAD_CACHE_DIR"
 # the same folder for every worker: what one compiles, the others load
 SHARED_CACHE_VARIABLE = "PLUGGRAD_TEST_CACHE_DIR"
 DATA_VARIABLE = "PLUGGRAD_TEST_DATA"
+# what programs that tests run would write otherwise for a wide terminal, or one with colors
+OF_TERMINALS = frozenset({"COLUMNS", "LINES", "FORCE_COLOR", "PYTHON_COLORS", "CLICOLOR_FORCE"})
 
 # stages and tools that compute nothing on a device: `--only-device` leaves them out
 WITHOUT_DEVICE = frozenset(
@@ -36,10 +38,14 @@ WITHOUT_DEVICE = frozenset(
 # what `--device` is where nobody says: devices whose kernels take milliseconds to compile
 USUAL_DEVICES = ("cpu", "ref")
 
-cache_folder = pytest.StashKey[str]()
+run_folder = pytest.StashKey[str]()
 golden_written = pytest.StashKey[set[Path]]()
 
-hypothesis.settings.register_profile("pluggrad", deadline=None, derandomize=True, database=None)
+# no limits of time: other work may load the machine
+hypothesis.settings.register_profile(
+    "pluggrad", deadline=None, derandomize=True, database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("pluggrad")
 
 
@@ -83,20 +89,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    folder = config.stash.get(cache_folder, None)
+    folder = config.stash.get(run_folder, None)
     if folder is not None:
+        tempfile.tempdir = None
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _isolate_environment(config: pytest.Config) -> None:
-    """Drop the caller's settings, and give this run a cache folder of its own, which its workers share."""
+    """Drop the caller's settings, and give this run a folder of its own, which its workers share.
+
+    It holds the cache, and temporary files: what tests make fail leaves some behind.
+    """
     for name in list(os.environ):
-        if name.startswith("PLUGGRAD_") and not name.startswith("PLUGGRAD_TEST_"):
+        ours = name.startswith("PLUGGRAD_") and not name.startswith("PLUGGRAD_TEST_")
+        if ours or name in OF_TERMINALS:
             del os.environ[name]
-    if not hasattr(config, "workerinput"):  # a worker of xdist finds the folder of the run in its environment
-        config.stash[cache_folder] = os.environ[SHARED_CACHE_VARIABLE] = tempfile.mkdtemp(
-            prefix="pluggrad-test-cache-"
-        )
+    if not hasattr(config, "workerinput"):  # a worker of xdist finds the run's folders in its environment
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # `tmp_path` is kept a while
+        folder = config.stash[run_folder] = tempfile.mkdtemp(prefix="pluggrad-tests-")
+        for variable, name in ((SHARED_CACHE_VARIABLE, "cache"), ("TMPDIR", "tmp")):
+            os.environ[variable] = path = os.path.join(folder, name)
+            os.mkdir(path, 0o700)
+        tempfile.tempdir = os.environ["TMPDIR"]
     os.environ[CACHE_VARIABLE] = os.environ[SHARED_CACHE_VARIABLE]
     os.environ["POCL_CACHE_DIR"] = os.environ[SHARED_CACHE_VARIABLE]  # that OpenCL driver's work files
     os.environ["PYOPENCL_NO_CACHE"] = "1"
@@ -116,10 +130,25 @@ def _short_collections() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _calls_as_in_a_fresh_process() -> None:
-    """Loops of earlier tests whose graphs were always new may have stopped calls for a while."""
-    if (expansions := sys.modules.get("pluggrad.runtime.expansions")) is not None:
+def _as_in_a_fresh_process() -> None:
+    """What earlier tests built changes neither what this one builds, nor what it draws."""
+    loaded = {name: sys.modules.get(f"pluggrad.{name}")
+              for name in ("autograd.repeated", "runtime.expansions", "tensor.random_state")}
+    if (repeated := loaded["autograd.repeated"]) is not None:
+        repeated._structures.clear()
+        repeated._size = 0
+    if (expansions := loaded["runtime.expansions"]) is not None:
+        expansions._expansions.clear()
+        expansions._met.clear()
         expansions._missed = 0
+    if (random_state := loaded["tensor.random_state"]) is not None:  # else its seed is the system's
+        random_state.manual_seed(0)
+
+
+@pytest.fixture
+def settled() -> None:
+    """What earlier tests left in cycles is gone before this one counts what is alive."""
+    gc.collect()
 
 
 # ---------------------------------------------------------------------------------------- devices

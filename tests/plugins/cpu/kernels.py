@@ -70,6 +70,29 @@ counted:
   %new = add i64 %old, 1
   store i64 %new, ptr %at""")
 
+# out[0] counts the tasks that came; each waits until values[0] are there, or values[1] turns of a loop, and
+# out[1] counts those that waited in vain
+MEET = kernel("meet", """
+  %expected = load i64, ptr %values
+  %patience.at = getelementptr i64, ptr %values, i64 1
+  %patience = load i64, ptr %patience.at
+  %missed.at = getelementptr i64, ptr %out, i64 1""", """
+  %before = atomicrmw add ptr %out, i64 1 seq_cst
+  br label %look
+look:
+  %turn = phi i64 [ 0, %loop ], [ %turn.next, %wait ]
+  %here = load atomic i64, ptr %out seq_cst, align 8
+  %met = icmp uge i64 %here, %expected
+  br i1 %met, label %came, label %wait
+wait:
+  %turn.next = add i64 %turn, 1
+  %patient = icmp ult i64 %turn.next, %patience
+  br i1 %patient, label %look, label %alone
+alone:
+  %missed = atomicrmw add ptr %missed.at, i64 1 seq_cst
+  br label %came
+came:""")
+
 # out[i] = the 8 bytes of value i
 SHOW = kernel("show", "", """
   %from = getelementptr i64, ptr %values, i64 %i

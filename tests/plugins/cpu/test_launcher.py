@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import struct
 import sys
-import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -170,23 +171,32 @@ def test_10_000_replays_hold_no_memory(device: CpuDevice) -> None:
     run = device.prepare([launch(add, 64, 0.0, 0, 1), launch(add, 64, 50.0, 1, 0)], [dtypes.float32])
     run(blocks, [1.0])
     gc.collect()
-    objects, resident = sys.getallocatedblocks(), resident_bytes()
-    for _ in range(10_000):
-        run(blocks, [1.0])
-    assert sys.getallocatedblocks() - objects < 500
-    assert resident_bytes() - resident < 4 << 20
-    assert (array(device, blocks[1], "float32") == 20_002).all()
+    grown = []
+    for _ in range(3):  # what else the process does may take memory once
+        objects, resident = sys.getallocatedblocks(), resident_bytes()
+        for _ in range(10_000):
+            run(blocks, [1.0])
+        grown.append((sys.getallocatedblocks() - objects, resident_bytes() - resident))
+    assert min(objects for objects, _ in grown) < 500
+    assert min(resident for _, resident in grown) < 4 << 20
+    assert (array(device, blocks[1], "float32") == 60_002).all()
 
 
-def test_a_replay_costs_microseconds(make_device: MakeDevice) -> None:
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are called, of Python and of C."""
+    counted = Counter[str]()
+    sys.setprofile(lambda frame, event, argument: counted.update([event]))
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted["call"] + counted["c_call"]
+
+
+def test_a_replay_is_a_few_calls_however_long_the_list(make_device: MakeDevice) -> None:
     device = make_device("native")
     add = load(device, ADD, "add", 2, [dtypes.float32])
     blocks = [filled(device, np.zeros(8, np.float32)) for _ in range(2)]
-    run = device.prepare([launch(add, 8, 0.0, 0, 1)], [dtypes.float32])
-    batches = []
-    for _ in range(50):
-        start = time.perf_counter()
-        for _ in range(100):
-            run(blocks, [1.0])
-        batches.append((time.perf_counter() - start) / 100)
-    assert min(batches) < 20e-6  # 1.2 us where it was written; the margin is for slow and busy machines
+    short, long = (device.prepare([launch(add, 8, 0.0, 0, 1)] * count, [dtypes.float32]) for count in (1, 50))
+    counts = [calls_of(lambda run=run: run(blocks, [1.0])) for run in (short, long)]
+    assert counts[0] == counts[1] < 16

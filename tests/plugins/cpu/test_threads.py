@@ -14,17 +14,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pluggrad.plugin_api import Prepared, dtypes
+from pluggrad.plugin_api import Launch, Prepared, dtypes
 from pluggrad_cpu.device import CpuDevice
+from pluggrad_cpu.memory import Block
 from tests.plugins.cpu.conftest import MakeDevice
-from tests.plugins.cpu.kernels import ADD, COUNT, SLOW, array, filled, launch, load, slow_steps
+from tests.plugins.cpu.kernels import ADD, COUNT, MEET, SLOW, array, filled, launch, load, slow_steps
 
 PARALLEL_US = 1e3
 MOST_TASKS = 5000
+PATIENCE = 10_000_000_000  # turns of a loop, some seconds, until a thread counts as missing
 
 
-def workers() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("pluggrad-cpu-")}
+def workers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("pluggrad-cpu-")}
 
 
 def counting(device: CpuDevice, tasks: int, work_us: float) -> Prepared:
@@ -95,66 +97,65 @@ def test_a_wave_begins_when_the_one_before_is_complete(device: CpuDevice) -> Non
     assert [float(array(device, block, "float32").min()) for block in blocks] == [200, 199, 199, 199]
 
 
+def assert_all_meet(device: CpuDevice, wave: list[Launch]) -> None:
+    """Every thread of the device has a task of the wave at the same time."""
+    run = device.prepare(wave, [dtypes.int64, dtypes.int64])
+    for _ in range(5):
+        block = filled(device, np.zeros(2, np.int64))
+        run([block], [device.threads, PATIENCE])
+        tasks = sum(command.tasks for command in wave)
+        assert array(device, block, "int64").tolist() == [tasks, 0]
+        device.allocator.free(block)
+
+
 def test_all_threads_share_a_wave_of_single_tasks(make_device: MakeDevice) -> None:
-    device = make_device("native", threads=3)
-    slow = load(device, SLOW, "slow", 1, [dtypes.int64])
-    blocks = [filled(device, np.zeros(1, np.int64)) for _ in range(30)]
-    wave = [replace(launch(slow, 1, 1e3, i), barrier=False) for i in range(len(blocks))]
-    run = device.prepare(wave, [dtypes.int64])
-    run(blocks, [slow_steps(0.001)])
-    own, whole = time.thread_time(), time.process_time()
-    for _ in range(5):
-        run(blocks, [slow_steps(0.001)])
-    assert time.process_time() - whole > 1.5 * (time.thread_time() - own)
+    device = make_device("native")
+    meet = load(device, MEET, "meet", 1, [dtypes.int64, dtypes.int64])
+    assert_all_meet(device, [replace(launch(meet, 1, PARALLEL_US, 0), barrier=False) for _ in range(30)])
 
 
-def test_all_threads_take_part_in_long_work(make_device: MakeDevice) -> None:
-    device = make_device("native", threads=3)
-    slow = load(device, SLOW, "slow", 1, [dtypes.int64])
-    block = filled(device, np.zeros(60, np.int64))
-    run = device.prepare([launch(slow, 60, 60e3, 0)], [dtypes.int64])
-    run([block], [slow_steps(0.001)])
-    own, whole = time.thread_time(), time.process_time()
-    for _ in range(5):
-        run([block], [slow_steps(0.001)])
-    assert time.process_time() - whole > 1.5 * (time.thread_time() - own)
+def test_all_threads_take_part_in_long_work(device: CpuDevice) -> None:
+    meet = load(device, MEET, "meet", 1, [dtypes.int64, dtypes.int64])
+    assert_all_meet(device, [launch(meet, 60, 60 * PARALLEL_US, 0)])
 
 
-def interrupt_during(run: Prepared, *arguments: object) -> float:
-    """Seconds from SIGINT until KeyboardInterrupt came out of a call that would take far longer."""
-    sent: list[float] = []
+def tasks_after_an_interrupt(run: Prepared, block: Block, counts: np.ndarray, steps: int) -> int:
+    """How many tasks of a list were run after SIGINT, which comes once the first were."""
+    run_before: list[int] = []
 
     def interrupt() -> None:
-        sent.append(time.perf_counter())
+        while not counts.any():
+            time.sleep(0.01)
+        run_before.append(int(counts.sum()))
         signal.raise_signal(signal.SIGINT)
 
-    timer = threading.Timer(0.1, interrupt)
-    timer.start()
+    sender = threading.Thread(target=interrupt)
+    sender.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run(*arguments)  # type: ignore[arg-type]
-        return time.perf_counter() - sent[0]
+            run([block], [steps])
     finally:
-        timer.join()
+        sender.join()
+    return int(counts.sum()) - run_before[0]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("team", ["native", "portable"])
-def test_ctrl_c_comes_within_200_ms_and_leaves_the_device_usable(
-    make_device: MakeDevice, team: str, threads: int,
-) -> None:
+def test_ctrl_c_comes_soon_and_leaves_the_device_usable(make_device: MakeDevice, team: str, threads: int,
+                                                        ) -> None:
     device = make_device(team, threads)
     tasks, seconds = 10_000, 20.0
     slow = load(device, SLOW, "slow", 1, [dtypes.int64])
     block = filled(device, np.zeros(tasks, np.int64))
+    counts = array(device, block, "int64")
     run = device.prepare([launch(slow, tasks, seconds * 1e6, 0)], [dtypes.int64])
     for _ in range(2):
-        assert interrupt_during(run, [block], [slow_steps(seconds / tasks)]) < 0.2
-        counts = array(device, block, "int64").copy()
-        assert counts.any()
-        assert not counts.all()
+        counts[:] = 0
+        # 20 to 40 ms of 2 ms each; most of the rest of the list still shows that nobody looks
+        assert tasks_after_an_interrupt(run, block, counts, slow_steps(seconds / tasks)) < 1000
+        kept = counts.copy()
         assert_usable(device)
-        assert (array(device, block, "int64") == counts).all(), "a worker went on after the interrupt"
+        assert (counts == kept).all(), "a worker went on after the interrupt"
 
 
 def test_an_exception_while_binding_leaves_the_device_usable(device: CpuDevice) -> None:
@@ -198,14 +199,14 @@ def test_one_thread_hires_nobody(make_device: MakeDevice) -> None:
 
 
 def test_workers_start_with_the_first_parallel_command_and_end_on_close(device: CpuDevice) -> None:
-    before = threading.active_count()
+    before = workers()
     counting(device, 1, PARALLEL_US)([filled(device, np.zeros(1, np.int64))], ())
-    assert threading.active_count() == before
+    assert workers() == before
     for _ in range(2):
         assert_usable(device)
-        assert threading.active_count() == before + 2
+        assert len(workers() - before) == 2
         device.close()
-        assert threading.active_count() == before
+        assert workers() == before
 
 
 def exit_status(pid: int, seconds: float) -> int:
@@ -246,7 +247,7 @@ def test_a_forked_child_makes_a_team_of_its_own(device: CpuDevice) -> None:
             os._exit(0 if threading.active_count() == before + 2 else 2)
         except BaseException:
             os._exit(1)
-    assert exit_status(child, 30) == 0
+    assert exit_status(child, 100) == 0
     other.join()
     assert_usable(device)
 
