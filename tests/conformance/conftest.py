@@ -15,7 +15,7 @@ from tests.fake_plugins.install import write_metadata
 Finished = subprocess.CompletedProcess[str]
 
 
-def run_suite(site: Path, *arguments: str, limit_s: float = 100, **variables: str) -> Finished:
+def run_suite(site: Path, *arguments: str, limit_s: float = 300, **variables: str) -> Finished:
     """`python -m pluggrad conformance ...` with the folder `site` on the path, and variables set."""
     environment = {**os.environ, **variables, "PYTHONPATH": str(site)}
     environment.pop("PLUGGRAD_VERIFY", None)  # as users run it

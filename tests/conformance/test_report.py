@@ -32,7 +32,7 @@ def package(tmp_path):
 def listed(package: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "FRAGILE": ""}
     command = [sys.executable, "-m", "pluggrad", "devices", "-v"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60,
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300,
                           check=False).stdout
 
 

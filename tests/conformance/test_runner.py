@@ -73,7 +73,7 @@ def test_what_misbehaves_is_one_named_failure(fragile, deed, says, jobs):
 
 
 def test_the_output_of_a_failure_is_kept_and_says_where_it_hung(fragile):
-    done = fragile("--time-limit", "1", does="7=hang,64=fault,1025=segfault")
+    done = fragile("--time-limit", "2", does="7=hang,64=fault,1025=segfault")
     assert "about to hang" in done.stdout
     assert "in hang" in done.stdout
     assert "about to fail" in done.stdout
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_it_and_says_what_was_run(tmp_path):
                 break
         stopped_at = time.monotonic()
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=60)[0]
+        rest = process.communicate(timeout=300)[0]
     assert process.returncode == 130
     assert "ERROR  stopped by Ctrl-C" in rest
     assert "FAILED: 0 of 2 tests, 2 not run" in rest

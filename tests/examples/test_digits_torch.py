@@ -86,7 +86,6 @@ def accuracy_in_torch(seed: int, first: dict[str, np.ndarray]) -> float:
         return float((model(torch.tensor(x_test)).argmax(1).numpy() == y_test).mean())
 
 
-@pytest.mark.timeout(600)  # six trainings, three of them by one thread
 @pytest.mark.torch
 def test_as_accurate_as_pytorch():
     here, there = [], []

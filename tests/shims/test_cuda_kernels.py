@@ -7,7 +7,6 @@ from tests.shims.checks import check_part
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", ["kernels-0", "kernels-1"])
 def test_kernels_compute_what_the_suite_expects(part: str) -> None:
     check_part("sm_90a", part, at_least=800)

@@ -7,7 +7,6 @@ from tests.shims.checks import check_part
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("part", "at_least"), [
     ("launches", 25), ("programs", 200), ("kernels-2", 800)])
 def test_kernels_compute_what_the_suite_expects(part: str, at_least: int) -> None:

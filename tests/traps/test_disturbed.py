@@ -124,7 +124,7 @@ def test_a_child_forked_from_an_active_team_trains(tmp_path):
         print("team", len(team))
     """)
     environment = {**os.environ, "PLUGGRAD_DEVICE": "cpu", "PLUGGRAD_CPU_THREADS": "3"}
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300,
                             env=environment, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.split()[0] == "team"
@@ -163,7 +163,7 @@ def test_a_child_forked_while_another_thread_computes(device_name):
                 except DeviceError as error:
                     right = "fork" in str(error)
                 os._exit(0 if right else 1)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             ended, status = os.waitpid(child, os.WNOHANG)
             while not ended and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -178,7 +178,7 @@ def test_a_child_forked_while_another_thread_computes(device_name):
     """)
     environment = {**os.environ, "PLUGGRAD_CPU_THREADS": "2"}
     result = subprocess.run([sys.executable, "-c", script, device_name], capture_output=True, text=True,
-                            timeout=200, env=environment, check=False)
+                            timeout=550, env=environment, check=False)
     assert (result.stdout.strip(), result.stderr) == (str([0] * 8), "")
 
 
@@ -195,10 +195,10 @@ def slow_graph(device: str, size: int = 40_000_000) -> Tensor:
 
 @pytest.mark.device("cpu")
 def test_ctrl_c_during_a_kernel(monkeypatch):
-    count = 60_000
+    threads = session(Tensor([1.0], device="cpu").node.device).device.threads
+    count = int(30_000 * threads**0.5)  # half a second or more, on any machine
     x = Tensor(np.linspace(0, 1, count, dtype=np.float32), device="cpu")
-    result = (x.reshape(count, 1) * x).sin().sum(1) * 0 + x  # half a second or more, on any machine
-    sent, run = [], LoadedPlan.run
+    sent, run, shares = [], LoadedPlan.run, []
 
     def interrupt():
         sent.append(time.perf_counter())
@@ -208,16 +208,21 @@ def test_ctrl_c_during_a_kernel(monkeypatch):
         threading.Timer(0.1, interrupt).start()
         run(*arguments)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(LoadedPlan, "run", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            result.realize()
-        caught = time.perf_counter()
-    assert (Tensor([1.0, 2.0], device="cpu") * 2).tolist() == [2, 4]
-    assert result[:3].shape == (3,)
-    begin = time.perf_counter()
-    np.testing.assert_array_equal(result.numpy(), x.numpy())  # computed after all
-    assert caught - sent[0] < (time.perf_counter() - begin) / 2  # the kernel did not run to its end
+    for _ in range(3):  # a busy machine may hold this process up once
+        result = (x.reshape(count, 1) * x).sin().sum(1) * 0 + x
+        with monkeypatch.context() as patched:
+            patched.setattr(LoadedPlan, "run", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                result.realize()
+            late = time.perf_counter() - sent[-1]
+        assert (Tensor([1.0, 2.0], device="cpu") * 2).tolist() == [2, 4]
+        assert result[:3].shape == (3,)
+        begin = time.perf_counter()
+        np.testing.assert_array_equal(result.numpy(), x.numpy())  # computed after all
+        shares.append(late / (time.perf_counter() - begin))
+        if shares[-1] < 0.5:
+            return
+    pytest.fail(f"the kernel ran to its end: {shares}")
 
 
 def steps_of(wrap):

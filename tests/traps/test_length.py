@@ -12,6 +12,8 @@ from pluggrad import GlobalCounters, Tensor, jit, memory_stats
 from pluggrad.ir.node import interned_count
 from pluggrad.nn import Linear, Sequential, optim
 
+pytestmark = pytest.mark.usefixtures("settled")
+
 
 def held(device: str) -> int:
     """Bytes that the runtime holds, in use or for reuse."""
@@ -32,7 +34,6 @@ def test_a_loop_that_realizes_holds_one_buffer():
     assert all(each == stats[0] for each in stats)
     assert nodes[-1] == nodes[0]
     assert min(times[5:]) < 3 * min(times[:5])
-    assert sum(times) < 40
 
 
 def test_a_loop_that_writes_to_its_weights_takes_a_step_each_time():

@@ -38,7 +38,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
 def test_importing_the_plugin_loads_no_llvm_and_no_numpy() -> None:
     script = ("import sys, pluggrad_cpu.plugin as p; p.CpuBackend().probe();"
               "sys.exit(sum(name in sys.modules for name in ('llvmlite', 'numpy')))")
-    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], timeout=300, check=False).returncode == 0
 
 
 def test_the_hook_gives_a_backend_with_one_device() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 
@@ -21,6 +20,7 @@ from pluggrad.plugin_api import (
 )
 from pluggrad_cuda import driver, libcuda
 from pluggrad_cuda.plugin import CudaBackend
+from tests.interrupts import ctrl_c
 from tests.plugins.cuda import conftest, lists
 from tests.plugins.cuda.double import kernels
 from tests.plugins.cuda.double.world import STATUS, STICKY, Gpu
@@ -187,23 +187,13 @@ def test_a_gpu_that_takes_no_other_process(world, backend, mode, code, got):
         backend.open(0, "")
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends a signal")
 def test_ctrl_c_ends_a_wait(world, device):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     x = lists.filled(device, np.zeros(16, np.float32))
     halve = lists.launch(lists.load(device, "halve"), SlotRef(0))
     world.held = True
     event = device.submit([halve], [x], [1.0])
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        with pytest.raises(KeyboardInterrupt):
-            event.wait()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(KeyboardInterrupt), ctrl_c(0.05):
+        event.wait()
     driver._leave_contexts(driver.cuda())  # what is done at exit
     world.held = False
     event.wait()

@@ -121,6 +121,6 @@ def test_conformance(tmp_path: Path):
     variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     ran = subprocess.run([sys.executable, "-m", "pluggrad", "conformance", plugin.NAME, "-k", ",".join(PARTS),
                           "--jobs", "2"],
-                         env=variables, capture_output=True, text=True, timeout=100, check=False)
+                         env=variables, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "failed" not in ran.stdout

@@ -54,6 +54,6 @@ def run(tmp_path: Path, fresh_cache: Path) -> Callable[..., Finished]:
         folder = install(tmp_path / "site", *extensions, sources=SOURCES)
         environment = {**os.environ, **variables, "PYTHONPATH": str(folder)}
         return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True,
-                              text=True, timeout=100, check=False)
+                              text=True, timeout=300, check=False)
 
     return start

@@ -125,7 +125,7 @@ def run_child(fresh_cache: Path) -> Callable[..., str]:
     def run(*arguments: str, **variables: str) -> str:
         path = os.pathsep.join([str(DOUBLE), os.environ.get("PYTHONPATH", "")])
         made = subprocess.run([sys.executable, *arguments], env=os.environ | {"PYTHONPATH": path} | variables,
-                              capture_output=True, text=True, timeout=100, check=False)
+                              capture_output=True, text=True, timeout=300, check=False)
         assert made.returncode == 0, made.stdout + made.stderr
         return made.stdout.strip()
 

@@ -48,7 +48,7 @@ class Environment:
         result = self.run("-m", "pip", "install", *options, *map(str, wheels))
         assert result.returncode == 0, result.stdout + result.stderr
 
-    def run(self, *args: str, cwd: Path | None = None, limit_s: float = 100, **settings: str) -> Finished:
+    def run(self, *args: str, cwd: Path | None = None, limit_s: float = 300, **settings: str) -> Finished:
         """Run Python there, with no checkout on its path. settings: PLUGGRAD_ variables."""
         environment = {name: value for name, value in os.environ.items()
                        if not name.startswith(("PYTHON", "PLUGGRAD_", "VIRTUAL_ENV"))}

@@ -89,7 +89,6 @@ def pluggrad_backend(api):
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("variant", ["graph", "queue", "vectors"])
 def test_the_devices_of_the_page_keep_the_contract(acme, tmp_path, variant):
     package = tmp_path / "pluggrad-acme" / "pluggrad_acme"

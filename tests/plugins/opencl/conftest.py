@@ -67,7 +67,7 @@ def run_child() -> RunChild:
 
     def run(code: str, **variables: str) -> str:
         made = subprocess.run([sys.executable, "-c", code], env=os.environ | variables, capture_output=True,
-                              text=True, timeout=100, check=False)
+                              text=True, timeout=300, check=False)
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import pyopencl as cl
 
 from pluggrad.plugin_api import BufferParam, DType, Launch, Signature, SlotRef, dtypes
 from pluggrad_opencl.compiler import OpenCLToolchain
@@ -48,6 +50,18 @@ def spin(device: OpenCLDevice) -> OpenCLExecutable:
 
 def launch(executable: OpenCLExecutable, *refs: SlotRef, tasks: int = 16) -> Launch:
     return Launch(executable, refs, tuple(range(len(executable.signature.values))), tasks)
+
+
+@contextmanager
+def held(device: OpenCLDevice) -> Iterator[None]:
+    """What is submitted in the block begins when it ends."""
+    with device._queue as commands:
+        gate = cl.UserEvent(commands.context)
+        cl.enqueue_barrier(commands, wait_for=[gate])
+    try:
+        yield
+    finally:
+        gate.set_status(cl.command_execution_status.COMPLETE)
 
 
 def filled(device: OpenCLDevice, values: np.ndarray) -> Block:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 
 import numpy as np
@@ -14,6 +13,7 @@ from pluggrad import Context, Tensor
 from pluggrad.plugin_api import DeviceLost, KernelFault, OutOfMemoryError, SlotRef
 from pluggrad_opencl import launcher
 from pluggrad_opencl.launcher import OpenCLExecutable
+from tests.interrupts import ctrl_c
 from tests.plugins.opencl import kernels
 
 
@@ -96,23 +96,13 @@ def test_a_driver_without_memory_says_so(device, monkeypatch):
         device.allocator.alloc(4)
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends a signal")
 def test_ctrl_c_ends_a_wait(device):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    block = kernels.filled(device, np.zeros(16, np.float32))
-    spin = kernels.launch(kernels.spin(device), SlotRef(0), tasks=1)
-    event = device.submit([spin], [block], [kernels.STEPS])
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with pytest.raises(KeyboardInterrupt):
+    block, spin = kernels.filled(device, np.zeros(16, np.float32)), kernels.spin(device)
+    with kernels.held(device):
+        event = device.submit([kernels.launch(spin, SlotRef(0), tasks=1)], [block], [1])
+        with pytest.raises(KeyboardInterrupt), ctrl_c(0.05):
             event.wait()
         assert device._queue.busy()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     event.wait()
 
 

@@ -28,7 +28,7 @@ def complaints(tmp_path: Path):
         made = subprocess.run(
             [sys.executable, "-m", "tests.plugins.opencl.oclgrind_cases", name], cwd=ROOT, text=True,
             env=os.environ | variables | {"PLUGGRAD_OPENCL_SCHEDULE": schedule}, capture_output=True,
-            timeout=100, check=False)
+            timeout=300, check=False)
         assert made.returncode == 0, made.stderr  # says nothing of what oclgrind found
         return log.read_text()
 

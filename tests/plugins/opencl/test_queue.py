@@ -35,9 +35,11 @@ def test_the_features_are_those_declared(device):
     assert implemented(device) == device.target.capabilities.features
 
 
-def test_submit_returns_while_the_kernel_runs(device, running):
-    _, event = running
-    assert device._queue.busy()
+def test_submit_returns_before_the_kernel_runs(device):
+    block, spin = kernels.filled(device, np.zeros(16, np.float32)), kernels.spin(device)
+    with kernels.held(device):
+        event = device.submit([kernels.launch(spin, SlotRef(0), tasks=1)], [block], [1])
+        assert device._queue.busy()
     event.wait()
     assert not device._queue.busy()
     event.wait()  # says the same again
@@ -101,14 +103,17 @@ def test_values_that_are_equal_but_not_the_same_bits_are_told_apart(device):
 def test_event_times_are_the_devices(device):
     block = kernels.filled(device, np.zeros(16, np.float32))
     spin = kernels.launch(kernels.spin(device), SlotRef(0), tasks=1)
-    seconds = []
+    best = []
     for steps in (kernels.STEPS // 10, kernels.STEPS):
-        started = time.perf_counter()
-        event = device.submit([spin], [block], [steps])
-        event.wait()
-        seconds.append(device.elapsed(event))
-        assert 0 < seconds[-1] <= time.perf_counter() - started
-    assert seconds[0] < seconds[1]
+        seconds = []
+        for _ in range(3):  # other work may hold up one
+            started = time.perf_counter()
+            event = device.submit([spin], [block], [steps])
+            event.wait()
+            seconds.append(device.elapsed(event))
+            assert 0 < seconds[-1] <= time.perf_counter() - started
+        best.append(min(seconds))
+    assert best[0] < best[1]
     both = device.submit([spin, FillCommand(SlotRef(0), 64)], [block], [kernels.STEPS // 10])
     both.wait()
     assert device.elapsed(both) > 0

@@ -64,6 +64,6 @@ def run(tmp_path: Path) -> Callable[..., Finished]:
         settings = {f"PLUGGRAD_{name}": value for name, value in variables.items()}
         environment = {**os.environ, **settings, "PYTHONPATH": str(folder)}
         return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True,
-                              text=True, timeout=60, check=False)
+                              text=True, timeout=300, check=False)
 
     return start

@@ -231,7 +231,7 @@ def test_a_forked_child_can_use_the_registry_while_a_thread_of_the_parent_holds_
         child = os.fork()
         if child == 0:
             threading.Thread(target=lambda: os._exit(registry.resolve("acme:1").index)).start()
-            threading.Event().wait(10)
+            threading.Event().wait(300)
             os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 

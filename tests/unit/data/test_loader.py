@@ -317,7 +317,7 @@ def test_no_process_outlives_a_program(tmp_path, way):
         os.killpg(program.pid, way)  # as a terminal does, to all of them
     elif way is not None:
         program.send_signal(way)
-    _, errors = program.communicate(timeout=60)
+    _, errors = program.communicate(timeout=300)
     assert program.returncode == -(way or 0)
     assert all(gone(pid) for pid in pids)
     if way is signal.SIGINT:

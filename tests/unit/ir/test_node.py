@@ -49,7 +49,7 @@ def test_a_node_made_while_its_like_is_forgotten_stays(at):
     assert all(make(arg) is other for other in made)
 
 
-def test_a_node_made_when_its_like_is_dead_but_not_forgotten():
+def test_a_node_made_when_its_like_is_dead_but_not_forgotten(settled):
     before, made = interned_count(), []
     old = make(0)
     sooner = ref(old, lambda _: made.append(make(0)))  # the latest callback runs first

@@ -388,7 +388,7 @@ def test_a_result_that_is_the_next_argument():
     assert x.item() == 1024
 
 
-def test_dropped_results_are_computed_in_the_same_memory(device):
+def test_dropped_results_are_computed_in_the_same_memory(device, settled):
     f = jit(lambda x: (x + 1, x.sum()))
     x = numbers(1, 2, 3).realize()
     f(x)
@@ -399,7 +399,7 @@ def test_dropped_results_are_computed_in_the_same_memory(device):
     assert memory_stats()[device]["used"] == used
 
 
-def test_the_memory_of_temporaries_is_given_back(device):
+def test_the_memory_of_temporaries_is_given_back(device, settled):
     f = jit(lambda x: x.sum())  # in two phases where vectors are
     x = Tensor(np.ones(1 << 16, np.float32)).realize()
     f(x)
@@ -410,7 +410,7 @@ def test_the_memory_of_temporaries_is_given_back(device):
     assert GlobalCounters.kernels > kernels
 
 
-def test_a_result_that_is_held_until_the_next_is_there_gives_way_to_the_one_after(device):
+def test_a_result_that_is_held_until_the_next_is_there_gives_way_to_the_one_after(device, settled):
     f = jit(lambda x, y: x + y)
     x, y = numbers(1, 2, 3).realize(), numbers(4, 5, 6).realize()
     result = f(x, y)

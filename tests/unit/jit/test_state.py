@@ -360,7 +360,7 @@ def test_a_gradient_from_before_that_is_not_computed_yet():
     lambda: Tensor.rand(40, 40, requires_grad=True),
     lambda: Tensor(np.full((40, 40), 0.1, np.float32)).cast("float32").realize(),  # becomes another leaf
 ], ids=["made", "marked-later"])
-def test_a_step_takes_no_memory(device, make):
+def test_a_step_takes_no_memory(device, make, settled):
     """Weights, state and gradients stay where they are, also where the function holds on to its graph."""
     weights = [make() for _ in range(3)]
     optimizer = optim.Adam(weights, lr=0.01)

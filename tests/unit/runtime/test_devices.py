@@ -62,7 +62,7 @@ def test_a_handle_is_taken_where_a_name_is():
     assert pickle.loads(pickle.dumps(ref)) == ref
 
 
-def test_memory_is_that_of_live_tensors():
+def test_memory_is_that_of_live_tensors(settled):
     before = Device["ref"].memory.used
     x = Tensor(np.zeros(1 << 14, np.float32), device="ref")
     assert Device["ref"].memory.used - before >= x.nbytes()

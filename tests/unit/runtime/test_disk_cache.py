@@ -47,7 +47,7 @@ def start(folder: Path, device: str) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> tuple[dict[str, int], list[float]]:
     """Counters and values."""
-    lines = process.communicate(timeout=100)[0].splitlines()
+    lines = process.communicate(timeout=300)[0].splitlines()
     assert process.returncode == 0
     return json.loads(lines[1]), json.loads(lines[0])[1]
 

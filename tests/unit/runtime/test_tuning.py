@@ -27,8 +27,9 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def place(device_name, monkeypatch):
-    """The session of a device, with a store of its own."""
+    """The session of a device, with a store of its own, and no plans yet."""
     found = session(DeviceId.parse(device_name))
+    monkeypatch.setattr(found, "_plans", {})
     monkeypatch.setattr(found, "tuning", TuningStore("a context of its own"))
     return found
 
