@@ -3,7 +3,8 @@
 A value is an array with one dimension for the work items of a task's group, which go in step, and one for
 each register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and
 branches are Python's. Items in step need no barrier, so that one is missing is told by who touched what. What
-is copied ahead of time arrives as late as it may: at the WAIT for its batch.
+is copied ahead of time arrives as late as it may: at the WAIT for its batch. Products, too, read their panels
+as late as they may, and nobody may touch those until then.
 """
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ class _Task:
         local = program.buffers[len(buffers):]  # of any content: NaN is seen where it is read
         self.buffers = [*buffers, *[np.full(b.nbytes, 0xFF, np.uint8).view(b.dtype.numpy) for b in local]]
         self.batches: list[list[Callable[[], None]]] = [[]]  # of copies under way; the last is not committed
+        self.products: list[tuple[list[tuple[int, np.ndarray]], Callable[[], None]]] = []  # under way
         self.dimension = {axis.id: i for i, axis in enumerate(program.axes, 1)}
         self.watched = {slot: _Watched(b.size * b.stages) for slot, b in enumerate(program.buffers)
                         if b.role == "local" and program.group > 1}
@@ -137,6 +139,7 @@ class _Task:
         index = self.index(instr, sources[0])
         value = np.broadcast_to(sources[1], index.shape)
         gate = np.broadcast_to(sources[2] if len(sources) > 2 else True, index.shape)
+        self.left_alone(instr.arg[0], index, instr)
         if instr.arg[0] in self.watched:
             self.watched[instr.arg[0]].store(*self.by_item(index, gate), instr)
         self.buffers[instr.arg[0]][self.inside(index[gate], instr)] = numpy_ops.encode(value[gate], dtype)
@@ -154,6 +157,7 @@ class _Task:
         dtype, axes = self.program.buffers[to].dtype, instr.axes
         loaded = self.load(Instr("LOAD", dtype, (), (buffer, from_strides), axes), sources[1:])
         store = Instr("STORE", None, (), (to, strides), axes)
+        self.left_alone(to, self.index(store, sources[0]), instr)
         if to in self.watched:  # from now on nobody may read there
             self.watched[to].store(*self.by_item(self.index(store, sources[0]), np.True_), instr)
         self.batches[-1].append(lambda: self.put(store, sources[0], loaded))
@@ -176,21 +180,38 @@ class _Task:
     def multiply(self, instr: Instr, sources: list[np.ndarray]) -> None:
         tile, sums = instr.arg, sources[0]
         sides = zip((tile.left, tile.right), sources[1:], (tile.rows, tile.columns))
-        left, right = [self.panel(panel, int(index.flat[0]), extent, tile.steps, instr)
-                       for panel, index, extent in sides]
-        sums += left @ right.T
+        places = [(panel.buffer, self.panel(panel, int(index.flat[0]), extent, tile.steps, instr))
+                  for panel, index, extent in sides]
+
+        def add() -> None:
+            left, right = [numpy_ops.decode(self.buffers[buffer][where], self.program.buffers[buffer].dtype)
+                           .astype(np.float32) for buffer, where in places]
+            np.add(sums, left @ right.T, out=sums)
+
+        self.products.append((places, add))
+        self.finish(tile.in_flight)
+
+    def finish(self, in_flight: int) -> None:
+        while len(self.products) > in_flight:
+            self.products.pop(0)[1]()
 
     def panel(self, panel: Panel, index: int, extent: int, steps: int, instr: Instr) -> np.ndarray:
-        """Outputs x steps."""
+        """Where its elements are, outputs x steps."""
         x, step = np.ix_(range(extent), range(steps))
         along, across = (step, x) if panel.along_sum else (x, step)
         where = index + along // panel.piece * panel.leading + along % panel.piece + across * panel.stride
         if panel.buffer in self.watched:
             self.watched[panel.buffer].load(where.reshape(-1), np.full(where.size, -2), instr)
-        dtype = self.program.buffers[panel.buffer].dtype
-        return numpy_ops.decode(self.buffers[panel.buffer][where], dtype).astype(np.float32)
+        return where
+
+    def left_alone(self, buffer: int, index: np.ndarray, instr: Instr) -> None:
+        for places, _ in self.products:
+            for other, where in places:
+                met = other == buffer and np.isin(index, where).any()
+                assert not met, f"{instr} while products read there"
 
     def store_sums(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        self.finish(0)
         (buffer, stride), (sums, index) = instr.arg, sources
         row, column = np.ix_(*map(range, sums.shape))
         where = int(index.flat[0]) + row * stride + column

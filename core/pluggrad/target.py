@@ -41,7 +41,7 @@ class MatrixUnit(NamedTuple):
 
     inputs, sums: dtypes; a unit for float32 may round its inputs. sums_per_item: how many of them the
     registers of an item have room for. piece_bytes: operands lie in local memory in columns of pieces of so
-    many bytes (0: row by row).
+    many bytes (0: row by row). in_flight: products that may be under way while the next one is begun.
     """
 
     rows: int
@@ -52,6 +52,7 @@ class MatrixUnit(NamedTuple):
     items: int = 32
     sums_per_item: int = 128
     piece_bytes: int = 16
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,11 +208,45 @@ void multiply_rows(Rectangle *const *threads, unsigned) {
     }
 }
 
+// A thread's products under way, and the batch that the next one is of. They read and add as late as they may.
+struct Products {
+    struct {
+        Rectangle part;
+        void (*multiply)(Rectangle *const *, unsigned);
+        unsigned batch;
+    } under_way[64];
+    unsigned count, batch;
+};
+
+static Products products[simt::most_threads];
+
+template <int NEWER>
+void finish_products(Products *const *threads, unsigned) {
+    const Products &first = *threads[0];
+    unsigned done = 0;
+    for (; done < first.count && first.under_way[done].batch + NEWER < first.batch; done++) {
+        Rectangle *parts[128];
+        for (int i = 0; i < 128; i++) {
+            if (threads[i]->count != first.count || threads[i]->under_way[done].multiply != first.under_way[done].multiply)
+                refuse("warps of a group multiply different things");
+            parts[i] = &threads[i]->under_way[done].part;
+        }
+        first.under_way[done].multiply(parts, ~0u);
+    }
+    for (int i = 0; i < 128; i++) {
+        Products &own = *threads[i];
+        own.count -= done;
+        memmove(own.under_way, own.under_way + done, own.count * sizeof *own.under_way);
+    }
+}
+
 template <class NUMBER, int COLUMNS, bool LEFT_ALONG_SUM, bool RIGHT_ALONG_SUM>
 struct ByGroups {
     static void multiply(float (&sums)[COLUMNS / 8][4], unsigned long long left, unsigned long long right) {
-        Rectangle part = {sums, left, right};
-        simt::meet<Rectangle>(128, ~0u, part, multiply_rows<NUMBER, COLUMNS, LEFT_ALONG_SUM, RIGHT_ALONG_SUM>);
+        Products &own = products[simt::current];
+        if (own.count == 64) refuse("more products under way than this shim has room for");
+        own.under_way[own.count++] = {
+            {sums, left, right}, multiply_rows<NUMBER, COLUMNS, LEFT_ALONG_SUM, RIGHT_ALONG_SUM>, own.batch};
     }
 };
 
@@ -223,8 +257,13 @@ inline size_t __cvta_generic_to_shared(const void *at) {
     return (size_t)at;
 }
 
+inline void show_stores() {}
 inline void open_products() {}
-inline void close_products() {}
+inline void commit_products() { shim::products[simt::current].batch++; }
+template <int NEWER>
+void wait_for_products() {
+    simt::meet<shim::Products>(128, ~0u, shim::products[simt::current], shim::finish_products<NEWER>);
+}
 template <int COLUMNS>
 void hold(float (&)[COLUMNS][4]) {}
 

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import ctypes
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from pluggrad import dtypes
 from pluggrad.config import Context
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.lower import lower
+from pluggrad.lower.program import Program
 from pluggrad.tune.heuristics import tune_kernel
 from tests.matrix_products import MatrixProduct, arguments, expected
 from tests.shims.languages import architecture
@@ -34,6 +37,14 @@ def scheduled(product: MatrixProduct, arch: str) -> Kernel:
     return kernel
 
 
+def run(libraries: Libraries, source: str, program: Program, arrays: Sequence[np.ndarray]) -> None:
+    """One launch on arrays that it changes in place."""
+    addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+    given = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, addresses))
+    error = libraries.function(source)(given, program.tasks, program.group, program.kernel.local_bytes, 1)
+    assert error is None, f"{error!r}"
+
+
 @pytest.mark.parametrize("arch", HELPERS)
 def test_products_are_exact(arch: str, tmp_path: Path) -> None:
     of = architecture(arch)
@@ -45,8 +56,27 @@ def test_products_are_exact(arch: str, tmp_path: Path) -> None:
     for product, program, source in zip(PRODUCTS, programs, sources, strict=True):
         arrays = arguments(program.kernel)
         want = expected(product.kernel(), arrays)
-        addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-        given = (ctypes.c_void_p * len(arrays))(*map(ctypes.addressof, addresses))
-        error = libraries.function(source)(given, program.tasks, program.group, program.kernel.local_bytes, 1)
-        assert error is None, f"{product}: {error!r}"
+        run(libraries, source, program, arrays)
         np.testing.assert_array_equal(arrays[0], want[0], err_msg=str(product))
+
+
+DEFECTS = {
+    "panels are stored to while products read them":
+        lambda source: re.sub(r"(multiply_by_groups<.*, )1>", r"\g<1>2>", source),
+    "sums are stored while products are under way":
+        lambda source: re.sub(r"finish_by_groups\(\w+\);", "__syncthreads();", source),
+    "factors are multiplied before they are there":
+        lambda source: source.replace("wait_for_copies<1>", "wait_for_copies<2>")}
+
+
+@pytest.mark.parametrize("defect", ["", *DEFECTS])
+def test_what_is_under_way_too_long_is_found(defect: str, tmp_path: Path) -> None:
+    of, product = architecture("sm_90a"), MatrixProduct(128, 512, 128, F16)
+    program = lower(scheduled(product, "sm_90a"), of.target)
+    source = of.language.render(program, of.target)
+    broken = DEFECTS[defect](source) if defect else source
+    assert (broken != source) == bool(defect)
+    arrays = arguments(program.kernel)
+    want = expected(product.kernel(), arrays)
+    run(Libraries(of.language, tmp_path), broken, program, arrays)
+    assert np.array_equal(arrays[0], want[0]) == (not defect)

@@ -47,7 +47,8 @@ class BufferParam:
     begins. A streamed one is not read by the kernel, and too large to be found in a cache by whoever reads
     it later. `ahead` elements beyond what a load reads lies what the task after this one begins with (0:
     not known). A local one of several `stages`, which is stored to at each step of a reduction, is there so
-    many times: it is stored to up to `stages - 1` steps before it is read.
+    many times: it is stored to up to `stages - 1` steps before it is read. The last `kept` of them that were
+    read are not stored to: products under way may still read there.
     """
 
     dtype: DType
@@ -56,6 +57,7 @@ class BufferParam:
     streamed: bool = False
     ahead: int = 0
     stages: int = 1
+    kept: int = 0
 
     @property
     def nbytes(self) -> int:

@@ -25,7 +25,7 @@ from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, ConstBits, Kerne
 
 _DTYPE: Final = "|".join(dtype.name for dtype in ALL)
 _BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status|local) (" + _DTYPE
-                            + r")\[(\d+)\]( streamed)?( ahead (\d+))?( stages (\d+))?")
+                            + r")\[(\d+)\]( streamed)?( ahead (\d+))?( stages (\d+))?( kept (\d+))?")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
 _WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD, ops.DOT2}
 _AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|UNROLL|TILE|VECTOR|MATRIX) (\d+)")
@@ -63,7 +63,8 @@ def buffer_text(number: int, buffer: BufferParam) -> str:
     streamed = " streamed" * buffer.streamed
     ahead = f" ahead {buffer.ahead}" if buffer.ahead else ""
     stages = f" stages {buffer.stages}" if buffer.stages > 1 else ""
-    return f"buffer {number}: {buffer.role} {buffer.dtype.name}[{buffer.size}]{streamed}{ahead}{stages}"
+    kept = f" kept {buffer.kept}" if buffer.kept else ""
+    return f"buffer {number}: {buffer.role} {buffer.dtype.name}[{buffer.size}]{streamed}{ahead}{stages}{kept}"
 
 
 def digest(kernel: Kernel) -> str:
@@ -123,7 +124,7 @@ def parse_kernel(text: str) -> Kernel:
     return Kernel(
         name=lines[0].removeprefix("kernel").strip(),
         buffers=tuple(BufferParam(by_name(m[2]), int(m[3]), cast(Role, m[1]), bool(m[4]), int(m[6] or 0),
-                                  int(m[8] or 1)) for m in buffers),
+                                  int(m[8] or 1), int(m[10] or 0)) for m in buffers),
         values=tuple(by_name(m[1]) for m in values),
         axes=tuple(Axis(int(m[1]), int(m[3]), cast(AxisKind, m[2])) for m in axes),
         stores=tuple(n for n in nodes if n.op is ops.STORE),

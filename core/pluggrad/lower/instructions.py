@@ -99,12 +99,14 @@ STRUCTURE: Final = (
     Instruction(
         "MMA", (3,), "f", "",
         "arg: the MatrixTile, src: (MMA_ACC, index of the left panel, index of the right panel): adds the "
-        "product of the panels, which lie in local buffers; all work items come to it, as to a BARRIER",
+        "product of the panels, which lie in local buffers; all work items come to it, as to a BARRIER; the "
+        "last `in_flight` products may still be under way when it is done",
         since=4),
     Instruction(
         "MMA_STORE", (2,), "f", "",
         "arg: (buffer, elements from row to row), src: (MMA_ACC, index): the sums, row by row, to a local "
-        "buffer, which may lie where the panels do (`Program.local_places`); all work items come to it",
+        "buffer, which may lie where the panels do (`Program.local_places`); all work items come to it, and "
+        "wait for products that are under way",
         since=4),
     Instruction(
         "COPY", (2, 3), _ANY, "",

@@ -402,6 +402,7 @@ class _Linearizer:
     def _multiply(self, n: Node, level: int) -> None:
         """A sum of products by a matrix unit; the group holds the sums until they are stored."""
         tile, *loads = product_of(n, self.axes)
+        tile = tile._replace(in_flight=min([self.kernel.buffers[load.arg[0]].kept for load in loads]))
         sums = self._append(level, Item("MMA_ACC", n.type, arg=tile))
 
         def accumulate() -> None:
@@ -418,10 +419,11 @@ class _Linearizer:
         if at is None:
             self._loop_nest(ids, accumulate)
             return
-        stages = max([self.kernel.buffers[slot].stages for slot in self.nodes.filled_along(ids[at])])
+        filled = [self.kernel.buffers[slot] for slot in self.nodes.filled_along(ids[at])]
+        stages, kept = max([param.stages for param in filled]), max([param.kept for param in filled])
         if stages > 1:
             inner = partial(self._reduce_in, ids[at + 1:], accumulate)
-            ahead = self._fill_ahead if self.by_unit else self._load_ahead
+            ahead = partial(self._fill_ahead, kept) if self.by_unit else self._load_ahead
             self._loop_nest(ids[:at], partial(ahead, ids[at], stages, inner))
             return
 
@@ -436,15 +438,16 @@ class _Linearizer:
 
         self._loop_nest(ids[:at + 1], fill, self.nodes.filled_along(ids[at]))
 
-    def _fill_ahead(self, id: int, stages: int, accumulate: Callable[[], None]) -> None:
-        """The loop over an axis, with what is stored in it stored `stages - 1` steps before it is read.
+    def _fill_ahead(self, kept: int, id: int, stages: int, accumulate: Callable[[], None]) -> None:
+        """The loop over an axis; what is stored in it is stored `stages - 1 - kept` steps before it is read.
 
         What a step reads has come when all items have waited for their copies, and for each other; then
-        they have also read what the next one to be stored takes the place of.
+        they have also read what the next one to be stored takes the place of, but for `kept` products.
         """
+        distance = stages - 1 - kept
         level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self.nodes.filled_along(id)
         self._barrier()
-        for step in range(stages - 1):
+        for step in range(distance):
             if step < extent:
                 position = self._append(level, Item("CONST", INDEX, arg=step))
                 filling = self._filling(id, position, position)
@@ -452,10 +455,10 @@ class _Linearizer:
             self._append(level, Item("COMMIT", None))
         loop = Item("LOOP", None, arg=(0, extent))
         self.blocks.append(Block(self._bound(), fills=fills))
-        self._append(level + 1, Item("WAIT", None, arg=stages - 2))
+        self._append(level + 1, Item("WAIT", None, arg=distance - 1))
         self._barrier()
         count, ahead, limit = [self._append(level + 1, Item("CONST", INDEX, arg=value))
-                               for value in (stages, stages - 1, extent)]
+                               for value in (stages, distance, extent)]
         position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
         within = self._append(level + 1, Item("LT", dtypes.bool_, (position, limit)))
         stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))

@@ -27,13 +27,18 @@ class Panel(NamedTuple):
 
 
 class MatrixTile(NamedTuple):
-    """Sums of rows x columns, which one product takes `steps` further: left panel times right panel."""
+    """Sums of rows x columns, which one product takes `steps` further: left panel times right panel.
+
+    in_flight: so many products may still be under way when the next thing is done; their panels are left
+    alone until then.
+    """
 
     rows: int
     columns: int
     steps: int
     left: Panel
     right: Panel
+    in_flight: int = 0
 
 
 class Product(NamedTuple):

@@ -171,7 +171,8 @@ class _Checker:
     def _sums(self, instr: Instr) -> str:
         if self.program.body[instr.src[0]].op != "MMA_ACC":
             return "the sums of an MMA_ACC"
-        slots = [instr.arg[0]] if instr.op == "MMA_STORE" else [panel.buffer for panel in instr.arg[3:]]
+        tile = instr.arg
+        slots = tile[:1] if instr.op == "MMA_STORE" else (tile.left.buffer, tile.right.buffer)
         return self._together(instr) or next(filter(None, map(self._local, slots)), "")
 
 

@@ -286,7 +286,8 @@ class _Applied:
         return id
 
     def _local(self, dtype: dtypes.DType, size: int, stages: int) -> int:
-        self.buffers.append(BufferParam(dtype, size, "local", stages=stages))
+        kept = max(min(self.unit.in_flight, stages - 2), 0)
+        self.buffers.append(BufferParam(dtype, size, "local", stages=stages, kept=kept))
         return len(self.buffers) - 1
 
     def _along(self, which: int, stride: int) -> _Terms:

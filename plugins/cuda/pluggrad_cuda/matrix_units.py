@@ -22,8 +22,14 @@ _ROWS, _COLUMNS = 16, 8  # of a block of sums
 _MOST_COLUMNS: Final = 256  # of wgmma
 _TYPES: Final = {"float16": ("f16", 16), "bfloat16": ("bf16", 16), "float32": ("tf32", 8)}
 
-UNITS: Final = tuple([MatrixUnit(_ROWS, 2 * _COLUMNS, steps, inputs)
-                      for inputs, (_, steps) in _TYPES.items()])
+_IN_FLIGHT: Final = {_WITH_GROUPS: 1}  # by compute capability: wgmma need not be waited for
+
+
+def units(capability: int) -> tuple[MatrixUnit, ...]:
+    """What multiplies matrices, from sm_80 on."""
+    in_flight = _IN_FLIGHT.get(capability, 0)
+    return tuple([MatrixUnit(_ROWS, 2 * _COLUMNS, steps, inputs, in_flight=in_flight)
+                  for inputs, (_, steps) in _TYPES.items()])
 
 
 class Layout(NamedTuple):

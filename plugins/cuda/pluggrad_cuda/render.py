@@ -183,14 +183,19 @@ class CudaRenderer(CLikeRenderer):
         unit = matrix_units.unit(tile, place, program, out)
         panels = [f"{matrix_units.panel_type(panel, program)}{{(const char *)({at})}}"
                   for panel, at in ((tile.left, left), (tile.right, right))]
-        function = "multiply_by_groups" if place.by_groups else "multiply_by_warps"
-        return f"{function}<{unit}, {tile.steps}, {place.down}>({name}, {panels[0]}, {panels[1]});"
+        operands = ", ".join(panels)
+        if not place.by_groups:
+            return f"multiply_by_warps<{unit}, {tile.steps}, {place.down}>({name}, {operands});"
+        shape = f"{tile.steps}, {place.down}, {tile.in_flight}"
+        return f"multiply_by_groups<{unit}, {shape}>({name}, {operands});"
 
     def matrix_store(self, name: str, tile: MatrixTile, to: str, stride: int, program: Program,
                      out: Source) -> str:
         prelude.use("store_sums", out)
-        down = matrix_units.layout(tile, program, self.capability).down
-        return f"store_sums<{down}, {stride}>({name}, {to});"
+        place = matrix_units.layout(tile, program, self.capability)
+        if place.by_groups:
+            out.do(f"finish_by_groups({name});")
+        return f"store_sums<{place.down}, {stride}>({name}, {to});"
 
     # ------------------------------------------------------------------------------------------- subgroups
 

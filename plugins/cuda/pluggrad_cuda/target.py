@@ -7,7 +7,7 @@ from typing import Final
 
 from pluggrad.plugin_api import Capabilities, Target, dtypes
 from pluggrad_cuda.architecture import Architecture
-from pluggrad_cuda.matrix_units import UNITS
+from pluggrad_cuda.matrix_units import units
 from pluggrad_cuda.render import CudaRenderer
 
 FEATURES: Final = frozenset({"graph", "async", "events", "peer"})
@@ -80,13 +80,14 @@ def capabilities(gpu: Properties) -> Capabilities:
     """The capabilities of a GPU."""
     stored = frozenset(dtype.name for dtype in dtypes.ALL)
     modern = gpu.capability >= _WITH_MATRIX_UNITS
-    units = _FLOAT32_UNITS.get(gpu.capability, _MOST_UNITS)
+    float32_units = _FLOAT32_UNITS.get(gpu.capability, _MOST_UNITS)
     return Capabilities(
         dtypes=stored, arithmetic=stored - _STORED_ONLY, ops=CudaRenderer.ops,
         vector_bytes=_VECTOR_BYTES, vector_registers=_REGISTERS, cores=gpu.multiprocessors,
         cache_bytes=gpu.cache_bytes, shared_cache_bytes=gpu.l2_bytes, alignment=_ALIGNMENT,
         max_buffers=(_PARAMETER_BYTES - _VALUE_BYTES) // _POINTER,
         max_group=_THREADS, subgroup_width=CudaRenderer.subgroup, scratch_bytes=gpu.shared_bytes,
-        copies_ahead=modern, matrix_units=UNITS if modern else (),
+        copies_ahead=modern, matrix_units=units(gpu.capability) if modern else (),
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
-        flops_per_core=2 * units * gpu.clock_hz, bytes_per_second=gpu.bytes_per_second, features=FEATURES)
+        flops_per_core=2 * float32_units * gpu.clock_hz, bytes_per_second=gpu.bytes_per_second,
+        features=FEATURES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pluggrad import dtypes
@@ -35,16 +37,31 @@ def program_of(product: MatrixProduct, gpu: Properties) -> Program:
     return lower(kernel, target)
 
 
+def waits(source: str, toolchain: CudaToolchain) -> list[str]:
+    """What the assembler says of products that it lets nothing be done beside."""
+    _, log = nvrtc.library().compile(source, toolchain.options)
+    return [line for line in log.splitlines() if "wgmma" in line]
+
+
 @pytest.mark.parametrize("product", PRODUCTS, ids=str)
 @pytest.mark.parametrize("gpu", [A100, H100], ids=lambda gpu: str(gpu.capability))
 def test_large_tiles_stay_in_registers(gpu, product):
     program, toolchain = program_of(product, gpu), CudaToolchain(target_of(gpu))
     source = toolchain.render(program)
     (found,) = toolchain.resources(source).values()
+    assert waits(source, toolchain) == []
     assert found.spilled_bytes == found.stack_bytes == 0
     assert found.registers * program.group <= 64 << 10
     assert ("wgmma.mma_async" in source) == (gpu is H100)
     assert ("copy_ahead<16>" in source) == (product.rows % 2 == 0)
+
+
+def test_sums_that_are_touched_while_products_are_under_way_are_waited_for():
+    program, toolchain = program_of(PRODUCTS[0], H100), CudaToolchain(target_of(H100))
+    source = toolchain.render(program)
+    touched = re.sub(r"multiply_by_groups<.*\((\w+), .*;", r"\g<0> \1[0][0][0] += 1.f;", source)
+    assert touched != source
+    assert any("serialized" in line for line in waits(touched, toolchain))
 
 
 @pytest.mark.parametrize(("size", "gpu", "want"), [

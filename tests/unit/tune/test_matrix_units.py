@@ -30,6 +30,7 @@ GROUPS = Capabilities(
     vector_registers=32, cores=4, max_group=256, subgroup_width=32, scratch_bytes=160 << 10,
     copies_ahead=True, matrix_units=UNITS)
 AT_ONCE = replace(GROUPS, copies_ahead=False)
+IN_FLIGHT = replace(GROUPS, matrix_units=tuple([unit._replace(in_flight=1) for unit in UNITS]))
 BY_ROWS = replace(AT_ONCE, matrix_units=tuple([unit._replace(piece_bytes=0) for unit in UNITS]))
 PRODUCTS = [
     MatrixProduct(128, 128, 128, F16), MatrixProduct(170, 100, 150, F16, (True, True), out=F16),
@@ -44,7 +45,8 @@ def tuned(product: MatrixProduct, capabilities: Capabilities = GROUPS) -> Kernel
     return kernel
 
 
-@pytest.mark.parametrize("capabilities", [GROUPS, AT_ONCE, BY_ROWS], ids=["ahead", "at once", "by rows"])
+@pytest.mark.parametrize("capabilities", [GROUPS, AT_ONCE, IN_FLIGHT, BY_ROWS],
+                         ids=["ahead", "at once", "in flight", "by rows"])
 @pytest.mark.parametrize("product", PRODUCTS, ids=str)
 def test_panels_hold_what_is_multiplied(product, capabilities):
     kernel = tuned(product, capabilities)
@@ -57,7 +59,7 @@ def test_panels_hold_what_is_multiplied(product, capabilities):
     np.testing.assert_array_equal(arrays[0], want[0])
 
 
-@pytest.mark.parametrize("capabilities", [GROUPS, AT_ONCE], ids=["ahead", "at once"])
+@pytest.mark.parametrize("capabilities", [GROUPS, AT_ONCE, IN_FLIGHT], ids=["ahead", "at once", "in flight"])
 @pytest.mark.parametrize("product", PRODUCTS[:5:2], ids=str)
 def test_programs_copy_in_time_and_wait_for_each_other(product, capabilities):
     kernel = tuned(product, capabilities)
@@ -70,6 +72,24 @@ def test_programs_copy_in_time_and_wait_for_each_other(product, capabilities):
     want = expected(product.kernel(), arrays)
     run_program(program, arrays)
     np.testing.assert_array_equal(arrays[0], want[0])
+
+
+def test_a_product_is_under_way_where_its_panels_may_be_kept():
+    for length, capabilities, in_flight in ((512, IN_FLIGHT, 1), (512, GROUPS, 0), (128, IN_FLIGHT, 0)):
+        kernel = tuned(MatrixProduct(128, length, 128, F16), capabilities)
+        assert {b.kept for b in kernel.buffers if b.stages > 1} == {in_flight}
+        program = lower(kernel, Target("x", capabilities))
+        assert {instr.arg.in_flight for instr in program.body if instr.op == "MMA"} == {in_flight}
+
+
+def test_panels_that_products_read_are_left_alone():
+    kernel = tuned(MatrixProduct(128, 512, 128, F16), IN_FLIGHT)
+    program = lower(kernel, Target("x", IN_FLIGHT))
+    body = tuple([replace(instr, arg=instr.arg._replace(in_flight=2)) if instr.op == "MMA" else instr
+                  for instr in program.body])
+    run_program(program, arguments(kernel))
+    with pytest.raises(AssertionError, match="while products read there"):
+        run_program(replace(program, body=body), arguments(kernel))
 
 
 def nothing(instr: Instr) -> Instr:
