@@ -9,7 +9,6 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -26,8 +25,6 @@ _MAGIC: Final = 0x1950A86A20F9469CFC6C  # the first pickle of a file before vers
 _PROTOCOL: Final = 1001
 _STORED: Final = 0  # the compression of a zip entry that has none
 _LOCAL_HEADER: Final = struct.Struct("<26xHH")  # of a zip entry: lengths of the name and of what follows it
-
-Reader = Callable[[Stored], npt.NDArray[Any]]
 
 
 def torch_load(path: str | os.PathLike[str], device: str | DeviceId | None = None) -> Any:

@@ -13,6 +13,7 @@ from pluggrad.runtime.interrupts import at_once, held
 from pluggrad.runtime.storage import BufferVersion, Storage
 
 if TYPE_CHECKING:
+    from pluggrad.runtime.compiled import CompiledPlan
     from pluggrad.runtime.loaded import LoadedPlan
     from pluggrad.runtime.session import Session
 
@@ -36,25 +37,14 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     if queue.deferred:
         with at_once, queue:
             queue.make_room()
-    slots = []
     for version in inputs:
-        storage = version.storage
-        if storage.fault is not None:
-            storage.require_usable()
-        if version.version != storage.version:
+        if version.storage.fault is not None:
+            version.storage.require_usable()
+        if version.version != version.storage.version:
             raise InternalError("a buffer was overwritten while a graph still needed its old version")
-        slots.append(storage.block.allocation)
-    outputs, written = [], []
-    for number, output in enumerate(plan.outputs):
-        if number in again:
-            storage = again[number].storage
-        elif output.reuses is None:
-            storage = Storage(place.id, pool, output.nbytes)
-        else:
-            storage = inputs[output.reuses].storage
-            written.append(storage)
-        outputs.append(storage)
-        slots.append(storage.block.allocation)
+    outputs, written = _outputs(place, plan, inputs, again)
+    slots = [version.storage.block.allocation for version in inputs]
+    slots += [storage.block.allocation for storage in outputs]
     if loaded.status is not None:
         slots.append(loaded.status.allocation)
     arena = pool.take(plan.arena_bytes) if plan.arena_bytes else None
@@ -93,6 +83,22 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     if wrong is not None:
         _reported.append(wrong)
     return outputs
+
+
+def _outputs(place: Session, plan: CompiledPlan, inputs: Sequence[BufferVersion],
+             again: Mapping[int, BufferVersion]) -> tuple[list[Storage], list[Storage]]:
+    """The storage of each output, and those of inputs among them, which are written over."""
+    outputs, written = [], []
+    for number, output in enumerate(plan.outputs):
+        if number in again:
+            storage = again[number].storage
+        elif output.reuses is None:
+            storage = Storage(place.id, place.pool, output.nbytes)
+        else:
+            storage = inputs[output.reuses].storage
+            written.append(storage)
+        outputs.append(storage)
+    return outputs, written
 
 
 def raise_reported() -> None:

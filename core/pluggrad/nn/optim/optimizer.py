@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from pluggrad import dtypes, runtime
-from pluggrad.errors import StateError, ValueRangeError
+from pluggrad.errors import StateError
 from pluggrad.graph import build, ops
 from pluggrad.graph.scalar import HostValue
 from pluggrad.ir.node import Node
@@ -296,10 +296,3 @@ def zeros_like(param: Tensor, fill: float = 0.0) -> Tensor:
     """Stored zeros, or another number, beside a tensor, in the dtype that sums of its elements have."""
     dtype = dtypes.accumulator_dtype(param.dtype)
     return Tensor(np.full(param.shape, fill, dtype.numpy), device=param.device, requires_grad=False)
-
-
-def require_positive(op: str, **options: float) -> None:
-    """ValueRangeError for an option that is 0."""
-    for name, value in options.items():
-        if not value > 0:
-            raise ValueRangeError(op=op, expected=f"{name} above 0", got=str(value))
