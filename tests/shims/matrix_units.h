@@ -81,7 +81,7 @@ struct Float {  // what is beyond 10 bits of fraction is not read
     static constexpr int count = 1;
     static float value(unsigned x, int) { return bits<float>(x & ~0x1fffu); }
     static float element(const char *at) { return value(*(const unsigned *)at, 0); }
-    static unsigned rounded(unsigned x) { return x + 0x1000; }
+    static unsigned rounded(unsigned x) { return (x & 0x7fffffff) > 0x7f800000 ? 0x7fffffff : (x + 0x1000) & ~0x1fffu; }
 };
 
 // ------------------------------------------------------------------------------------------ a warp
@@ -138,6 +138,8 @@ struct ByWarps {
 };
 
 }  // namespace shim
+
+inline unsigned round_to_tf32(unsigned x) { return shim::Float::rounded(x); }
 
 template <bool TRANSPOSED>
 void load_blocks(unsigned (&blocks)[4], const void *row) {

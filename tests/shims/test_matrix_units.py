@@ -60,6 +60,25 @@ def test_products_are_exact(arch: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[0], want[0], err_msg=str(product))
 
 
+def tf32(x: np.ndarray) -> np.ndarray:
+    """float32 to the nearest number of 10 bits of fraction, of two the larger."""
+    return ((x.view(np.uint32) + 0x1000) & ~np.uint32(0x1FFF)).view(np.float32)
+
+
+@pytest.mark.parametrize("turned", [(False, True), (True, False)], ids=str)
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+def test_float32_is_rounded_to_the_nearest(arch: str, turned: tuple[bool, bool], tmp_path: Path) -> None:
+    of, product = architecture(arch), MatrixProduct(128, 264, 128, F32, turned)
+    program = lower(scheduled(product, arch), of.target)
+    source = of.language.render(program, of.target)
+    rng = np.random.default_rng(3)
+    arrays = [rng.uniform(1, 2, b.size).astype(np.float32) for b in program.kernel.arguments]
+    rounded = [arrays[0], *[tf32(x) if b.size > product.columns else x
+                            for x, b in zip(arrays[1:], program.kernel.arguments[1:], strict=True)]]
+    run(Libraries(of.language, tmp_path), source, program, arrays)
+    np.testing.assert_allclose(arrays[0], expected(product.kernel(), rounded)[0], rtol=2e-6)
+
+
 DEFECTS = {
     "panels are stored to while products read them":
         lambda source: re.sub(r"(multiply_by_groups<.*, )1>", r"\g<1>2>", source),

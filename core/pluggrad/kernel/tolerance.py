@@ -30,6 +30,9 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType({
     "float16": Format(2.0**-10, 2.0**-14, 1e-2),
     "bfloat16": Format(2.0**-7, 2.0**-126, 5e-2)})
 
+# float32 sums of products whose factors were rounded to 10 bits of fraction may lie so much further off
+ROUNDED_FACTORS: Final = 20.0
+
 # "rounded": arithmetic, square root and quotient; "function": exp, sin, erf, pow; in spacings of the result
 SPACINGS: Final[Mapping[Kind, float]] = MappingProxyType({"exact": 0.0, "rounded": 3.0, "function": 16.0})
 

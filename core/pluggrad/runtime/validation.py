@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pluggrad.config import MATMUL_PRECISION
 from pluggrad.device.contract import Device, Launch, SlotRef
 from pluggrad.dtypes import DType
 from pluggrad.errors import InternalError
@@ -13,7 +14,7 @@ from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.numpy_ops import decode
 from pluggrad.kernel.text import kernel_text
-from pluggrad.kernel.tolerance import agree
+from pluggrad.kernel.tolerance import ROUNDED_FACTORS, agree
 
 
 class Validation:
@@ -27,7 +28,10 @@ class Validation:
         """InternalError names the kernel if its results differ from the interpreter's."""
         interpret(self._kernel, self._before, [values[i] for i in self._command.values])
         found = _contents(self._device, self._command, self._kernel, self._slots)
-        _compare(self._kernel, self._before, found, dict(self._device.target.capabilities.widening))
+        widening = dict(self._device.target.capabilities.widening)
+        if MATMUL_PRECISION.value != "float32" and any(a.kind == "MATRIX" for a in self._kernel.axes):
+            widening["float32"] = widening.get("float32", 1.0) * ROUNDED_FACTORS
+        _compare(self._kernel, self._before, found, widening)
 
 
 def _contents(device: Device, command: Launch, kernel: Kernel, slots: Sequence[Any]) -> list[Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from pluggrad.plugin_api import MatrixTile, MatrixUnit, Panel, Program, Source
+from pluggrad_cuda import prelude
 
 WARP: Final = 32
 _WARPGROUP: Final = 128
@@ -70,6 +71,8 @@ def unit(tile: MatrixTile, place: Layout, program: Program, out: Source) -> str:
     """The type that multiplies the operands of a tile; what declares it goes to `out`."""
     inputs = program.buffers[tile.left.buffer].dtype.name
     if not place.by_groups:
+        if inputs == "float32":
+            prelude.use("tf32", out)
         out.pieces.setdefault(f"{inputs}_by_warps", _warp_unit(inputs))
         return f"{inputs}_by_warps"
     along = [str(panel.along_sum).lower() for panel in (tile.left, tile.right)]
@@ -78,10 +81,9 @@ def unit(tile: MatrixTile, place: Layout, program: Program, out: Source) -> str:
     return name
 
 
-# float32 to the nearest number of 10 bits: the unit would cut off what it does not read
 _ROUND: Final = """
 #pragma unroll
-        for (int i = 0; i < 4; i++) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(x[i]) : "f"(__uint_as_float(x[i])));
+        for (int i = 0; i < 4; i++) x[i] = round_to_tf32(x[i]);
     """
 
 

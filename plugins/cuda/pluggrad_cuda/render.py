@@ -186,6 +186,10 @@ class CudaRenderer(CLikeRenderer):
         operands = ", ".join(panels)
         if not place.by_groups:
             return f"multiply_by_warps<{unit}, {tile.steps}, {place.down}>({name}, {operands});"
+        if program.buffers[tile.left.buffer].dtype.name == "float32":
+            prelude.use("round_panels", out)
+            shape = f"{program.group}, {tile.rows}, {tile.columns}, {tile.steps}"
+            out.do(f"round_panels<{shape}>({operands});")
         shape = f"{tile.steps}, {place.down}, {tile.in_flight}"
         return f"multiply_by_groups<{unit}, {shape}>({name}, {operands});"
 
