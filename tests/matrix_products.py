@@ -6,19 +6,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pluggrad import dtypes
+from pluggrad import Tensor, dtypes
 from pluggrad.dtypes import DType
 from pluggrad.graph import build, ops
 from pluggrad.graph.types import tensor_type
 from pluggrad.ir.node import Node, node
+from pluggrad.ir.walk import toposort
 from pluggrad.kernel.build import build as build_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
+from pluggrad.kernel.ops import REDUCE
+from pluggrad.runtime.normalize import normalize, rebuild
 from pluggrad.schedule import schedule
-from pluggrad.target import DeviceId
+from pluggrad.target import DeviceId, Narrow
 from tests.elementwise_cases import stored
 
 F32 = dtypes.float32
+HALVES = Narrow(*[frozenset({"float16", "bfloat16"})] * 2)
 
 
 class MatrixProduct(NamedTuple):
@@ -43,7 +47,7 @@ class MatrixProduct(NamedTuple):
         total = build.reshape(build.reduce(ops.SUM, build.binary(ops.MUL, left, right), (3,)), shape[:3])
         added = node(ops.INPUT, (), 2, tensor_type((self.columns,), F32, _REF))
         total = build.binary(ops.ADD, total, build.expand(build.reshape(added, (1, 1, -1)), shape[:3]))
-        (region,) = schedule([build.cast(total, self.out)], narrow=frozenset({"float16", "bfloat16"}))
+        (region,) = schedule([build.cast(total, self.out)], narrow=HALVES)
         return build_kernel(region).kernel
 
     def _input(self, number: int, rows: int, columns: int, turned: bool) -> Node:
@@ -53,6 +57,38 @@ class MatrixProduct(NamedTuple):
 
 
 _REF = DeviceId("ref")
+
+
+class Convolution(NamedTuple):
+    """Images (batch, inner, *size) in windows by weights (outer, inner / groups, *window) of one dtype: the
+    result, or the gradient of the images or of the weights (`of`: "y", "x", "w")."""
+
+    of: str
+    inputs: DType
+    batch: int
+    inner: int
+    outer: int
+    size: tuple[int, ...]
+    window: tuple[int, ...]
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+
+    def kernels(self) -> list[Kernel]:
+        """Those that multiply, as the scheduler makes them; several for residues modulo a stride."""
+        x, w = self._leaf(self.batch, self.inner, *self.size), self._leaf(
+            self.outer, self.inner // self.groups, *self.window)
+        y = x.conv2d(w, None, self.groups, self.stride, self.dilation, self.padding)
+        wanted = y
+        if self.of != "y":
+            wanted, = y.gradient(x if self.of == "x" else w, gradient=self._leaf(*y.shape))
+        regions = schedule(rebuild(normalize([wanted.node])), narrow=HALVES)
+        built = [build_kernel(region).kernel for region in regions]
+        return [kernel for kernel in built if any(n.op is REDUCE for n in toposort(kernel.stores))]
+
+    def _leaf(self, *shape: int) -> Tensor:
+        return Tensor.zeros(shape, dtype=self.inputs, device="ref").realize()
 
 
 def arguments(kernel: Kernel) -> list[np.ndarray]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pluggrad.errors import UnknownDevice
 
@@ -33,6 +33,19 @@ class DeviceId(NamedTuple):
 def _keyed(**options: Any) -> Any:
     """A capability that changes the code generated, and so belongs to cache keys."""
     return field(metadata={"key": True}, **options)
+
+
+class Narrow(NamedTuple):
+    """The dtypes of a product's factors that are best left as they are in memory.
+
+    gathered: those that stay so where windows or padding stand between memory and the product, too.
+    """
+
+    dtypes: frozenset[str] = frozenset()
+    gathered: frozenset[str] = frozenset()
+
+
+WIDE: Final = Narrow()  # none
 
 
 class MatrixUnit(NamedTuple):
@@ -129,10 +142,11 @@ class Capabilities:
         return next((unit for unit in self.matrix_units if unit.inputs == inputs), None)
 
     @property
-    def narrow_factors(self) -> frozenset[str]:
-        """The dtypes of factors that are best left as they are in memory, as products widen them."""
-        units = {unit.inputs for unit in self.matrix_units} - {unit.sums for unit in self.matrix_units}
-        return frozenset(units | {"bfloat16"} if self.pairs else units)
+    def narrow_factors(self) -> Narrow:
+        """The dtypes that products read as they are, and widen: by pairs, or by a matrix unit, which is
+        brought its panels from wherever they lie."""
+        units = frozenset([unit.inputs for unit in self.matrix_units if unit.inputs != unit.sums])
+        return Narrow(units | {"bfloat16"} if self.pairs else units, units)
 
     def key(self) -> tuple[Any, ...]:
         """The part that changes generated code, stable across processes."""

@@ -16,7 +16,7 @@ from pluggrad.kernel.kernel import Kernel
 from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.tune.heuristics import tune_kernel
-from tests.matrix_products import MatrixProduct, arguments, expected
+from tests.matrix_products import Convolution, MatrixProduct, arguments, expected
 from tests.shims.languages import architecture
 from tests.shims.libraries import Libraries
 
@@ -25,14 +25,18 @@ PRODUCTS = [
     MatrixProduct(128, 128, 128, F16), MatrixProduct(170, 104, 150, F16, (True, True), out=F16),
     MatrixProduct(129, 165, 67, BF16, (False, True)), MatrixProduct(96, 72, 80, BF16, (True, False), stack=3),
     MatrixProduct(64, 132, 180, F32), MatrixProduct(96, 128, 128, F32, (True, True))]
+CONVOLUTIONS = [
+    *[Convolution(of, BF16, 2, 32, 48, (12, 10), (3, 3), padding=1) for of in "yxw"],
+    *[Convolution(of, F16, 4, 20, 36, (13, 7), (3, 2), stride=1 + (of == "y")) for of in "yxw"],
+    *[Convolution(of, F16, 2, 64, 64, (8, 8), (3, 3), padding=2, dilation=2, groups=2) for of in "yxw"]]
 FEW_CORES = 1  # so that blocks are large
 HELPERS = {"sm_80": "multiply_by_warps", "sm_90a": "multiply_by_groups", "apple9": "multiply_blocks"}
 
 
-def scheduled(product: MatrixProduct, arch: str) -> Kernel:
+def scheduled(untuned: Kernel, arch: str) -> Kernel:
     capabilities = replace(architecture(arch).target.capabilities, cores=FEW_CORES)
     with Context(MATMUL_PRECISION="tf32"):
-        (kernel,) = tune_kernel(product.kernel(), capabilities)
+        (kernel,) = tune_kernel(untuned, capabilities)
     assert {"MATRIX"} <= {axis.kind for axis in kernel.axes}
     return kernel
 
@@ -48,14 +52,16 @@ def run(libraries: Libraries, source: str, program: Program, arrays: Sequence[np
 @pytest.mark.parametrize("arch", HELPERS)
 def test_products_are_exact(arch: str, tmp_path: Path) -> None:
     of = architecture(arch)
-    programs = [lower(scheduled(product, arch), of.target) for product in PRODUCTS]
+    untuned = {product: product.kernel() for product in PRODUCTS}
+    untuned |= {convolution: convolution.kernels()[-1] for convolution in CONVOLUTIONS}
+    programs = [lower(scheduled(kernel, arch), of.target) for kernel in untuned.values()]
     sources = [of.language.render(program, of.target) for program in programs]
     assert {name for name in HELPERS.values() if any(name in source for source in sources)} >= {HELPERS[arch]}
     libraries = Libraries(of.language, tmp_path)
     libraries.add(sources)
-    for product, program, source in zip(PRODUCTS, programs, sources, strict=True):
+    for (product, kernel), program, source in zip(untuned.items(), programs, sources, strict=True):
         arrays = arguments(program.kernel)
-        want = expected(product.kernel(), arrays)
+        want = expected(kernel, arrays)
         run(libraries, source, program, arrays)
         np.testing.assert_array_equal(arrays[0], want[0], err_msg=str(product))
 
@@ -90,12 +96,12 @@ DEFECTS = {
 
 @pytest.mark.parametrize("defect", ["", *DEFECTS])
 def test_what_is_under_way_too_long_is_found(defect: str, tmp_path: Path) -> None:
-    of, product = architecture("sm_90a"), MatrixProduct(128, 512, 128, F16)
+    of, product = architecture("sm_90a"), MatrixProduct(128, 512, 128, F16).kernel()
     program = lower(scheduled(product, "sm_90a"), of.target)
     source = of.language.render(program, of.target)
     broken = DEFECTS[defect](source) if defect else source
     assert (broken != source) == bool(defect)
     arrays = arguments(program.kernel)
-    want = expected(product.kernel(), arrays)
+    want = expected(product, arrays)
     run(Libraries(of.language, tmp_path), broken, program, arrays)
     assert np.array_equal(arrays[0], want[0]) == (not defect)

@@ -287,7 +287,8 @@ def _axis_of(position: Affine) -> int:
 
 
 def _padded(value: Node, gate: Node | None, dtype: dtypes.DType) -> Node:
-    """Zero outside the gate; a load under this very gate is zero there already."""
-    if gate is None or (value.op is ops.LOAD and len(value.src) > 1 and value.src[1] is gate):
+    """Zero outside the gate; a load under this very gate, widened or not, is zero there already."""
+    loaded = value.src[0] if value.op is g.CAST else value
+    if gate is None or (loaded.op is ops.LOAD and len(loaded.src) > 1 and loaded.src[1] is gate):
         return value
     return node(g.WHERE, (gate, value, const(0, dtype)), None, dtype)

@@ -8,11 +8,12 @@ Where items of a group share it, they wait for each other in between (barriers.p
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from pluggrad import dtypes
 from pluggrad.dtypes import Scalar
@@ -30,6 +31,8 @@ from pluggrad.lower.dependencies import Dependencies
 from pluggrad.lower.items import Block, Item, flatten, is_true
 from pluggrad.lower.matrices import product_of, row_stride
 from pluggrad.lower.program import Instr
+
+_SHORTEST_COPY: Final = 4  # bytes of a row that is copied while items do something else
 
 
 def linearize(kernel: Kernel, steps: Sequence[Step]) -> tuple[Instr, ...]:
@@ -257,7 +260,7 @@ class _Linearizer:
             self._barrier()  # what is stored takes the place of what others may still multiply
             self._append(level, Item("MMA_STORE", None, (items[1], items[0]), (buffer, stride)))
             return
-        if self.by_unit and self.kernel.buffers[buffer].stages > 1 and items[1].op == "LOAD":
+        if self.kernel.buffers[buffer].stages > 1 and self._is_copied(store):
             self._copy(items[0], items[1], (buffer, strides), registers)
             return
         if self.item is not None and self.items.isdisjoint(axes):
@@ -277,6 +280,14 @@ class _Linearizer:
         size = self._append(level, Item("CONST", INDEX, arg=param.size))
         start = self._append(level, Item("MUL", INDEX, (self.stage, size)))
         return self._append(level, Item("ADD", INDEX, (index, start), axes=index.axes))
+
+    def _is_copied(self, store: Node) -> bool:
+        """Whether a store brings a matrix unit what was loaded for nothing else, in rows long enough for a
+        copy that nobody waits for."""
+        lanes = math.prod([self.axes[id].extent for id in self.nodes.registers[store]
+                           if self.axes[id].kind == "VECTOR"])
+        row: int = lanes * store.type.itemsize
+        return self.by_unit and store.src[1].op is ops.LOAD and row >= _SHORTEST_COPY
 
     def _copy(self, index: Item, load: Item, to: tuple[Any, ...], registers: tuple[int, ...]) -> None:
         """To local memory what was loaded for nothing else."""
@@ -442,7 +453,8 @@ class _Linearizer:
         """The loop over an axis; what is stored in it is stored `stages - 1 - kept` steps before it is read.
 
         What a step reads has come when all items have waited for their copies, and for each other; then
-        they have also read what the next one to be stored takes the place of, but for `kept` products.
+        they have also read what the next one to be stored takes the place of, but for `kept` products. What
+        is too short to be copied is on its way to registers meanwhile.
         """
         distance = stages - 1 - kept
         level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self.nodes.filled_along(id)
@@ -450,8 +462,7 @@ class _Linearizer:
         for step in range(distance):
             if step < extent:
                 position = self._append(level, Item("CONST", INDEX, arg=step))
-                filling = self._filling(id, position, position)
-                self.blocks[level].items.extend(filling)
+                self.blocks[level].items += self._filling(self.nodes.filled[id], id, position, position)
             self._append(level, Item("COMMIT", None))
         loop = Item("LOOP", None, arg=(0, extent))
         self.blocks.append(Block(self._bound(), fills=fills))
@@ -462,49 +473,74 @@ class _Linearizer:
         position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
         within = self._append(level + 1, Item("LT", dtypes.bool_, (position, limit)))
         stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))
-        self._append(level + 1, Item("IF", None, (within,), body=self._filling(id, position, stage)))
+        copied, others = self._by_way(self.nodes.filled[id])
+        if copied:
+            body = self._filling(copied, id, position, stage)
+            self._append(level + 1, Item("IF", None, (within,), body=body))
         self._append(level + 1, Item("COMMIT", None))
+        store = self._loading(others, id, position, stage) if others else None
         self.blocks[-1].bound |= {id}
         self.blocks[-1].memo[axis(id)] = loop
         self.stage = self._append(level + 1, Item("CMOD", INDEX, (loop, count)))
         accumulate()
         self.stage, self.pending = None, Pending(reads=fills)
+        if store is not None:
+            store()
+            self.pending = Pending(fills, fills)
         loop.body = self.blocks.pop().items
         self._append(level, loop)
 
-    def _load_ahead(self, id: int, stages: int, accumulate: Callable[[], None]) -> None:
-        """The same through registers: what is stored after a step has been on its way meanwhile.
+    def _by_way(self, groups: Sequence[list[Node]]) -> tuple[list[list[Node]], list[list[Node]]]:
+        """Stores that are copied, and those that go through registers."""
+        found = tuple([[[store for store in stores if self._is_copied(store) is way] for stores in groups]
+                       for way in (True, False)])
+        copied, others = [[stores for stores in each if stores] for each in found]
+        return copied, others
 
-        The last steps load and store once more what nobody reads.
-        """
+    def _loading(self, groups: Sequence[list[Node]], id: int, position: Item, stage: Item,
+                 ) -> Callable[[], None]:
+        """Load what is stored at a position of a loop, or once more at the last one beyond it, where nobody
+        reads it; returns what stores it to a stage."""
+        level, fills, before = len(self.blocks) - 1, self.nodes.filled_along(id), self.groups
+        last = self._append(level, Item("CONST", INDEX, arg=self.axes[id].extent - 1))
+        position = self._append(level, Item("MIN", INDEX, (position, last)))
+        block = Block(self._bound() | {id}, memo={axis(id): position}, fills=fills)
+        self.blocks.append(block)
+        computed = [(stores, self._computed(stores)) for stores in groups]
+        self._take_up(block)
+        self.groups = before
+
+        def store() -> None:
+            self.stage = stage
+            self.blocks.append(block)
+            for stores, items in computed:
+                self._store_computed(stores, items)
+            self._take_up(block)
+            self.stage = None
+
+        return store
+
+    def _load_ahead(self, id: int, stages: int, accumulate: Callable[[], None]) -> None:
+        """The same through registers: what is stored after a step has been on its way meanwhile."""
         level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self.nodes.filled_along(id)
         self._barrier()
         for step in range(min(stages - 1, extent)):
             position = self._append(level, Item("CONST", INDEX, arg=step))
-            self.blocks[level].items += self._filling(id, position, position)
+            self.blocks[level].items += self._filling(self.nodes.filled[id], id, position, position)
         loop = Item("LOOP", None, arg=(0, extent))
         self.blocks.append(Block(self._bound(), fills=fills))
         self._barrier()
-        count, ahead, last = [self._append(level + 1, Item("CONST", INDEX, arg=value))
-                              for value in (stages, stages - 1, extent - 1)]
-        later = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
-        position = self._append(level + 1, Item("MIN", INDEX, (later, last)))
-        groups, stage = self.groups, self._append(level + 1, Item("CMOD", INDEX, (later, count)))
-        block = Block(self._bound() | {id}, memo={axis(id): position}, fills=fills)
-        self.blocks.append(block)
-        computed = [(stores, self._computed(stores)) for stores in self.nodes.filled[id]]
-        self._take_up(block)
-        self.groups = groups
+        count, ahead = [self._append(level + 1, Item("CONST", INDEX, arg=value))
+                        for value in (stages, stages - 1)]
+        position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
+        stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))
+        store = self._loading(self.nodes.filled[id], id, position, stage)
         self.blocks[-1].bound |= {id}
         self.blocks[-1].memo[axis(id)] = loop
         self.stage = self._append(level + 1, Item("CMOD", INDEX, (loop, count)))
         accumulate()
-        self.stage = stage
-        self.blocks.append(block)
-        for stores, items in computed:
-            self._store_computed(stores, items)
-        self._take_up(block)
-        self.stage, self.pending = None, Pending(fills, fills)
+        store()
+        self.pending = Pending(fills, fills)
         loop.body = self.blocks.pop().items
         self._append(level, loop)
 
@@ -514,11 +550,11 @@ class _Linearizer:
         self.blocks[-1].items += block.items
         block.items = []
 
-    def _filling(self, id: int, position: Item, stage: Item) -> list[Item]:
+    def _filling(self, stored: Sequence[list[Node]], id: int, position: Item, stage: Item) -> list[Item]:
         """What is stored in the loop over an axis at one position, to a stage."""
         groups, self.stage, fills = self.groups, stage, self.nodes.filled_along(id)
         self.blocks.append(Block(self._bound() | {id}, memo={axis(id): position}, fills=fills))
-        for stores in self.nodes.filled[id]:
+        for stores in stored:
             self._store_all(stores)
         self.groups, self.stage = groups, None
         return self.blocks.pop().items

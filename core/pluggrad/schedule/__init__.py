@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
 
 from pluggrad.graph import ops
@@ -10,12 +9,13 @@ from pluggrad.ir.node import Node
 from pluggrad.schedule.fuse import fuse, together
 from pluggrad.schedule.materialize import materialize
 from pluggrad.schedule.region import Member, Region
+from pluggrad.target import WIDE, Narrow
 
 __all__ = ["Member", "Region", "schedule"]
 
 
 def schedule(roots: Sequence[Node], most_buffers: int = 0, online: bool = False,
-             narrow: AbstractSet[str] = frozenset()) -> tuple[Region, ...]:
+             narrow: Narrow = WIDE) -> tuple[Region, ...]:
     """Regions that compute `roots`, in an order that can run, each of at most so many buffers (0: any).
 
     The graph is normalized: it has no LEAF, DETACH or empty nodes. online: tasks have memory of their own, so

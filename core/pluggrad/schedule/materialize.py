@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -21,6 +20,7 @@ from pluggrad.schedule.nested import Nested, nested_reductions
 from pluggrad.schedule.places import operands, sources_at
 from pluggrad.schedule.region import at_domain, domain, evaluated
 from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
+from pluggrad.target import WIDE, Narrow
 
 REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the domain
 
@@ -66,7 +66,7 @@ class Expression:
 
 def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], list[list[Expression]]],
                 most_buffers: int = 0, online: bool = False,
-                narrow: AbstractSet[str] = frozenset()) -> list[Expression]:
+                narrow: Narrow = WIDE) -> list[Expression]:
     """The expressions of a normalized graph, producers first. `together`: those that will share a kernel.
 
     most_buffers: inputs, its result and a status buffer that one may have at most; 0: any number. online:
@@ -76,7 +76,7 @@ def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], li
     order = toposort(roots)
     wanted = {n for n in roots if n.op is not ops.INPUT}
     nested = nested_reductions(order, wanted) if online else Nested()
-    if narrow:
+    if narrow.dtypes:
         nested = replace(nested, values=nested.values | narrow_factors(order, nested, narrow))
     stored = wanted | {n for n in order if n.op in _FORCED and n not in nested.reductions}
     cost = _expression_costs(order, stored)

@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from pluggrad.ir.node import Node
+from pluggrad.graph import ops as g
+from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import linear
@@ -49,6 +53,26 @@ def accesses(kernel: Kernel) -> list[Access]:
         offset = None if position.rest else position.offset
         found.append(Access(n, n.type.itemsize, strides, offset))
     return found
+
+
+def position(index: Node, at: Mapping[int, int]) -> int:
+    """An index where axes are at `at` and others at 0; what is looked up counts as 0."""
+    found: dict[Node, int] = {}
+    for n in toposort([index]):
+        operands = [found[s] for s in n.src]
+        if n.op is ops.AXIS:
+            found[n] = at.get(n.arg, 0)
+        elif n.op is ops.CONST:
+            found[n] = n.arg.bits
+        else:
+            found[n] = _ARITHMETIC[n.op](*operands) if n.op in _ARITHMETIC else 0
+    return found[index]
+
+
+_ARITHMETIC: Final[dict[Op, Callable[[int, int], int]]] = {
+    g.ADD: operator.add, g.MUL: operator.mul, g.SUB: operator.sub, g.MIN: min, g.MAX: max,
+    ops.CDIV: operator.floordiv, ops.CMOD: operator.mod,
+}
 
 
 def vector_lanes(kernel: Kernel, capabilities: Capabilities, registers: int) -> int:

@@ -7,8 +7,7 @@ side as it lies in memory, and then multiply from there.
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
@@ -20,7 +19,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, const
 from pluggrad.target import Capabilities
-from pluggrad.tune.accesses import vector_lanes
+from pluggrad.tune.accesses import position, vector_lanes
 from pluggrad.tune.actions import axis_of, bind, cover, join, reorder, split, split_reduce
 from pluggrad.tune.contraction import Scheduled
 from pluggrad.tune.products import Product, as_product
@@ -280,26 +279,6 @@ def _distance(value: Node, id: int) -> float:
     """How far apart a value's loads at the first two positions of an axis are."""
     apart = []
     for load in [n for n in toposort([value]) if n.op is ops.LOAD and _reaches(n.src[0], id)]:
-        first, second = [_position(load.src[0], {id: at}) for at in (0, 1)]
+        first, second = [position(load.src[0], {id: at}) for at in (0, 1)]
         apart.append(abs(second - first))
     return max(apart, default=math.inf)
-
-
-def _position(index: Node, at: Mapping[int, int]) -> int:
-    """An index where axes are at `at` and others at 0; what is looked up counts as 0."""
-    found: dict[Node, int] = {}
-    for n in toposort([index]):
-        operands = [found[s] for s in n.src]
-        if n.op is ops.AXIS:
-            found[n] = at.get(n.arg, 0)
-        elif n.op is ops.CONST:
-            found[n] = n.arg.bits
-        else:
-            found[n] = _ARITHMETIC[n.op](*operands) if n.op in _ARITHMETIC else 0
-    return found[index]
-
-
-_ARITHMETIC: Final[dict[Op, Callable[[int, int], int]]] = {
-    g.ADD: operator.add, g.MUL: operator.mul, g.SUB: operator.sub, g.MIN: min, g.MAX: max,
-    ops.CDIV: operator.floordiv, ops.CMOD: operator.mod,
-}

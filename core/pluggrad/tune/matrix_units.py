@@ -9,8 +9,9 @@ them what the kernel does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations, product
 from typing import Final, NamedTuple
 
 from pluggrad import dtypes
@@ -23,8 +24,9 @@ from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.index_nodes import INDEX, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, cast, const
 from pluggrad.target import Capabilities, MatrixUnit
-from pluggrad.tune.accesses import reduction_of
+from pluggrad.tune.accesses import position, reduction_of
 from pluggrad.tune.actions import axis_of, cover, join_all, reorder, split
+from pluggrad.tune.contraction import without_shared_gates
 from pluggrad.tune.products import multiplied
 
 _LEAST: Final = 1 << 16  # multiply-adds; below, filling panels takes longer than the products
@@ -32,14 +34,22 @@ _SHORTEST: Final = 16  # rows, columns and steps; fewer leave most of a unit idl
 _BLOCKS: Final = (
     (128, 256), (256, 128), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32))
 _GROUP: Final = (128, 256)  # the fewest and the most items of a group
-_EDGE: Final = 64.0  # outputs that could be computed while a row or column of a block is fetched
+_EDGE: Final = 64.0  # outputs that could be computed while memory brings a step of a row or column
 _RUN: Final = 128  # bytes of a panel along the sum
 _MOST_STAGES: Final = 4
 _FEWEST_STAGES: Final = 3
+_THROUGH_REGISTERS: Final = 2  # stages, where nothing is copied, beside those of products under way
+_COPIED: Final = 4  # bytes of a row, at least, that is copied
 _ROW: Final = 16  # bytes that an item moves at once
 _MOST_MOVES: Final = 16  # of those that an item makes for a panel: each is code, and registers
 _AT_ONCE: Final = 4  # of the sums that an item works on
 _BANKS: Final = 128  # bytes of shared memory that can be reached at once
+# outputs that could be computed while an item
+_MOVE: Final = 40.0  # loads and stores
+_FIND: Final = 240.0  # works out where, and whether, out of quotients and gates
+_LINE: Final = 32.0  # and while a core's memory looks up one of a warp's lines
+_WARP: Final = 32
+_LINE_BYTES: Final = 128
 _PIECE: Final = 8  # of elements, where a unit has operands row by row
 
 
@@ -48,27 +58,43 @@ _Terms = list[tuple[Node, int]]  # of a sum, each with its factor
 
 class _Way(NamedTuple):
     """How a panel is filled: along rows, columns or steps (0, 1, 2), across another of them, `width`
-    elements at a time."""
+    elements at a time. price: of an element, in outputs that could be computed meanwhile."""
 
     along: int
     across: int
     width: int
+    price: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """A contraction whose rows, columns and steps are an axis each: `ids`, of `lengths`.
+    """A contraction whose rows, columns and steps are an axis each: `ids`, of `lengths`; panels hold `steps`.
 
-    sides: which factor of the product is the left one, and which the right. end_width: columns that what is
-    done with the sums can do at once.
+    loop: around blocks of so many steps, where the sum is cut into them already. sides: which factor of the
+    product is the left one, and which the right. end_width: columns that what is done with the sums can do
+    at once.
     """
 
+    kernel: Kernel
     ids: tuple[int, int, int]
+    loop: int | None
+    steps: int
     lengths: tuple[int, int, int]
     sides: tuple[int, int]
     inputs: dtypes.DType
     ways: tuple[_Way, _Way]
     end_width: int
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """What a row and a column of a block cost at each step, in outputs."""
+        left, right = [max(_EDGE, way.price) for way in self.ways]
+        return left, right
+
+    @property
+    def copied(self) -> bool:
+        """Whether rows of a panel are long enough to be copied while something else is done."""
+        return any(way.width * self.inputs.itemsize >= _COPIED for way in self.ways)
 
     def value(self, kernel: Kernel, side: int) -> Node:
         """What is multiplied, in the unit's dtype, as a kernel has it."""
@@ -79,8 +105,7 @@ class _Problem:
         return unit.piece_bytes // self.inputs.itemsize or _PIECE
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(NamedTuple):
     """What a task computes, how many steps of the sum its panels hold, and the items of its group."""
 
     rows: int
@@ -92,6 +117,7 @@ class _Block:
 
 def multiply_matrices(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     """The contraction by a matrix unit, or None where there is none for it, or it is too small."""
+    kernel = without_shared_gates(kernel)
     sides = _sides(kernel)
     if sides is None or capabilities.max_group < _GROUP[0] or not capabilities.scratch_bytes:
         return None
@@ -103,13 +129,13 @@ def multiply_matrices(kernel: Kernel, capabilities: Capabilities) -> Kernel | No
     shortest = min([math.prod([extents[id] for id in ids]) for ids in sides.axes])
     if unit is None or shortest < _SHORTEST or math.prod(extents.values()) < _LEAST:
         return None
-    ids = []
-    for own in sides.axes:
-        kernel, id = _joined(kernel, own)
-        ids.append(id)
-    problem = _problem(kernel, (ids[0], ids[1], ids[2]), sides.order, unit)
-    block = _best_block(kernel, problem, unit, capabilities)
-    return None if block is None else _Applied(kernel, problem, block, unit).kernel()
+    (rows, columns, steps), itemsize = sides.axes, dtypes.by_name(inputs).itemsize
+    kernel, row = _joined(kernel, rows)
+    kernel, column = _joined(kernel, columns)
+    problems = [_problem(cut, (row, column), sides.order)
+                for count in (_RUN // itemsize, _RUN // itemsize // 2) for cut in _cuts(kernel, steps, count)]
+    found = _best_block(problems, unit, capabilities)
+    return None if found is None else _Applied(*found, unit).kernel()
 
 
 # ---- what is multiplied ------------------------------------------------------------------------------------
@@ -157,39 +183,105 @@ def _joined(kernel: Kernel, ids: Sequence[int]) -> tuple[Kernel, int]:
 
 
 def _rejoined(n: Node, src: tuple[Node, ...]) -> Node:
-    """An address in which quotient and remainder of a joined axis add up to the axis."""
+    """An address in which quotients and remainders that follow each other are one."""
     if n.op not in (ops.LOAD, ops.STORE):
         return node(n.op, src, n.arg, n.type)
     strides, rest, offset = linear(src[0])
-    for part, factor in list(rest.items()):
-        quotient = node(ops.CDIV, part.src, None, INDEX) if part.op is ops.CMOD else None
-        if quotient in rest and rest[quotient] == factor * part.src[1].arg.bits:
-            del rest[quotient], rest[part]
-            rest[part.src[0]] = factor
-    terms = [*[(axis(id), stride) for id, stride in strides.items()], *rest.items()]
+    parts = {_part(part): factor for part, factor in rest.items()}
+    while (pair := next(_following(parts), None)) is not None:
+        low, high = pair
+        factor, _ = parts.pop(low), parts.pop(high)
+        parts[_Part(low.of, low.divisor, high.limit and low.limit * high.limit)] = factor
+    terms = [*[(axis(id), stride) for id, stride in strides.items()],
+             *[(part.node, factor) for part, factor in parts.items()]]
     return node(n.op, (weighted_sum(terms, offset), *src[1:]), n.arg, n.type)
 
 
-def _problem(kernel: Kernel, ids: tuple[int, int, int], sides: tuple[int, int], unit: MatrixUnit) -> _Problem:
+class _Part(NamedTuple):
+    """of // divisor, % limit if it is not 0."""
+
+    of: Node
+    divisor: int
+    limit: int
+
+    @property
+    def node(self) -> Node:
+        """As index arithmetic."""
+        found = self.of
+        for op, by in ((ops.CDIV, self.divisor), (ops.CMOD, self.limit)):
+            found = found if by == (op is ops.CDIV) else node(op, (found, const(by)), None, INDEX)
+        return found
+
+
+def _part(n: Node) -> _Part:
+    """A term of an index, as a part of what it divides."""
+    limit = divisor = 0
+    if n.op is ops.CMOD:
+        n, limit = n.src[0], n.src[1].arg.bits
+    while n.op is ops.CDIV:
+        n, divisor = n.src[0], max(divisor, 1) * n.src[1].arg.bits
+    return _Part(n, max(divisor, 1), limit)
+
+
+def _following(parts: Mapping[_Part, int]) -> Iterator[tuple[_Part, _Part]]:
+    """Pairs of neighboring parts that count on."""
+    for low, high in permutations(parts, 2):
+        if low.limit and low.of is high.of and high.divisor == low.divisor * low.limit \
+                and parts[high] == parts[low] * low.limit:
+            yield low, high
+
+
+class _Cut(NamedTuple):
+    """A kernel whose sum is one axis, `axis`; or cut into blocks of `steps`, around which `loop` runs."""
+
+    kernel: Kernel
+    axis: int
+    loop: int | None
+    steps: int
+
+
+def _cuts(kernel: Kernel, ids: Sequence[int], steps: int) -> Iterator[_Cut]:
+    """Ways to cut a sum. If blocks lie along one of its axes, only the loop around them has quotients."""
+    whole, joined = _joined(kernel, ids)
+    yield _Cut(whole, joined, None, steps)
+    for id in ids:
+        if len(ids) > 1 and axis_of(kernel, id).extent % steps == 0:
+            cut, outer, inner = split(kernel, id, steps, "REDUCE", "MATRIX")
+            cut, loop = join_all(cut, [*[other for other in ids if other != id], outer])
+            yield _Cut(cut, inner, loop.id, steps)
+
+
+def _problem(cut: _Cut, outputs: tuple[int, int], sides: tuple[int, int]) -> _Problem:
+    kernel, ids = cut.kernel, (*outputs, cut.axis)
     lengths = [axis_of(kernel, id).extent for id in ids]
     factors = [_narrowest(multiplied(reduction_of(kernel)).src[side]) for side in sides]
-    inputs = factors[0].type
-    ways = []
+    inputs, ways = factors[0].type, []
     for own, value in enumerate(factors):
         # a unit turns around what is in halves, and nothing wider
-        along_sum = inputs.itemsize > 2 or _step(value, ids[2]) <= _step(value, ids[own])
-        along, across = (2, own) if along_sum else (own, 2)
-        width = min(_width([value], ids[along], lengths[along]), _ROW // inputs.itemsize)
-        ways.append(_Way(along, across, width))
-    total = reduction_of(kernel)
-    end = min(_width(kernel.stores, ids[1], lengths[1], total), _ROW // 4)
-    return _Problem(ids, (lengths[0], lengths[1], lengths[2]), sides, inputs, (ways[0], ways[1]), end)
+        found = [_way(value, ids, lengths, along, own + 2 - along)
+                 for along in ((2, own) if inputs.itemsize == 2 else (2,))]
+        ways.append(min(found, key=lambda way: way.price))
+    end = min(_width(kernel.stores, ids[1], lengths[1], reduction_of(kernel)), _ROW // 4)
+    steps = lengths[2] * (1 if cut.loop is None else axis_of(kernel, cut.loop).extent)
+    return _Problem(kernel, ids, cut.loop, cut.steps, (lengths[0], lengths[1], steps), sides, inputs,
+                    (ways[0], ways[1]), end)
 
 
-def _step(value: Node, id: int) -> float:
-    """How far neighbors along an axis lie apart in memory, in elements."""
-    found = [linear(n.src[0]).strides.get(id, 0) for n in toposort([value]) if n.op is ops.LOAD]
-    return min([abs(stride) for stride in found if stride], default=math.inf)
+def _way(value: Node, ids: Sequence[int], lengths: Sequence[int], along: int, across: int) -> _Way:
+    """A panel filled along one axis by items side by side, each going on across it."""
+    size = value.type.itemsize
+    width = min(_width([value], ids[along], lengths[along]), _ROW // size)
+    apart = max([abs(position(load.src[0], {ids[along]: width}) - position(load.src[0], {}))
+                 for load in toposort([value]) if load.op is ops.LOAD], default=0)
+    lines = min(max(apart * size * _WARP // _LINE_BYTES, 1), _WARP)
+    found = _FIND if _is_found(value, ids[across]) else 0.0
+    return _Way(along, across, width, max(_MOVE + found, _LINE * lines) / width)
+
+
+def _is_found(value: Node, id: int) -> bool:
+    """Whether the place of a value along an axis is more than so many strides from the first."""
+    loads = [n for n in toposort([value]) if n.op is ops.LOAD]
+    return axis(id) in toposort([n for load in loads for n in (*linear(load.src[0]).rest, *load.src[1:])])
 
 
 def _width(values: Sequence[Node], id: int, extent: int, without: Node | None = None) -> int:
@@ -201,46 +293,61 @@ def _width(values: Sequence[Node], id: int, extent: int, without: Node | None = 
             continue
         strides, rest, offset = linear(n.src[0])
         gates = n.src[1:] if n.op is ops.LOAD else n.src[2:]
-        if strides.get(id, 0) not in (0, 1) or axis(id) in toposort([*rest, *gates]):
+        step = strides.pop(id, 0)
+        for part, factor in [(_part(term), factor) for term, factor in rest.items()]:
+            if part.of is axis(id):
+                width = math.gcd(width, part.divisor if part.divisor > 1 else part.limit)
+                step += factor if part.divisor == 1 else 0
+            elif axis(id) in toposort([part.of]):
+                return 1
+        if step not in (0, 1) or axis(id) in toposort(gates):
             return 1
-        if strides.get(id):
-            others = [stride for other, stride in strides.items() if other != id]
-            width = math.gcd(width, offset, *others, *rest.values())
+        if step:
+            others = [factor for term, factor in rest.items() if _part(term)[:2] != (axis(id), 1)]
+            width = math.gcd(width, offset, *strides.values(), *others)
     return width
 
 
 # ---- which block of outputs --------------------------------------------------------------------------------
-def _best_block(kernel: Kernel, problem: _Problem, unit: MatrixUnit,
-                capabilities: Capabilities) -> _Block | None:
-    rows, columns, _ = problem.lengths
-    others = kernel.tasks // (rows * columns)
+def _best_block(problems: Sequence[_Problem], unit: MatrixUnit,
+                capabilities: Capabilities) -> tuple[_Problem, _Block] | None:
+    rows, columns, _ = problems[0].lengths
+    others = problems[0].kernel.tasks // (rows * columns)
 
-    def price(block: _Block) -> float:
+    def price(found: tuple[_Problem, _Block]) -> float:
+        problem, block = found
         tasks = others * -(-rows // block.rows) * -(-columns // block.columns)
-        one = block.rows * block.columns + _EDGE * (block.rows + block.columns)
-        return -(-tasks // capabilities.cores) * one
+        edges = sum([edge * extent for edge, extent in zip(problem.edges, block[:2], strict=True)])
+        return -(-tasks // capabilities.cores) * (block.rows * block.columns + edges)
 
-    return min(_blocks(problem, unit, capabilities), key=price, default=None)
+    found = [(problem, block) for problem in problems for block in _blocks(problem, unit, capabilities)]
+    return min(found, key=price, default=None)
 
 
 def _blocks(problem: _Problem, unit: MatrixUnit, capabilities: Capabilities) -> Iterator[_Block]:
     """Blocks whose sums fit the registers, and whose panels the shared memory: several stages of them,
     where copies are made while products are."""
-    size, limit = problem.inputs.itemsize, capabilities.scratch_bytes
-    for rows, columns in _BLOCKS:
-        group = min(max(rows * columns // unit.sums_per_item, _GROUP[0]), _GROUP[1], capabilities.max_group)
+    size, limit, steps = problem.inputs.itemsize, capabilities.scratch_bytes, problem.steps
+    wanted, most = _stages(problem, unit, capabilities), min(_GROUP[1], capabilities.max_group)
+    for (rows, columns), least in product(_BLOCKS, _GROUP):
+        group = min(max(rows * columns // unit.sums_per_item, least), most)
         tile = group // unit.items * unit.rows * unit.columns
         if rows % unit.rows or columns % unit.columns or rows * columns % tile \
                 or rows * columns > group * unit.sums_per_item or 4 * rows * (columns + _ROW) > limit:
             continue
-        for steps in (_RUN // size, _RUN // size // 2):
-            stages = min(_MOST_STAGES, -(-problem.lengths[2] // steps)) if capabilities.copies_ahead else 1
-            room = limit // ((rows + columns) * steps * size + 2 * _BANKS * _ROW)
-            moves = [extent * steps // (group * way.width)
-                     for extent, way in zip((rows, columns), problem.ways, strict=True)]
-            if room >= min(stages, _FEWEST_STAGES) and max(moves) <= _MOST_MOVES:
-                yield _Block(rows, columns, steps, min(stages, room), group)
-                break
+        room = limit // ((rows + columns) * steps * size + 2 * _BANKS * _ROW)
+        moves = [extent * steps // (group * way.width)
+                 for extent, way in zip((rows, columns), problem.ways, strict=True)]
+        if room >= min(wanted, _FEWEST_STAGES) and max(moves) <= _MOST_MOVES:
+            yield _Block(rows, columns, steps, min(wanted, room), group)
+
+
+def _stages(problem: _Problem, unit: MatrixUnit, capabilities: Capabilities) -> int:
+    """Halves, or more parts, of panels: some are filled while another is multiplied."""
+    if not capabilities.copies_ahead:
+        return 1
+    most = _MOST_STAGES if problem.copied else _THROUGH_REGISTERS + unit.in_flight
+    return min(most, -(-problem.lengths[2] // problem.steps))
 
 
 # ---- applying it -------------------------------------------------------------------------------------------
@@ -248,17 +355,21 @@ class _Applied:
     """The kernel of one block, in the making. Of three axes each, the first are rows, then columns, then
     steps."""
 
-    def __init__(self, kernel: Kernel, problem: _Problem, block: _Block, unit: MatrixUnit) -> None:
+    def __init__(self, problem: _Problem, block: _Block, unit: MatrixUnit) -> None:
         self.problem, self.block, self.unit = problem, block, unit
         self.extents = block.rows, block.columns, block.steps
-        cut, row_tasks, rows = cover(kernel, problem.ids[0], block.rows, "PARALLEL", "MATRIX")
+        cut, row_tasks, rows = cover(problem.kernel, problem.ids[0], block.rows, "PARALLEL", "MATRIX")
         cut, column_tasks, columns = cover(cut, problem.ids[1], block.columns, "PARALLEL", "MATRIX")
-        cut, self.loop, steps = split(cut, problem.ids[2], block.steps, "REDUCE", "MATRIX")
+        steps = problem.ids[2]
+        if problem.loop is None:
+            cut, self.loop, steps = split(cut, steps, block.steps, "REDUCE", "MATRIX")
+        else:
+            self.loop = problem.loop
         cut = replace(cut, stores=rewrite(cut.stores, _compared))
         others = [a.id for a in cut.axes if a.kind == "PARALLEL" and a.id not in (row_tasks, column_tasks)]
         self.cut, self.inner = reorder(cut, [*others, row_tasks, column_tasks]), (rows, columns, steps)
         self.tasks = tuple([a.id for a in self.cut.axes if a.kind == "PARALLEL"])
-        self.axes, self.buffers = list[Axis](), list(kernel.buffers)
+        self.axes, self.buffers = list[Axis](), list(problem.kernel.buffers)
         self.piece = problem.piece(unit)
         self.item = self._new(block.group, "ITEM")
         # two axes each: along one of them pieces of a panel follow each other
@@ -305,16 +416,15 @@ class _Applied:
         else:
             leading, stride = piece, run + piece
         slot = self._local(dtype, max(leading * run // piece, stride * count), self.block.stages)
-        terms, other, axes = self._spread(run, count, way.width, every=True)
-        moved = {axis(self.inner[way.along]): weighted_sum(terms), axis(self.inner[way.across]): other}
+        spread = self._spread(run, count, way.width, every=True)
         length, steps = self.problem.lengths[2], self.inner[2]
         if value.op is not ops.LOAD and length % self.block.steps:  # what is computed from zeros may be none
             at = weighted_sum([(axis(self.loop), self.block.steps), (axis(steps), 1)])
             within = node(g.LT, (at, const(length)), None, dtypes.bool_)
             value = node(g.WHERE, (within, value, const(0, dtype)), None, dtype)
-        place = weighted_sum([*_in_pieces(terms, piece, leading), (other, stride)])
-        ranged = (*self.tasks, self.loop, *axes)
-        fill = node(ops.STORE, (place, substitute([value], moved)[0]), (slot, ranged), dtype)
+        place = weighted_sum([*_in_pieces(spread.along, piece, leading), (spread.across, stride)])
+        moved, = spread.moved([value], self.inner[way.along], self.inner[way.across])
+        fill = node(ops.STORE, (place, moved), (slot, (*self.tasks, self.loop, *spread.axes)), dtype)
         outer, inner = self.of_unit[way.along]
         at = weighted_sum([(axis(outer), leading), (axis(inner), 1), *self._along(way.across, stride)])
         return fill, cast(node(ops.LOAD, (at,), slot, dtype), dtypes.float32)
@@ -325,18 +435,15 @@ class _Applied:
         reduction = reduction_of(self.cut)
         summed = node(ops.LOAD, (weighted_sum([(rows, stride), (columns, 1)]),), slot, dtypes.float32)
         block, width = self.block, self.problem.end_width
-        terms, row, axes = self._spread(block.columns, block.rows, width, every=False)
-        ends = substitute(self.cut.stores, {reduction: summed})
-        ends = substitute(ends, {rows: row, columns: weighted_sum(terms)})
+        spread = self._spread(block.columns, block.rows, width, every=False)
+        ends = spread.moved(substitute(self.cut.stores, {reduction: summed}), columns.arg, rows.arg)
         outside = [[id for id in end.arg[1] if id not in self.inner] for end in ends]
-        return [node(ops.STORE, end.src, (end.arg[0], (*ids, *axes)), end.type)
+        return [node(ops.STORE, end.src, (end.arg[0], (*ids, *spread.axes)), end.type)
                 for end, ids in zip(ends, outside, strict=True)]
 
-    def _spread(self, run: int, count: int, width: int, *,
-                every: bool) -> tuple[_Terms, Node, list[int]]:
-        """Where along memory (as terms of a sum) and across it the items of a group come to, and the axes of
-        that: `width` neighbors each, then the next item. `every`: all of it is in flight at once.
-        """
+    def _spread(self, run: int, count: int, width: int, *, every: bool) -> _Spread:
+        """`run` places along memory by `count` across it, divided among the items: `width` neighbors each,
+        then the next item. `every`: all of it is in flight at once."""
         group = self.block.group
         width = max(min(width, run * count // group), 1)
         side = min(run // width, group)  # items side by side
@@ -355,7 +462,37 @@ class _Applied:
             if extent > 1:
                 axes.append(self._new(extent, kind))  # type: ignore[arg-type]  # one of those literals
                 terms.append((axis(axes[-1]), factor))
-        return along, weighted_sum(across), axes
+        return _Spread(along, weighted_sum(across), axes, width > 1)
+
+
+class _Spread(NamedTuple):
+    """Where the items of a group come to along memory, as terms of a sum, and across it; over which axes.
+    in_rows: the last of the terms, and of the axes, are neighbors in a row."""
+
+    along: _Terms
+    across: Node
+    axes: list[int]
+    in_rows: bool
+
+    def moved(self, nodes: Sequence[Node], along: int, across: int) -> tuple[Node, ...]:
+        """What nodes come to there, of which two axes are told. A row is accessed from where its first
+        element is, if it is."""
+        there = {axis(along): weighted_sum(self.along), axis(across): self.across}
+        if not self.in_rows:
+            return substitute(nodes, there)
+        (neighbor, _), start = self.along[-1], there | {axis(along): weighted_sum(self.along[:-1])}
+
+        def accessed(n: Node, value: Sequence[Node]) -> Node:
+            index, *gates = substitute([n.src[0], *n.src[1 + len(value):]], start)
+            step = position(n.src[0], {along: 1}) - position(n.src[0], {})
+            return node(n.op, (weighted_sum([(index, 1), (neighbor, step)] if step else [(index, 1)]),
+                               *value, *gates), n.arg, n.type)
+
+        order = toposort(nodes, lambda n: () if n.op is ops.LOAD else n.src)
+        there |= {n: accessed(n, ()) for n in order if n.op is ops.LOAD}
+        values = substitute([n.src[1] if n.op is ops.STORE else n for n in nodes], there)
+        return tuple([accessed(n, [value]) if n.op is ops.STORE else value
+                      for n, value in zip(nodes, values, strict=True)])
 
 
 def _in_pieces(terms: _Terms, piece: int, leading: int) -> _Terms:

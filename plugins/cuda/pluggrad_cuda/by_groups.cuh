@@ -11,7 +11,7 @@ template <int ROWS, int COLUMNS> static __device__ __forceinline__ void hold_all
 template <class UNIT, int STEPS, int DOWN, int IN_FLIGHT, int ROWS, int COLUMNS, class LEFT, class RIGHT>
 static __device__ __forceinline__ void multiply_by_groups(float (&sums)[ROWS][COLUMNS][4], LEFT left, RIGHT right) {
     const int first_row = threadIdx.x / 128 * 64;
-    if constexpr (IN_FLIGHT == 0) show_stores();  // else panels were copied, and shown when these were waited for
+    if constexpr (IN_FLIGHT == 0) show_stores();  // else they are shown where copies are waited for
     open_products();
 #pragma unroll
     for (int step = 0; step < STEPS; step += 2 * LEFT::PIECE) {

@@ -8,6 +8,7 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.config import Context
+from pluggrad.kernel.kernel import Kernel
 from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.plugin_api import DeviceUnavailable
@@ -16,7 +17,7 @@ from pluggrad_cuda import nvrtc
 from pluggrad_cuda.compiler import CudaToolchain
 from pluggrad_cuda.matrix_units import layout
 from pluggrad_cuda.target import A100, H100, Properties, target_of
-from tests.matrix_products import MatrixProduct
+from tests.matrix_products import Convolution, MatrixProduct
 
 try:
     nvrtc.library()
@@ -28,12 +29,16 @@ PRODUCTS = [
     MatrixProduct(8192, 8192, 8192, BF16), MatrixProduct(4096, 4096, 4096, F16, (True, True), out=F16),
     MatrixProduct(4096, 4096, 4096, F32), MatrixProduct(4001, 4003, 4005, F16, (True, False)),
     MatrixProduct(512, 512, 512, BF16, (False, True), stack=8)]
+CONVOLUTIONS = [
+    *[Convolution(of, BF16, 32, 256, 256, (14, 14), (3, 3), padding=1) for of in "yxw"],
+    Convolution("y", F16, 8, 3, 64, (224, 224), (7, 7), stride=2, padding=3),
+    Convolution("y", F16, 16, 256, 512, (14, 14), (1, 1))]
 
 
-def program_of(product: MatrixProduct, gpu: Properties) -> Program:
+def program_of(untuned: Kernel, gpu: Properties) -> Program:
     target = target_of(gpu)
     with Context(MATMUL_PRECISION="tf32"):
-        (kernel,) = tune_kernel(product.kernel(), target.capabilities)
+        (kernel,) = tune_kernel(untuned, target.capabilities)
     return lower(kernel, target)
 
 
@@ -46,7 +51,7 @@ def waits(source: str, toolchain: CudaToolchain) -> list[str]:
 @pytest.mark.parametrize("product", PRODUCTS, ids=str)
 @pytest.mark.parametrize("gpu", [A100, H100], ids=lambda gpu: str(gpu.capability))
 def test_large_tiles_stay_in_registers(gpu, product):
-    program, toolchain = program_of(product, gpu), CudaToolchain(target_of(gpu))
+    program, toolchain = program_of(product.kernel(), gpu), CudaToolchain(target_of(gpu))
     source = toolchain.render(program)
     (found,) = toolchain.resources(source).values()
     assert waits(source, toolchain) == []
@@ -57,17 +62,30 @@ def test_large_tiles_stay_in_registers(gpu, product):
 
 
 def test_sums_that_are_touched_while_products_are_under_way_are_waited_for():
-    program, toolchain = program_of(PRODUCTS[0], H100), CudaToolchain(target_of(H100))
+    program, toolchain = program_of(PRODUCTS[0].kernel(), H100), CudaToolchain(target_of(H100))
     source = toolchain.render(program)
     touched = re.sub(r"multiply_by_groups<.*\((\w+), .*;", r"\g<0> \1[0][0][0] += 1.f;", source)
     assert touched != source
     assert any("serialized" in line for line in waits(touched, toolchain))
 
 
+@pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("gpu", [A100, H100], ids=lambda gpu: str(gpu.capability))
+def test_convolutions_gather_their_panels_in_registers(gpu, convolution):
+    (untuned,) = convolution.kernels()
+    program, toolchain = program_of(untuned, gpu), CudaToolchain(target_of(gpu))
+    assert "MMA" in {instr.op for instr in program.body}
+    source = toolchain.render(program)
+    (found,) = toolchain.resources(source).values()
+    assert waits(source, toolchain) == []
+    assert found.spilled_bytes == found.stack_bytes == 0
+    assert found.registers * program.group <= 64 << 10
+
+
 @pytest.mark.parametrize(("size", "gpu", "want"), [
     (8192, A100, (2, 4, 8, False)), (8192, H100, (8, 1, 32, True)), (128, H100, (2, 1, 2, False))])
 def test_warps_share_a_tile(size, gpu, want):
-    program = program_of(MatrixProduct(size, size, size, F16), gpu)
+    program = program_of(MatrixProduct(size, size, size, F16).kernel(), gpu)
     (tile,) = {instr.arg for instr in program.body if instr.op == "MMA"}
     place = layout(tile, program, gpu.capability)
     assert tuple(place) == want

@@ -19,7 +19,7 @@ from pluggrad.lower.verify import verify_program
 from pluggrad.target import Capabilities, MatrixUnit, Target
 from pluggrad.tune.heuristics import tune_kernel
 from pluggrad.tune.matrix_units import multiply_matrices
-from tests.matrix_products import MatrixProduct, arguments, expected
+from tests.matrix_products import Convolution, MatrixProduct, arguments, expected
 from tests.program_interpreter import run_program
 
 F16, BF16, F32 = dtypes.float16, dtypes.bfloat16, dtypes.float32
@@ -90,6 +90,53 @@ def test_panels_that_products_read_are_left_alone():
     run_program(program, arguments(kernel))
     with pytest.raises(AssertionError, match="while products read there"):
         run_program(replace(program, body=body), arguments(kernel))
+
+
+CONVOLUTIONS = [
+    *[Convolution(of, BF16, 2, 32, 32, (8, 8), (3, 3), padding=1) for of in "yxw"],
+    *[Convolution(of, F16, 4, 20, 36, (13, 7), (3, 2)) for of in "yxw"],
+    *[Convolution(of, F16, 8, 32, 32, (14, 12), (3, 3), stride=2, padding=1) for of in "yxw"],
+    *[Convolution(of, BF16, 2, 64, 64, (8, 8), (3, 3), padding=2, dilation=2, groups=2) for of in "yxw"],
+    Convolution("y", F16, 4, 64, 64, (10, 8), (1, 1))]
+
+
+@pytest.mark.parametrize("capabilities", [GROUPS, BY_ROWS], ids=["ahead", "by rows"])
+@pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
+def test_panels_are_gathered_from_windows_and_what_is_around_them(convolution, capabilities):
+    for untuned in convolution.kernels():
+        (kernel,) = tune_kernel(untuned, capabilities)
+        assert {"MATRIX"} <= {axis.kind for axis in kernel.axes}
+        verify_kernel(kernel, "tune")
+        arrays = arguments(kernel)
+        want = expected(untuned, arrays)
+        interpret(kernel, arrays, [])
+        np.testing.assert_array_equal(arrays[0], want[0])
+
+
+@pytest.mark.parametrize("convolution", CONVOLUTIONS[:6], ids=str)
+def test_what_is_too_short_to_be_copied_is_on_its_way_in_registers(convolution):
+    (untuned,) = convolution.kernels()
+    (kernel,) = tune_kernel(untuned, GROUPS)
+    program = lower(kernel, Target("x", GROUPS))
+    verify_program(program, "lower")
+    order = [instr.op for instr in program.body]
+    multiplied = order.index("MMA")
+    start = max([i for i, op in enumerate(order[:multiplied]) if op == "LOOP"])
+    assert "LOAD" in order[start:multiplied]
+    assert "STORE" in order[multiplied:order.index("END", multiplied)]
+    assert "STORE" not in order[start:multiplied]
+    arrays = arguments(kernel)
+    want = expected(untuned, arrays)
+    run_program(program, arrays)
+    np.testing.assert_array_equal(arrays[0], want[0])
+
+
+def test_blocks_of_steps_lie_along_channels_so_that_one_gate_serves_an_item():
+    (untuned,) = Convolution("y", BF16, 8, 64, 64, (28, 28), (3, 3), padding=1).kernels()
+    (kernel,) = tune_kernel(untuned, GROUPS)
+    program = lower(kernel, Target("x", GROUPS))
+    gates = {instr.src[1] for instr in program.body if instr.op == "LOAD" and len(instr.src) > 1}
+    assert {program.body[gate].axes for gate in gates} == {()}
 
 
 def nothing(instr: Instr) -> Instr:
