@@ -5,11 +5,13 @@ that another compiler needs other text for those pieces only.
 """
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pluggrad.plugin_api import Source
+if TYPE_CHECKING:
+    from pluggrad.plugin_api import Source
 
 FOLDER: Final = Path(__file__).parent
 HEAD: Final = "static __device__ __forceinline__"
@@ -28,6 +30,12 @@ def use(name: str, out: Source) -> None:
     for needed in _NEEDS.get(name, ()):
         use(needed, out)
     out.pieces.setdefault(name, piece(name))
+
+
+def digest() -> str:
+    """Of the text of all pieces."""
+    texts = [path.read_bytes() for path in sorted(FOLDER.glob("*.cuh"))]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
 @cache
