@@ -76,7 +76,6 @@ class Worker:
         gc.collect()
         return {}
 
-
     def limits(self, _: dict[str, Any]) -> dict[str, Any]:
         found = self._library.limits()
         return {} if found is None else {"fma": found[0], "stream": found[1]}

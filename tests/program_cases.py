@@ -246,6 +246,7 @@ _SCALARS: tuple[tuple[DType, Scalar, Scalar], ...] = (
     (dtypes.float16, -0.0, 1.5), (dtypes.float32, float("-inf"), 0.1), (dtypes.float64, float("nan"), 0.1),
     (dtypes.float32, 1e-7, -0.0), (dtypes.float64, 1 / 3, 5e-324))
 
+
 # by name, for parametrized tests; those of groups are apart, as not every language has them
 def reversed_in_local_memory(dtype: DType) -> ProgramCase:
     """Each task stores a vector in memory of its own and reads it from the other end."""

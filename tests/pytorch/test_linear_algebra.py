@@ -14,7 +14,6 @@ A, B = draw(2, 3, 3), draw(2, 3, 2)
 TALL, WIDE = draw(4, 3), draw(3, 4)
 
 
-
 def in_torch(function):
     import torch
 

@@ -14,6 +14,7 @@ from pluggrad.shape.dims import Shape
 
 MANY: Final = 1 << 22  # elements of a product that are computed again rather than kept for a gradient
 
+
 def matmul(a: Node, b: Node, dtype: DType | None = None, op: str = "matmul") -> Node:
     """(..., m, k) @ (..., k, n) as a broadcast product and a sum.
 

@@ -155,7 +155,6 @@ class _Checker:
             return "an index that varies over no axis, as there are strides"
         return "" if {axis for axis, _ in strides} <= set(instr.axes) else f"strides along {instr.axes}"
 
-
     def _local(self, slot: int) -> str:
         known = slot < len(self.program.buffers) and self.program.buffers[slot].role == "local"
         return "" if known else "a local buffer"

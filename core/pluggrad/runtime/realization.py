@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pluggrad.runtime.session import Session
 
 lock = threading.RLock()
+_ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
+_WRITTEN = ops.WRITES | {RESULT}
 
 
 def _before_fork() -> None:
@@ -43,8 +45,6 @@ def _before_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=lock.release, after_in_child=lock.release)
-_ABOVE_BASE = ops.WRITES | {ops.LEAF, ops.DETACH}
-_WRITTEN = ops.WRITES | {RESULT}
 
 
 class _Pending(threading.local):

@@ -21,7 +21,6 @@ SOURCES = Path(__file__).parents[3] / "examples" / "extensions"
 Finished = subprocess.CompletedProcess[str]
 
 
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
     """`installed("pluggrad-npblas", ...)` makes this process find examples until the module ends."""

@@ -141,8 +141,6 @@ def test_dropout_of_each():
 OUTSIDE = Tensor(B)
 
 
-
-
 @pytest.mark.parametrize(("call", "error", "text"), [
     (lambda: vmap(lambda x: x.sum().item())(Tensor(A)), TransformError, "no value to be read"),
     (lambda: vmap(lambda x: x if x.sum() > 0 else -x)(Tensor(A)), TransformError, r"decide with where\(\)"),

@@ -62,7 +62,6 @@ def _lanes(subject: Subject, dtype: DType) -> tuple[int, AxisKind]:
     return max(width // dtype.itemsize, 2), "VECTOR" if width else "TILE"
 
 
-
 @conformance("L1", cases=product(name=("ADD", "MUL", "MAX", "MIN"), dtype=_NAMES),
              requires=lambda name, dtype: requires(dtype=dtype),
              suggests="HREDUCE {name} of {dtype} drops or repeats lanes")
