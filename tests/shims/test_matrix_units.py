@@ -75,7 +75,7 @@ def tf32(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 def test_float32_is_rounded_to_the_nearest(arch: str, turned: tuple[bool, bool], tmp_path: Path) -> None:
     of, product = architecture(arch), MatrixProduct(128, 264, 128, F32, turned)
-    program = lower(scheduled(product, arch), of.target)
+    program = lower(scheduled(product.kernel(), arch), of.target)
     source = of.language.render(program, of.target)
     rng = np.random.default_rng(3)
     arrays = [rng.uniform(1, 2, b.size).astype(np.float32) for b in program.kernel.arguments]
