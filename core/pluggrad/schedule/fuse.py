@@ -15,7 +15,7 @@ from pluggrad.ir.node import Node
 from pluggrad.schedule.materialize import REDUCED, Expression
 from pluggrad.schedule.region import Member, Region, domain
 from pluggrad.shape.dims import Shape
-from pluggrad.shape.index import AxisAtom, Index, source_index
+from pluggrad.shape.index import Affine, AxisAtom, Index, axes_of, source_index
 
 _LARGEST_REGION = 12  # members
 _ENOUGH_ROWS = 32  # tasks for most machines; a fixed number, so that sums do not depend on cores
@@ -40,6 +40,8 @@ class _Draft:
     contraction: bool = False
 
 
+# a contraction that is evaluated in place, and the index of its elements but for what is reduced
+_Nested = tuple[Node, tuple[Affine | None, ...]]
 # (input, the indices that it is read at, domain, work) of an expression that passes over all of the input
 _Pass = tuple[Node, frozenset[Index], Shape, int]
 
@@ -63,9 +65,13 @@ def _join(expressions: list[Expression], most_buffers: int) -> tuple[list[_Draft
     drafts: list[_Draft] = []
     home: dict[Node, _Draft] = {}
     passing: dict[_Pass, list[_Draft]] = defaultdict(list)
+    nesting: dict[_Nested, list[_Draft]] = defaultdict(list)
     for expression in expressions:
-        draft = _find_draft(expression, passing, home, most_buffers) or _new_draft(expression, drafts)
+        draft = (_find_draft(expression, passing, home, most_buffers)
+                 or _find_nesting(expression, nesting, home, most_buffers) or _new_draft(expression, drafts))
         home[expression.root] = draft
+        for item in expression.nested.items():
+            nesting[item].append(draft)
         for other in {home[n].number: home[n] for n in expression.reads if n in home}.values():
             if _mergeable(other, draft, expression, home) and (
                     _fits(other.expressions + draft.expressions, most_buffers)):
@@ -119,6 +125,32 @@ def _find_draft(expression: Expression, passing: Mapping[_Pass, list[_Draft]],
             continue
         draft.expressions.append(expression)
         draft.placed[expression.root] = placement
+        return draft
+    return None
+
+
+def _find_nesting(expression: Expression, nesting: Mapping[_Nested, list[_Draft]], home: dict[Node, _Draft],
+                  most_buffers: int) -> _Draft | None:
+    """A region that evaluates the same contractions in place for the same rows, so that it does so once."""
+    rows = sorted(set().union(*[axes_of(part) for index in expression.nested.values()
+                                for part in index if part is not None]))
+    producers = [home[n] for n in expression.reads if n in home]
+    candidates = {draft.number: draft for item in expression.nested.items()
+                  for draft in nesting.get(item, ())}
+    for draft in candidates.values():
+        members = [*draft.expressions, expression]
+        shapes = {tuple([domain(e.root)[i] for i in rows]) for e in members}
+        agree = all(e.nested.get(n, index) == index for e in draft.expressions
+                    for n, index in expression.nested.items())
+        waits = any(other is draft or other.after >> draft.number & 1 for other in producers)
+        if waits or not agree or len(shapes) > 1 or not all(e.nested for e in draft.expressions) \
+                or len(members) > _LARGEST_REGION or not _fits(members, most_buffers):
+            continue
+        draft.expressions.append(expression)
+        outer = [i for i in rows if domain(expression.root)[i] > 1]
+        draft.outer = tuple([domain(expression.root)[i] for i in outer])
+        draft.placed = {e.root: tuple([outer.index(i) if i in outer else None
+                                       for i in range(len(domain(e.root)))]) for e in members}
         return draft
     return None
 

@@ -19,7 +19,7 @@ from pluggrad.schedule.narrow import narrow_factors
 from pluggrad.schedule.nested import Nested, nested_reductions
 from pluggrad.schedule.places import operands, sources_at
 from pluggrad.schedule.region import at_domain, domain, evaluated
-from pluggrad.shape.index import AxisAtom, Index, axes_of, axis_index, looks_up
+from pluggrad.shape.index import Affine, AxisAtom, Index, axes_of, axis_index, looks_up
 from pluggrad.target import WIDE, Narrow
 
 REDUCED = 1000  # ids of reduced axes start here; smaller ids are dims of the domain
@@ -51,12 +51,15 @@ class Expression:
 
     reads: each stored node with the indices that it is read at. visited: nodes evaluated on the way.
     contraction: operands are shared between outputs, and none has an element for every step, as in a matmul.
+    nested: contractions that are evaluated in place, each with the index of its elements, None where that
+    runs along what is reduced.
     """
 
     root: Node
     reads: dict[Node, set[Index]] = field(default_factory=lambda: defaultdict(set))
     visited: set[Node] = field(default_factory=set)
     contraction: bool = False
+    nested: dict[Node, tuple[Affine | None, ...]] = field(default_factory=dict)
 
     @property
     def work(self) -> int:
@@ -82,7 +85,7 @@ def materialize(roots: Sequence[Node], together: Callable[[list[Expression]], li
     cost = _expression_costs(order, stored)
     fan_out = _fan_out(order)
     _separate_updates(order, stored, fan_out)
-    stored |= _epilogues(order, stored) - nested.values
+    stored |= _epilogues(order, stored, wanted) - nested.values
     slow = [n.src[0] for n in order if n.op in ops.RUNNING and cost[n.src[0]] >= _SLOW_STEP]
     stored |= {_unmoved(n, stored) for n in slow}
     if most_buffers:
@@ -158,8 +161,8 @@ def _unmoved(n: Node, stored: set[Node]) -> Node:
     return n
 
 
-def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:
-    """Ends of the elementwise chains that alone use a contraction.
+def _epilogues(order: list[Node], stored: set[Node], wanted: set[Node]) -> set[Node]:
+    """Ends of the elementwise chains that alone use a contraction, which nobody wanted for itself.
 
     Storing the end instead costs nothing: the chain is computed while the result is in registers.
     """
@@ -169,7 +172,8 @@ def _epilogues(order: list[Node], stored: set[Node]) -> set[Node]:
             users[source].append(n)
     ends = set()
     for n in order:
-        if n.op is not ops.SUM or n.src[0].op is not ops.MUL or not all(map(_is_spread, n.src[0].src)):
+        if n in wanted or n.op is not ops.SUM or n.src[0].op is not ops.MUL \
+                or not all(map(_is_spread, n.src[0].src)):
             continue
         end = n
         while end not in stored or end is n:
@@ -276,6 +280,8 @@ def _visit(root: Node, stored: set[Node], cost: dict[Node, float], nested: Neste
             for waited in _stored_behind(n.src[1], stored):
                 expression.reads[waited] = expression.reads[waited]  # at no index: it only has to be there
         if n in nested.reductions and n is not root:
+            expression.nested[n] = tuple([part if max(axes_of(part), default=0) < REDUCED else None
+                                          for part in at])
             within = _reduced_at(n, at, REDUCED * (2 + len(expression.visited)))
             extents |= {a.id: a.extent for part in within for a, _ in part.terms if isinstance(a, AxisAtom)}
             stack.append((n.src[0], within, is_operand))

@@ -224,6 +224,14 @@ def join_all(kernel: Kernel, ids: Sequence[int]) -> tuple[Kernel, Axis]:
     return kernel, joined
 
 
+def _in_order_of_axes(index: Node, id: int) -> Node:
+    """A sum along axis `id` and others in one order, so that equal positions are one node."""
+    strides, rest, offset = linear(index)
+    if id not in strides:
+        return index
+    return weighted_sum([*[(axis(i), strides[i]) for i in sorted(strides)], *rest.items()], offset)
+
+
 def share_axis(kernel: Kernel, id: int, with_id: int) -> Kernel:
     """Let what runs along axis `id` run along `with_id` instead, of the same extent: equal values become one.
 
@@ -239,7 +247,8 @@ def share_axis(kernel: Kernel, id: int, with_id: int) -> Kernel:
             return axis(with_id)
         if n.op in (ops.REDUCE, ops.STORE):
             return node(n.op, src, (n.arg[0], _replaced(n.arg[1], id, (with_id,)), *n.arg[2:]), n.type)
-        return node(n.op, src, n.arg, n.type)
+        made = node(n.op, src, n.arg, n.type)
+        return _in_order_of_axes(made, with_id) if n.op is g.ADD and n.type is INDEX else made
 
     axes = tuple([a for a in kernel.axes if a.id != id])
     return replace(kernel, axes=axes, stores=rewrite(kernel.stores, rule))

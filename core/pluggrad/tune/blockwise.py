@@ -23,7 +23,7 @@ from pluggrad.kernel.reductions import identity
 from pluggrad.shape.index import row_major
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import vector_lanes
-from pluggrad.tune.actions import axis_of, cover, split
+from pluggrad.tune.actions import axis_of, bind, cover, split
 
 _REGISTERS: Final = (4, 2, 1)  # vectors of rows that a task takes, the first of least waste that fits
 _BLOCK: Final = 64  # steps of the reduced axis whose elements are in local memory
@@ -33,13 +33,13 @@ _TRANSPOSED: Final = 16  # elements of a row that are packed at a time, through 
 @dataclass(frozen=True, slots=True)
 class BlockAxes:
     """lanes: of rows, a VECTOR. blocks and step: of the reduced axis. tile: steps computed side by side.
-    columns: the LOOP and TILE axes of the further operand."""
+    columns: the LOOP and TILE axes of each further operand."""
 
     lanes: int
     blocks: int
     step: int
     tile: int
-    columns: tuple[int, int] | None
+    columns: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +65,41 @@ def fitted(kernel: Kernel, reduced: Axis, capabilities: Capabilities,
     return None
 
 
-def _roles(kernel: Kernel, reduced: Axis) -> tuple[Axis, Axis | None] | None:
-    """The axis of rows that a task takes as lanes, and the one of the further operand, if there is one."""
+def nests_reductions(kernel: Kernel) -> bool:
+    """Whether a reduction reduces what others give at each of its steps."""
+    order = toposort(kernel.stores)
+    free = free_axes(order)
+    return any(not free[inner].isdisjoint(n.arg[1]) for n in order if n.op is ops.REDUCE
+               for inner in toposort(n.src) if inner.op is ops.REDUCE)
+
+
+def one_by_one(kernel: Kernel) -> list[Kernel]:
+    """A kernel for each store, whose loops are tasks."""
+    kernel = bind(kernel, "PARALLEL", *[a.id for a in kernel.axes if a.kind == "LOOP"])
+    return [replace(kernel, stores=(store,), axes=tuple([
+        a for a in kernel.axes if a.kind != "PARALLEL" or a.id in store.arg[1]])) for store in kernel.stores]
+
+
+def _roles(kernel: Kernel, reduced: Axis) -> tuple[Axis, list[Axis]] | None:
+    """The axis of rows that a task takes as lanes, and those of the further operands, one each."""
     order = toposort(kernel.stores)
     free = free_axes(order)
     scores = [n for n in order if n.op is ops.REDUCE and reduced.id in free[n]]
-    if not scores:
+    if not scores or any(n.op in (ops.SCAN, ops.TALLY) for n in order):
         return None
     mine = frozenset[int]().union(*[free[n] for n in scores])
-    outputs = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
-    columns = [a for a in outputs if a.id not in mine]
+    columns = [a for a in kernel.axes if a.kind in ("PARALLEL", "LOOP") and a.extent > 1 and a.id not in mine]
+    apart = {a.id for a in columns}
     reads = toposort([n for n in order if n.op is ops.REDUCE])
-    others = [free[n] for n in reads if n.op is ops.LOAD and columns and columns[0].id in free[n]]
-    rows = [a for a in outputs if a.id in mine and not any(a.id in axes for axes in others)]
-    if not rows or len(columns) > 1:
+    others = [free[n] for n in reads if n.op is ops.LOAD and apart & free[n]]
+    rows = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1 and a.id in mine
+            and not any(a.id in axes for axes in others)]
+    if not rows or any(len(apart & free[store]) > 1 for store in kernel.stores):
         return None
-    return max(rows, key=lambda a: a.extent), columns[0] if columns else None
+    return max(rows, key=lambda a: a.extent), columns
 
 
-def _cut(kernel: Kernel, reduced: Axis, rows: Axis, columns: Axis | None, registers: int,
+def _cut(kernel: Kernel, reduced: Axis, rows: Axis, columns: Sequence[Axis], registers: int,
          capabilities: Capabilities) -> tuple[Kernel, BlockAxes]:
     """The axes cut into what tasks, blocks and tiles take."""
     width = vector_lanes(kernel, capabilities, 1)
@@ -92,11 +108,11 @@ def _cut(kernel: Kernel, reduced: Axis, rows: Axis, columns: Axis | None, regist
     tile = max(room, 1)
     block = min(-(-_BLOCK // tile), -(-reduced.extent // tile)) * tile
     kernel, blocks, step = split(kernel, reduced.id, block, "LOOP", "REDUCE")
-    tiles: tuple[int, int] | None = None
-    if columns is not None:
-        kernel, outer, inner = cover(kernel, columns.id, _even(columns.extent, room), "LOOP", "TILE")
-        tiles = outer, inner
-    return kernel, BlockAxes(lanes, blocks, step, tile, tiles)
+    tiles: list[tuple[int, int]] = []
+    for each in columns:
+        kernel, outer, inner = cover(kernel, each.id, _even(each.extent, room), "LOOP", "TILE")
+        tiles.append((outer, inner))
+    return kernel, BlockAxes(lanes, blocks, step, tile, tuple(tiles))
 
 
 def _even(extent: int, most: int) -> int:
@@ -172,8 +188,8 @@ class Blockwise:
 
     def _state(self, total: Node) -> State:
         """Where a sum is kept from block to block."""
-        columns = [id for id in self.axes.columns or () if id in self.free[total]]
-        if not columns:
+        columns = next((pair for pair in self.axes.columns if pair[1] in self.free[total]), None)
+        if columns is None:
             return State(self._local(total.type, self.width), None, ())
         outer, inner = columns
         position = weighted_sum([(axis(outer), self.extents[inner]), (axis(inner), 1)])

@@ -12,6 +12,7 @@ from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import merge_adjacent
+from pluggrad.tune.blockwise import nests_reductions, one_by_one
 from pluggrad.tune.contraction import Scheduled, is_contraction, tune_contraction
 from pluggrad.tune.depthwise import tune_depthwise
 from pluggrad.tune.elementwise import tune_elementwise
@@ -35,6 +36,8 @@ def tune_kernel(kernel: Kernel, capabilities: Capabilities) -> tuple[Kernel, ...
     blockwise = tune_online(kernel, capabilities) or tune_weighted(kernel, capabilities)
     if blockwise is not None:
         return (blockwise,)
+    if len(kernel.stores) > 1 and nests_reductions(kernel):
+        return tuple([tuned for part in one_by_one(kernel) for tuned in tune_kernel(part, capabilities)])
     swept = sweep_rows(kernel, capabilities) or multiply_in_groups(kernel, capabilities)
     if swept is not None:
         return tuple(_in_order(swept, capabilities))

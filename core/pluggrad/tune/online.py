@@ -38,7 +38,7 @@ def _joined(kernel: Kernel) -> tuple[Kernel, Axis] | None:
     value; None where there is no maximum of a contraction among them."""
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
     first = next((n for n in reductions if n.arg[0] == "MAX" and _reduces(n.src[0])), None)
-    if first is None or any(a.kind == "LOOP" for a in kernel.axes):
+    if first is None:
         return None
     chain = [n for n in reductions if _reduces(n.src[0])]
     if any(len(n.arg[1]) > 1 for n in chain):
