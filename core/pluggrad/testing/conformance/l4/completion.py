@@ -73,13 +73,18 @@ def times(subject: Subject) -> None:
              suggests="elapsed() does not cover the whole list")
 def times_grow(subject: Subject) -> None:
     work = long_work(subject, 0.1)
-    best = []
-    for repeats in (1, 5):
-        seconds = []
+
+    def best(repeats: int) -> float:
+        seconds: list[float] = []
         for _ in range(3):
             event = subject.device.submit(work.commands * repeats, work.slots, ())
             event.wait()
             seconds.append(subject.device.elapsed(event))  # type: ignore[attr-defined]
-        best.append(min(seconds))
-    expect(best[1] > 2 * best[0], "elapsed() of five times the work", got=f"{best[1]:.4f} s",
-           expected=f"about five times {best[0]:.4f} s")
+        return min(seconds)
+
+    for _ in range(3):  # a busy machine may hold the shorter list up
+        once, five = best(1), best(5)
+        if five > 2 * once:
+            return
+    expect(False, "elapsed() of five times the work", got=f"{five:.4f} s",
+           expected=f"about five times {once:.4f} s")
