@@ -255,9 +255,9 @@ def share_axis(kernel: Kernel, id: int, with_id: int) -> Kernel:
 
 
 def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
-    """Reduce in two phases: partial results of `chunk` elements each, then those.
+    """Reduce in two phases: partial results of `chunk` steps of axis `id` each, then those.
 
-    Every reduction must bind axis `id`, and none may depend on another. Both kernels number the temporaries
+    Every reduction must bind that axis, and none may depend on another. Both kernels number the temporaries
     between them after the kernel's own buffers.
     """
     parts = -(-axis_of(kernel, id).extent // chunk)
@@ -278,8 +278,9 @@ def split_reduce(kernel: Kernel, id: int, chunk: int) -> tuple[Kernel, Kernel]:
         final[n] = node(ops.REDUCE, (loaded,), (name, (second.id,)), n.type)
     stores = substitute(whole.stores, final)
     buffers_in = tuple([replace(b, role="in") for b in temporaries])
-    kept = [a for a in whole.axes if not (a.kind == "REDUCE" or a.id == outer)]
-    reduced = [a for a in whole.axes if a.kind == "REDUCE"]
+    bound = {id for n in reductions for id in n.arg[1]}
+    kept = [a for a in whole.axes if a.id not in bound]
+    reduced = [a for a in whole.axes if a.id in bound - {outer}]
     partial_kernel = Kernel(f"{kernel.name}_partial", (*kernel.buffers, *temporaries), kernel.values,
                             (part, *rows, *reduced), tuple(partial_stores))
     final_kernel = Kernel(kernel.name, kernel.buffers + buffers_in, kernel.values, (*kept, second), stores)

@@ -52,7 +52,7 @@ def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
     if not capabilities.vector_bytes:
         return Scheduled([], kernel, [])
     kernel, after = _without_end(kernel)
-    before, kernel = _padded(kernel)
+    before, kernel = padded(kernel)
     kernel = _nearest_last(kernel)
     paired = in_pairs(kernel, capabilities)
     if paired is None or not _is_cheaper(paired, kernel, capabilities):
@@ -106,7 +106,7 @@ def _without_end(kernel: Kernel) -> tuple[Kernel, list[Kernel]]:
 
 
 # ---- operands that are gated: the input of a padded convolution --------------------------------------------
-def _padded(kernel: Kernel) -> tuple[list[Kernel], Kernel]:
+def padded(kernel: Kernel) -> tuple[list[Kernel], Kernel]:
     """Gated operands copied with zeros around them, so that the inner loop reads without gates."""
     kernel = without_shared_gates(kernel)
     fills: list[Kernel] = []

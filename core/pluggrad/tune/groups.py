@@ -51,8 +51,7 @@ def multiply_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled 
     streamed = _stream(kernel, capabilities)
     if streamed is not None:
         return streamed
-    product = multiply_matrices(kernel, capabilities)
-    return tune_in_group_tiles(kernel, capabilities) if product is None else Scheduled([], product, [])
+    return multiply_matrices(kernel, capabilities) or tune_in_group_tiles(kernel, capabilities)
 
 
 def contract_in_groups(kernel: Kernel, capabilities: Capabilities) -> Scheduled:

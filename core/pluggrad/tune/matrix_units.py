@@ -25,9 +25,9 @@ from pluggrad.kernel.index_nodes import INDEX, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, cast, const
 from pluggrad.target import Capabilities, MatrixUnit
 from pluggrad.tune.accesses import position, reduction_of
-from pluggrad.tune.actions import axis_of, cover, join_all, reorder, split
-from pluggrad.tune.contraction import without_shared_gates
-from pluggrad.tune.products import multiplied
+from pluggrad.tune.actions import axis_of, cover, join_all, reorder, split, split_reduce
+from pluggrad.tune.contraction import Scheduled, padded, without_shared_gates
+from pluggrad.tune.products import gates_of, multiplied
 
 _LEAST: Final = 1 << 16  # multiply-adds; below, filling panels takes longer than the products
 _SHORTEST: Final = 16  # rows, columns and steps; fewer leave most of a unit idle
@@ -49,8 +49,15 @@ _MOVE: Final = 40.0  # loads and stores
 _FIND: Final = 240.0  # works out where, and whether, out of quotients and gates
 _LINE: Final = 32.0  # and while a core's memory looks up one of a warp's lines
 _WARP: Final = 32
+_SAMPLE: Final = 8  # of its items
 _LINE_BYTES: Final = 128
 _PIECE: Final = 8  # of elements, where a unit has operands row by row
+_PARTS: Final = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of a sum that is too long for its outputs
+_SHORTEST_PART: Final = 4  # panels
+# outputs that could be computed while a core
+_ADD: Final = 400.0  # writes and reads a partial sum
+_COPY: Final = 200.0  # copies an element to where it has zeros around it
+_PHASE: Final = 4e6  # waits for another kernel to be launched
 
 
 _Terms = list[tuple[Node, int]]  # of a sum, each with its factor
@@ -68,17 +75,17 @@ class _Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """A contraction whose rows, columns and steps are an axis each: `ids`, of `lengths`; panels hold `steps`.
+    """A contraction whose rows, columns and steps of a panel are an axis each: `ids`.
 
-    loop: around blocks of so many steps, where the sum is cut into them already. sides: which factor of the
-    product is the left one, and which the right. end_width: columns that what is done with the sums can do
-    at once.
+    before: kernels that fill memory that this one reads. loop: the sum's other axis, around panels. lengths:
+    of rows, columns and the sum. sides: which factor of the product is the left one, and which the right.
+    end_width: columns that what is done with the sums can do at once.
     """
 
+    before: tuple[Kernel, ...]
     kernel: Kernel
     ids: tuple[int, int, int]
-    loop: int | None
-    steps: int
+    loop: int
     lengths: tuple[int, int, int]
     sides: tuple[int, int]
     inputs: dtypes.DType
@@ -96,6 +103,16 @@ class _Problem:
         """Whether rows of a panel are long enough to be copied while something else is done."""
         return any(way.width * self.inputs.itemsize >= _COPIED for way in self.ways)
 
+    @property
+    def steps(self) -> int:
+        """Of a panel."""
+        return axis_of(self.kernel, self.ids[2]).extent
+
+    @property
+    def rounds(self) -> int:
+        """Panels of a sum."""
+        return axis_of(self.kernel, self.loop).extent
+
     def value(self, kernel: Kernel, side: int) -> Node:
         """What is multiplied, in the unit's dtype, as a kernel has it."""
         return _narrowest(multiplied(reduction_of(kernel)).src[self.sides[side]])
@@ -106,36 +123,70 @@ class _Problem:
 
 
 class _Block(NamedTuple):
-    """What a task computes, how many steps of the sum its panels hold, and the items of its group."""
+    """What a task computes, how many steps of the sum its panels hold, and the items of its group. parts:
+    into how many tasks a sum is cut."""
 
     rows: int
     columns: int
     steps: int
     stages: int
     group: int
+    parts: int = 1
 
 
-def multiply_matrices(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
+def multiply_matrices(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
     """The contraction by a matrix unit, or None where there is none for it, or it is too small."""
-    kernel = without_shared_gates(kernel)
+    unit = _unit(without_shared_gates(kernel), capabilities)
+    if unit is None:
+        return None
+    before, ungated = padded(kernel)
+    problems = _problems(without_shared_gates(kernel), unit)
+    problems += _problems(ungated, unit, before) if before else []
+    found = _best_block(problems, unit, capabilities)
+    if found is None:
+        return None
+    problem, block = found
+    total: list[Kernel] = []
+    if block.parts > 1:
+        problem, *total = _partial(problem, -(-problem.rounds // block.parts))
+    return Scheduled(list(problem.before), _Applied(problem, block, unit).kernel(), total)
+
+
+def _unit(kernel: Kernel, capabilities: Capabilities) -> MatrixUnit | None:
+    """The unit for a contraction that is large enough."""
     sides = _sides(kernel)
     if sides is None or capabilities.max_group < _GROUP[0] or not capabilities.scratch_bytes:
         return None
     inputs = _narrowest(multiplied(reduction_of(kernel)).src[0]).type.name
     if inputs == MATMUL_PRECISION.value == "float32":
         return None
-    unit = capabilities.matrix_unit(inputs)
     extents = {a.id: a.extent for a in kernel.axes}
     shortest = min([math.prod([extents[id] for id in ids]) for ids in sides.axes])
-    if unit is None or shortest < _SHORTEST or math.prod(extents.values()) < _LEAST:
+    if shortest < _SHORTEST or math.prod(extents.values()) < _LEAST:
         return None
-    (rows, columns, steps), itemsize = sides.axes, dtypes.by_name(inputs).itemsize
+    return capabilities.matrix_unit(inputs)
+
+
+def _problems(kernel: Kernel, unit: MatrixUnit, before: Sequence[Kernel] = ()) -> list[_Problem]:
+    """A contraction with its axes joined, for panels of some steps along one of the sum's axes or all.
+
+    before: what fills memory that it reads.
+    """
+    sides = _sides(kernel)
+    assert sides is not None
+    (rows, columns, steps), most = sides.axes, _RUN // dtypes.by_name(unit.inputs).itemsize
     kernel, row = _joined(kernel, rows)
     kernel, column = _joined(kernel, columns)
-    problems = [_problem(cut, (row, column), sides.order)
-                for count in (_RUN // itemsize, _RUN // itemsize // 2) for cut in _cuts(kernel, steps, count)]
-    found = _best_block(problems, unit, capabilities)
-    return None if found is None else _Applied(*found, unit).kernel()
+    return [_problem(cut, (row, column), sides.order, tuple(before))
+            for count in (most, most // 2) for cut in _cuts(kernel, steps, count)]
+
+
+def _partial(problem: _Problem, rounds: int) -> tuple[_Problem, Kernel]:
+    """Sums of so many panels each, to memory, and the kernel that adds those up."""
+    kernel, total = split_reduce(problem.kernel, problem.loop, rounds)
+    loop, = {a.id for a in kernel.axes if a.kind == "REDUCE"}
+    end = _end_width(kernel, problem.ids[1])
+    return replace(problem, kernel=kernel, loop=loop, end_width=end), total
 
 
 # ---- what is multiplied ------------------------------------------------------------------------------------
@@ -251,7 +302,8 @@ def _cuts(kernel: Kernel, ids: Sequence[int], steps: int) -> Iterator[_Cut]:
             yield _Cut(cut, inner, loop.id, steps)
 
 
-def _problem(cut: _Cut, outputs: tuple[int, int], sides: tuple[int, int]) -> _Problem:
+def _problem(cut: _Cut, outputs: tuple[int, int], sides: tuple[int, int],
+             before: tuple[Kernel, ...]) -> _Problem:
     kernel, ids = cut.kernel, (*outputs, cut.axis)
     lengths = [axis_of(kernel, id).extent for id in ids]
     factors = [_narrowest(multiplied(reduction_of(kernel)).src[side]) for side in sides]
@@ -261,27 +313,41 @@ def _problem(cut: _Cut, outputs: tuple[int, int], sides: tuple[int, int]) -> _Pr
         found = [_way(value, ids, lengths, along, own + 2 - along)
                  for along in ((2, own) if inputs.itemsize == 2 else (2,))]
         ways.append(min(found, key=lambda way: way.price))
-    end = min(_width(kernel.stores, ids[1], lengths[1], reduction_of(kernel)), _ROW // 4)
-    steps = lengths[2] * (1 if cut.loop is None else axis_of(kernel, cut.loop).extent)
-    return _Problem(kernel, ids, cut.loop, cut.steps, (lengths[0], lengths[1], steps), sides, inputs,
+    loop, end = cut.loop, _end_width(kernel, ids[1])
+    if loop is None:
+        kernel, loop, inner = split(kernel, cut.axis, cut.steps, "REDUCE", "MATRIX")
+        ids = (*outputs, inner)
+    else:
+        lengths[2] *= axis_of(kernel, loop).extent
+    return _Problem(before, kernel, ids, loop, (lengths[0], lengths[1], lengths[2]), sides, inputs,
                     (ways[0], ways[1]), end)
+
+
+def _end_width(kernel: Kernel, columns: int) -> int:
+    """Columns that a kernel's stores can do at once."""
+    extent = axis_of(kernel, columns).extent
+    return min(_width(kernel.stores, columns, extent, reduction_of(kernel)), _ROW // 4)
 
 
 def _way(value: Node, ids: Sequence[int], lengths: Sequence[int], along: int, across: int) -> _Way:
     """A panel filled along one axis by items side by side, each going on across it."""
     size = value.type.itemsize
     width = min(_width([value], ids[along], lengths[along]), _ROW // size)
-    apart = max([abs(position(load.src[0], {ids[along]: width}) - position(load.src[0], {}))
-                 for load in toposort([value]) if load.op is ops.LOAD], default=0)
-    lines = min(max(apart * size * _WARP // _LINE_BYTES, 1), _WARP)
-    found = _FIND if _is_found(value, ids[across]) else 0.0
+    loads = [n for n in toposort([value]) if n.op is ops.LOAD]
+    places = range(0, min(_SAMPLE * width, lengths[along]), width)
+    lines = max([len({position(load.src[0], {ids[along]: at}) * size // _LINE_BYTES for at in places})
+                 for load in loads], default=1)
+    lines *= _WARP // _SAMPLE if lines > 1 else 1
+    found = _FIND if _is_found(value, ids[across], in_sum=across == 2) else 0.0
     return _Way(along, across, width, max(_MOVE + found, _LINE * lines) / width)
 
 
-def _is_found(value: Node, id: int) -> bool:
-    """Whether the place of a value along an axis is more than so many strides from the first."""
+def _is_found(value: Node, id: int, *, in_sum: bool) -> bool:
+    """Whether the places of a value along an axis have to be worked out each: by quotients, which go on with
+    the sum if they are of its steps, or by gates."""
     loads = [n for n in toposort([value]) if n.op is ops.LOAD]
-    return axis(id) in toposort([n for load in loads for n in (*linear(load.src[0]).rest, *load.src[1:])])
+    indices = [n for load in loads for n in linear(load.src[0]).rest] if in_sum else []
+    return axis(id) in toposort([*indices, *[gate for load in loads for gate in load.src[1:]]])
 
 
 def _width(values: Sequence[Node], id: int, extent: int, without: Node | None = None) -> int:
@@ -314,13 +380,25 @@ def _best_block(problems: Sequence[_Problem], unit: MatrixUnit,
     rows, columns, _ = problems[0].lengths
     others = problems[0].kernel.tasks // (rows * columns)
 
+    def tasks(block: _Block) -> int:
+        return others * -(-rows // block.rows) * -(-columns // block.columns) * block.parts
+
     def price(found: tuple[_Problem, _Block]) -> float:
         problem, block = found
-        tasks = others * -(-rows // block.rows) * -(-columns // block.columns)
         edges = sum([edge * extent for edge, extent in zip(problem.edges, block[:2], strict=True)])
-        return -(-tasks // capabilities.cores) * (block.rows * block.columns + edges)
+        steps = -(-problem.rounds // block.parts) * problem.steps
+        moved = [_ADD * others * rows * columns * block.parts] if block.parts > 1 else []
+        moved += [_COPY * fill.tasks for fill in problem.before]
+        more = sum([_PHASE + each / capabilities.cores for each in moved])
+        return -(-tasks(block) // capabilities.cores) * (block.rows * block.columns + edges) * steps + more
+
+    def parts(problem: _Problem, block: _Block) -> int:
+        """The most that a sum may be cut into."""
+        return problem.rounds // _SHORTEST_PART if 2 * tasks(block) <= capabilities.cores else 1
 
     found = [(problem, block) for problem in problems for block in _blocks(problem, unit, capabilities)]
+    found += [(problem, block._replace(parts=count)) for problem, block in found for count in _PARTS
+              if count <= parts(problem, block)]
     return min(found, key=price, default=None)
 
 
@@ -347,7 +425,7 @@ def _stages(problem: _Problem, unit: MatrixUnit, capabilities: Capabilities) -> 
     if not capabilities.copies_ahead:
         return 1
     most = _MOST_STAGES if problem.copied else _THROUGH_REGISTERS + unit.in_flight
-    return min(most, -(-problem.lengths[2] // problem.steps))
+    return min(most, problem.rounds)
 
 
 # ---- applying it -------------------------------------------------------------------------------------------
@@ -360,14 +438,10 @@ class _Applied:
         self.extents = block.rows, block.columns, block.steps
         cut, row_tasks, rows = cover(problem.kernel, problem.ids[0], block.rows, "PARALLEL", "MATRIX")
         cut, column_tasks, columns = cover(cut, problem.ids[1], block.columns, "PARALLEL", "MATRIX")
-        steps = problem.ids[2]
-        if problem.loop is None:
-            cut, self.loop, steps = split(cut, steps, block.steps, "REDUCE", "MATRIX")
-        else:
-            self.loop = problem.loop
         cut = replace(cut, stores=rewrite(cut.stores, _compared))
         others = [a.id for a in cut.axes if a.kind == "PARALLEL" and a.id not in (row_tasks, column_tasks)]
-        self.cut, self.inner = reorder(cut, [*others, row_tasks, column_tasks]), (rows, columns, steps)
+        self.cut = reorder(cut, [*others, row_tasks, column_tasks])
+        self.inner = rows, columns, problem.ids[2]
         self.tasks = tuple([a.id for a in self.cut.axes if a.kind == "PARALLEL"])
         self.axes, self.buffers = list[Axis](), list(problem.kernel.buffers)
         self.piece = problem.piece(unit)
@@ -380,7 +454,7 @@ class _Applied:
         """Fills of both panels, the product, and what becomes of the sums."""
         (fill, left), (other_fill, right) = self._panel(0), self._panel(1)
         total = node(ops.REDUCE, (node(g.MUL, (left, right), None, dtypes.float32),),
-                     ("ADD", (self.loop, *self.of_unit[2])), dtypes.float32)
+                     ("ADD", (self.problem.loop, *self.of_unit[2])), dtypes.float32)
         stride = self.block.columns + _ROW // 4  # each row begins in other banks
         slot = self._local(dtypes.float32, self.block.rows * stride, 1)
         where = weighted_sum([*self._along(0, stride), *self._along(1, 1)])
@@ -417,14 +491,12 @@ class _Applied:
             leading, stride = piece, run + piece
         slot = self._local(dtype, max(leading * run // piece, stride * count), self.block.stages)
         spread = self._spread(run, count, way.width, every=True)
-        length, steps = self.problem.lengths[2], self.inner[2]
-        if value.op is not ops.LOAD and length % self.block.steps:  # what is computed from zeros may be none
-            at = weighted_sum([(axis(self.loop), self.block.steps), (axis(steps), 1)])
-            within = node(g.LT, (at, const(length)), None, dtypes.bool_)
-            value = node(g.WHERE, (within, value, const(0, dtype)), None, dtype)
+        if value.op is not ops.LOAD:  # what is computed from zeros may be none
+            for gate in gates_of(reduction_of(self.cut)):
+                value = node(g.WHERE, (gate, value, const(0, dtype)), None, dtype)
         place = weighted_sum([*_in_pieces(spread.along, piece, leading), (spread.across, stride)])
         moved, = spread.moved([value], self.inner[way.along], self.inner[way.across])
-        fill = node(ops.STORE, (place, moved), (slot, (*self.tasks, self.loop, *spread.axes)), dtype)
+        fill = node(ops.STORE, (place, moved), (slot, (*self.tasks, self.problem.loop, *spread.axes)), dtype)
         outer, inner = self.of_unit[way.along]
         at = weighted_sum([(axis(outer), leading), (axis(inner), 1), *self._along(way.across, stride)])
         return fill, cast(node(ops.LOAD, (at,), slot, dtype), dtypes.float32)

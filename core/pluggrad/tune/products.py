@@ -49,9 +49,20 @@ class Product(NamedTuple):
 
 
 def multiplied(reduction: Node) -> Node:
-    """The product that is summed up, without the gate of a last step."""
+    """The product that is summed up, without the gates of last steps."""
     value = reduction.src[0]
-    return value.src[1] if value.op is g.WHERE else value
+    while value.op is g.WHERE:
+        value = value.src[1]
+    return value
+
+
+def gates_of(reduction: Node) -> list[Node]:
+    """The gates of last steps."""
+    gates, value = [], reduction.src[0]
+    while value.op is g.WHERE:
+        gates.append(value.src[0])
+        value = value.src[1]
+    return gates
 
 
 def as_product(kernel: Kernel) -> Product | None:

@@ -9,6 +9,8 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.config import Context
+from pluggrad.graph.ops import LE
+from pluggrad.ir.walk import toposort
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
@@ -17,6 +19,7 @@ from pluggrad.lower import lower
 from pluggrad.lower.program import Instr
 from pluggrad.lower.verify import verify_program
 from pluggrad.target import Capabilities, MatrixUnit, Target
+from pluggrad.tune import matrix_units, tune
 from pluggrad.tune.heuristics import tune_kernel
 from pluggrad.tune.matrix_units import multiply_matrices
 from tests.matrix_products import Convolution, MatrixProduct, arguments, expected
@@ -100,17 +103,26 @@ CONVOLUTIONS = [
     Convolution("y", F16, 4, 64, 64, (10, 8), (1, 1))]
 
 
+def run_phases(untuned: Kernel, capabilities: Capabilities) -> list[Kernel]:
+    """The kernels that a kernel is tuned to, whose results are compared with its own."""
+    found = tune(untuned, capabilities)
+    arrays = arguments(untuned)
+    want = expected(untuned, arrays)
+    arrays += [np.full(b.size, 0xFF, np.uint8).repeat(b.dtype.itemsize).view(b.dtype.numpy)
+               for b in found.temporaries]
+    for phase in found.phases:
+        verify_kernel(phase.kernel, "tune")
+        interpret(phase.kernel, [arrays[arg] for arg in phase.args], [])
+    np.testing.assert_array_equal(arrays[0], want[0])
+    return [phase.kernel for phase in found.phases]
+
+
 @pytest.mark.parametrize("capabilities", [GROUPS, BY_ROWS], ids=["ahead", "by rows"])
 @pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
 def test_panels_are_gathered_from_windows_and_what_is_around_them(convolution, capabilities):
     for untuned in convolution.kernels():
-        (kernel,) = tune_kernel(untuned, capabilities)
-        assert {"MATRIX"} <= {axis.kind for axis in kernel.axes}
-        verify_kernel(kernel, "tune")
-        arrays = arguments(kernel)
-        want = expected(untuned, arrays)
-        interpret(kernel, arrays, [])
-        np.testing.assert_array_equal(arrays[0], want[0])
+        kinds = {axis.kind for kernel in run_phases(untuned, capabilities) for axis in kernel.axes}
+        assert "MATRIX" in kinds
 
 
 @pytest.mark.parametrize("convolution", CONVOLUTIONS[:6], ids=str)
@@ -186,6 +198,25 @@ def test_what_a_device_lacks_is_not_used(capabilities):
 
 def test_a_short_sum_would_leave_the_unit_idle():
     assert multiply_matrices(MatrixProduct(1024, 8, 1024, F16).kernel(), GROUPS) is None
+
+
+def test_a_long_sum_of_few_outputs_is_cut_into_parts(monkeypatch):
+    monkeypatch.setattr(matrix_units, "_PHASE", 0.0)
+    partial, _ = run_phases(MatrixProduct(100, 1090, 96, BF16).kernel(), replace(GROUPS, cores=64))
+    assert next(axis.extent for axis in partial.axes if axis.kind == "PARALLEL") > 1
+    assert len(tune_kernel(MatrixProduct(100, 1090, 96, BF16).kernel(), replace(GROUPS, cores=1))) == 1
+
+
+@pytest.mark.parametrize("convolution", [
+    Convolution("w", BF16, 4, 32, 32, (10, 8), (3, 3), padding=1),
+    Convolution("w", F16, 8, 20, 36, (13, 7), (3, 2))], ids=str)
+def test_the_gradient_of_weights_is_cut_into_parts_and_reads_an_input_with_zeros_around(
+        monkeypatch, convolution):
+    monkeypatch.setattr(matrix_units, "_PHASE", 0.0)
+    (untuned,) = convolution.kernels()
+    *fills, partial, _ = run_phases(untuned, replace(GROUPS, cores=256))
+    assert len(fills) == (convolution.padding > 0)
+    assert LE not in {n.op for n in toposort(partial.stores)}  # but for the ends of sums nothing is gated
 
 
 def test_blocks_are_larger_where_there_are_tasks_enough():
