@@ -9,26 +9,24 @@ Where items of a group share it, they wait for each other in between (barriers.p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import Any, Final
 
 from pluggrad import dtypes
 from pluggrad.dtypes import Scalar
-from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX
-from pluggrad.kernel.kernel import Axis, Kernel, axis, const
+from pluggrad.kernel.kernel import Kernel, axis, const
 from pluggrad.kernel.order import Group, Nest, Step, stores_of
 from pluggrad.kernel.reductions import identity
 from pluggrad.lower.barriers import Pending
 from pluggrad.lower.dependencies import Dependencies
 from pluggrad.lower.items import Block, Item, flatten, is_true
+from pluggrad.lower.loops import Loops
 from pluggrad.lower.matrices import product_of, row_stride
 from pluggrad.lower.program import Instr
 
@@ -40,136 +38,21 @@ def linearize(kernel: Kernel, steps: Sequence[Step]) -> tuple[Instr, ...]:
     return flatten(_Linearizer(kernel, steps).run())
 
 
-class _Linearizer:
+class _Linearizer(Loops):
     def __init__(self, kernel: Kernel, steps: Sequence[Step]) -> None:
-        self.kernel, self.steps = kernel, steps
-        self.nodes = Dependencies(kernel, steps)
-        self.axes = self.nodes.axes
+        super().__init__(kernel, Dependencies(kernel, steps))
+        self.steps = steps
         self.local = kernel.local.keys()
-        self.full: set[Node] = set()
-        self.blocks: list[Block] = []
-        self.floor = 0  # nothing is placed in blocks below this one
         self.running: dict[tuple[Node, Block], Item] = {}  # accumulators, by the block around the loop
-        self.items = frozenset(a.id for a in kernel.axes if a.kind == "ITEM")
-        self.item: Item | None = None  # the index of the work item
         self.pending = Pending()
         self.stage: Item | None = None  # of local buffers that have several
         self.by_unit = any(a.kind == "MATRIX" for a in kernel.axes)
         self.groups = self.nodes.grouped(self.nodes.order)
 
-    # ---- blocks --------------------------------------------------------------------------------------------
-    def _bound(self) -> frozenset[int]:
-        return self.blocks[-1].bound if self.blocks else frozenset()
-
-    def _append(self, level: int, item: Item) -> Item:
-        self.blocks[level].items.append(item)
-        return item
-
-    def _level(self, n: Node) -> int:
-        """The outermost block that `n` may be computed in."""
-        loops, reads, floor = self.nodes.loops[n], self.nodes.reads.get(n), self.floor
-        if reads:
-            floor = max([floor, *[i for i, block in enumerate(self.blocks) if block.fills & reads]])
-        for level in range(floor, len(self.blocks)):
-            if loops <= self.blocks[level].bound:
-                return level
-        raise InternalError(f"kernel {self.kernel.name}: loop axes {sorted(loops)} are not open")
-
-    def _found(self, n: Node) -> Item | None:
-        for block in self.blocks:
-            item = block.memo.get(n)
-            if item is not None:
-                return item
-        return None
-
     def run(self) -> list[Item]:
-        parallel = [a for a in self.kernel.axes if a.kind == "PARALLEL"]
-        root = Block(frozenset(a.id for a in parallel) | self.items)
-        self.blocks.append(root)
-        self._decode_task(parallel)
-        if self.items:
-            self.item = self._append(0, Item("ITEM", INDEX))
-            root.memo |= {axis(id): self.item for id in self.items}
-        tails = [t for a in parallel for t in self.nodes.tails.get(a.id, []) if _full_steps(t) > 0]
-        if not tails:
-            self._stores()
-            return root.items
-        fullness: Item | None = None
-        for id, steps in dict.fromkeys((t.arg[0], _full_steps(t)) for t in tails):
-            index = root.memo[axis(id)]
-            limit = self._append(0, Item("CONST", INDEX, arg=steps))
-            test = self._append(0, Item("LT", dtypes.bool_, (index, limit)))
-            if fullness is not None:
-                test = self._append(0, Item("AND", dtypes.bool_, (fullness, test)))
-            fullness = test
-        assert fullness is not None
-        self.floor = 1
-        self.full = set(tails)
-        body = self._inside(root.bound, self._stores)
-        self.full = set()
-        otherwise = self._inside(root.bound, self._stores)
-        self._append(0, Item("IF", None, (fullness,), body=body, otherwise=otherwise))
-        return root.items
+        return self._task(lambda: self._run(self.steps))
 
-    def _inside(self, bound: frozenset[int], emit: Callable[[], None]) -> list[Item]:
-        """Emit into a block of its own."""
-        self.blocks.append(Block(bound))
-        emit()
-        return self.blocks.pop().items
-
-    def _decode_task(self, parallel: list[Axis]) -> None:
-        """The last PARALLEL axis runs fastest."""
-        memo = self.blocks[0].memo
-        if not parallel:
-            return
-        rest = self._append(0, Item("TASK", INDEX))
-        for a in reversed(parallel[1:]):
-            extent = self._append(0, Item("CONST", INDEX, arg=a.extent))
-            memo[axis(a.id)] = self._append(0, Item("CMOD", INDEX, (rest, extent)))
-            rest = self._append(0, Item("CDIV", INDEX, (rest, extent)))
-        memo[axis(parallel[0].id)] = rest
-
-    def _loop_nest(self, ids: list[int], emit: Callable[[], None],
-                   fills: frozenset[int] = frozenset()) -> None:
-        """Open loops over `ids`, outermost first, and emit inside; the full steps between those with gates.
-
-        A single step needs no loop, and those of an UNROLL axis are to have none. fills: local buffers that
-        are stored to inside.
-        """
-        if not ids:
-            emit()
-            return
-        current, deeper = ids[0], ids[1:]
-        extent, bound, level = self.axes[current].extent, self._bound() | {current}, len(self.blocks) - 1
-        heads, tails = self.nodes.heads.get(current, []), self.nodes.tails.get(current, [])
-        first, whole = int(bool(heads)), min([extent, *map(_full_steps, tails)])
-
-        def run(counter: Item, held: list[Node]) -> list[Item]:
-            before = set(self.full)
-            self.full |= set(held)
-            self.blocks.append(Block(bound, memo={axis(current): counter}, fills=fills))
-            self._loop_nest(deeper, emit, fills)
-            self.full = before
-            return self.blocks.pop().items
-
-        for start, stop in pairwise(sorted({0, first, whole, extent})):
-            held = [*(heads if start >= first else []), *(tails if stop <= whole else [])]
-            if stop - start == 1 or self.axes[current].kind == "UNROLL":
-                for position in range(start, stop):
-                    counter = self._append(level, Item("CONST", INDEX, arg=position))
-                    self.blocks[level].items.extend(run(counter, held))
-            else:
-                loop = Item("LOOP", None, arg=(start, stop))
-                loop.body = run(loop, held)
-                self._append(level, loop)
-
-    def _ordered(self, ids: Iterable[int]) -> list[int]:
-        wanted = set(ids)
-        return [a.id for a in self.kernel.axes if a.id in wanted]
-
-    def _stores(self) -> None:
-        self._run(self.steps)
-
+    # ---- stores --------------------------------------------------------------------------------------------
     def _run(self, steps: Sequence[Step]) -> None:
         for step in steps:
             if isinstance(step, Group) and step.within is not None:
@@ -240,14 +123,6 @@ class _Linearizer:
         for store, items in zip(stores, computed, strict=True):
             self._store(store, items)
         self._forget(stored)
-
-    def _forget(self, filled: AbstractSet[int]) -> None:
-        """What was computed from local buffers that change."""
-        if not filled:
-            return
-        for block in self.blocks:
-            block.memo = {n: item for n, item in block.memo.items()
-                          if filled.isdisjoint(self.nodes.reads.get(n, ()))}
 
     def _store(self, store: Node, items: list[Item]) -> None:
         buffer, strides, axes, *combine = store.arg
@@ -434,8 +309,7 @@ class _Linearizer:
         stages, kept = max([param.stages for param in filled]), max([param.kept for param in filled])
         if stages > 1:
             inner = partial(self._reduce_in, ids[at + 1:], accumulate)
-            ahead = partial(self._fill_ahead, kept) if self.by_unit else self._load_ahead
-            self._loop_nest(ids[:at], partial(ahead, ids[at], stages, inner))
+            self._loop_nest(ids[:at], partial(self._loop_ahead, ids[at], stages, kept, inner))
             return
 
         def fill() -> None:
@@ -449,35 +323,36 @@ class _Linearizer:
 
         self._loop_nest(ids[:at + 1], fill, self.nodes.filled_along(ids[at]))
 
-    def _fill_ahead(self, kept: int, id: int, stages: int, accumulate: Callable[[], None]) -> None:
+    def _loop_ahead(self, id: int, stages: int, kept: int, accumulate: Callable[[], None]) -> None:
         """The loop over an axis; what is stored in it is stored `stages - 1 - kept` steps before it is read.
 
         What a step reads has come when all items have waited for their copies, and for each other; then
         they have also read what the next one to be stored takes the place of, but for `kept` products. What
-        is too short to be copied is on its way to registers meanwhile.
+        is not copied is on its way to registers meanwhile.
         """
-        distance = stages - 1 - kept
-        level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self.nodes.filled_along(id)
+        distance, filled, fills = stages - 1 - kept, self.nodes.filled[id], self.nodes.filled_along(id)
+        level, extent = len(self.blocks) - 1, self.axes[id].extent
         self._barrier()
         for step in range(distance):
             if step < extent:
                 position = self._append(level, Item("CONST", INDEX, arg=step))
-                self.blocks[level].items += self._filling(self.nodes.filled[id], id, position, position)
-            self._append(level, Item("COMMIT", None))
+                self.blocks[level].items += self._filling(filled, id, position, position)
+            self._commit(level)
         loop = Item("LOOP", None, arg=(0, extent))
         self.blocks.append(Block(self._bound(), fills=fills))
-        self._append(level + 1, Item("WAIT", None, arg=distance - 1))
+        if self.by_unit:
+            self._append(level + 1, Item("WAIT", None, arg=distance - 1))
         self._barrier()
-        count, ahead, limit = [self._append(level + 1, Item("CONST", INDEX, arg=value))
-                               for value in (stages, distance, extent)]
+        numbers = (stages, distance, extent) if self.by_unit else (stages, distance)
+        count, ahead, *end = [self._append(level + 1, Item("CONST", INDEX, arg=value)) for value in numbers]
         position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
-        within = self._append(level + 1, Item("LT", dtypes.bool_, (position, limit)))
+        within = [self._append(level + 1, Item("LT", dtypes.bool_, (position, limit))) for limit in end]
         stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))
-        copied, others = self._by_way(self.nodes.filled[id])
+        copied, others = self._by_way(filled)
         if copied:
             body = self._filling(copied, id, position, stage)
-            self._append(level + 1, Item("IF", None, (within,), body=body))
-        self._append(level + 1, Item("COMMIT", None))
+            self._append(level + 1, Item("IF", None, tuple(within), body=body))
+        self._commit(level + 1)
         store = self._loading(others, id, position, stage) if others else None
         self.blocks[-1].bound |= {id}
         self.blocks[-1].memo[axis(id)] = loop
@@ -489,6 +364,11 @@ class _Linearizer:
             self.pending = Pending(fills, fills)
         loop.body = self.blocks.pop().items
         self._append(level, loop)
+
+    def _commit(self, level: int) -> None:
+        """Make a batch of the copies since the last one, where there may be any."""
+        if self.by_unit:
+            self._append(level, Item("COMMIT", None))
 
     def _by_way(self, groups: Sequence[list[Node]]) -> tuple[list[list[Node]], list[list[Node]]]:
         """Stores that are copied, and those that go through registers."""
@@ -520,36 +400,6 @@ class _Linearizer:
 
         return store
 
-    def _load_ahead(self, id: int, stages: int, accumulate: Callable[[], None]) -> None:
-        """The same through registers: what is stored after a step has been on its way meanwhile."""
-        level, extent, fills = len(self.blocks) - 1, self.axes[id].extent, self.nodes.filled_along(id)
-        self._barrier()
-        for step in range(min(stages - 1, extent)):
-            position = self._append(level, Item("CONST", INDEX, arg=step))
-            self.blocks[level].items += self._filling(self.nodes.filled[id], id, position, position)
-        loop = Item("LOOP", None, arg=(0, extent))
-        self.blocks.append(Block(self._bound(), fills=fills))
-        self._barrier()
-        count, ahead = [self._append(level + 1, Item("CONST", INDEX, arg=value))
-                        for value in (stages, stages - 1)]
-        position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
-        stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))
-        store = self._loading(self.nodes.filled[id], id, position, stage)
-        self.blocks[-1].bound |= {id}
-        self.blocks[-1].memo[axis(id)] = loop
-        self.stage = self._append(level + 1, Item("CMOD", INDEX, (loop, count)))
-        accumulate()
-        store()
-        self.pending = Pending(fills, fills)
-        loop.body = self.blocks.pop().items
-        self._append(level, loop)
-
-    def _take_up(self, block: Block) -> None:
-        """Put what the innermost block has into the one around it, as it stands."""
-        self.blocks.pop()
-        self.blocks[-1].items += block.items
-        block.items = []
-
     def _filling(self, stored: Sequence[list[Node]], id: int, position: Item, stage: Item) -> list[Item]:
         """What is stored in the loop over an axis at one position, to a stage."""
         groups, self.stage, fills = self.groups, stage, self.nodes.filled_along(id)
@@ -579,9 +429,3 @@ def _adds_to_zero(n: Node) -> bool:
 def _neutral(n: Node) -> Scalar:
     """What the accumulator of a REDUCE or SCAN starts with."""
     return const(identity(n.arg[0], n.type), n.type).arg.of(n.type)  # type: ignore[no-any-return]
-
-
-def _full_steps(tail: Node) -> int:
-    """At how many positions of its outer axis, from the first, a TAIL holds throughout."""
-    _, factor, extent = tail.arg
-    return int(extent // factor)
