@@ -1,7 +1,8 @@
 """One library in a process of its own: reads requests, a JSON object a line, and answers each with one.
 
     {"do": "make", "work": NAME}                  {"made": true or false, "value": ..., "kernels": ...}
-    {"do": "time", "works": NAMES, "seconds": S}  {"seconds": medians, "busy": CPU / wall}; calls alternate
+    {"do": "time", "works": NAMES, "seconds": S}  {"seconds": medians, "means": means, "busy": CPU / wall};
+                                                  calls alternate
     {"do": "drop"}                                {}; forgets what was made
     {"do": "limits"}                              {"fma": GFLOP/s, "stream": GB/s} of its device, or {}
 
@@ -69,7 +70,8 @@ class Worker:
             if wall >= request["seconds"]:
                 break
         busy = time.process_time() - busy
-        return {"seconds": [statistics.median(taken) for taken in times], "busy": busy / wall}
+        return {"seconds": [statistics.median(taken) for taken in times],
+                "means": [statistics.fmean(taken) for taken in times], "busy": busy / wall}
 
     def drop(self, _: dict[str, Any]) -> dict[str, Any]:
         self._calls.clear()

@@ -16,10 +16,13 @@ from pluggrad_cpu.target import machine
 
 KERNEL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
-# How long a thread spins before it sleeps, in ns: between lists as long as waking costs, which covers the gap
-# between calls of a loop; while a list is under way, longer than the waves that its caller runs alone. Where
-# cores are shared with other work, spinning much longer starves the very thread that is waited for.
-_IDLE_NS, _HELD_NS = "50000", "200000"
+# In ns. A thread spins before it sleeps: between lists (`idle`) as long as waking costs, which covers the gap
+# between calls of a loop; while a list is under way (`held`) longer than the waves its caller runs alone.
+# Other work wants a worker's core if the worker is off it for longer than `away`, which no wakeup takes on a
+# core that is free. It then keeps away if it has no more than `brief` to do: for as long as the system lets
+# another run (`shortest`), up to what loses little where such a try holds the caller up once (`longest`).
+_TIMES_NS: Final = {"idle": 50_000, "held": 200_000, "away": 200_000, "brief": 1_000_000,
+                    "shortest": 4_000_000, "longest": 128_000_000}
 # machine -> (number of the futex system call, instruction that makes a spinning core yield to its sibling)
 _FUTEX: Final = {"x86_64": ("202", "pause"), "aarch64": ("98", "isb")}
 
@@ -38,7 +41,9 @@ def _source() -> str:
         return _text("commands.ll")
     futex, pause = _FUTEX[machine()]
     team = _text("team.ll").replace("{{futex}}", futex).replace("{{pause}}", pause)
-    return _text("commands.ll") + team.replace("{{idle}}", _IDLE_NS).replace("{{held}}", _HELD_NS)
+    for name, nanoseconds in _TIMES_NS.items():
+        team = team.replace("{{" + name + "}}", str(nanoseconds))
+    return _text("commands.ll") + team
 
 
 def _compile(source: str) -> bytes:

@@ -9,19 +9,31 @@
 ;
 ; Who waits spins for {{idle}} ns before it sleeps, {{held}} ns while a list is under way: between its waves nobody
 ; is to be woken, which takes longer than most waves do.
+;
+; Where other processes want the cores, short waves lose by help: a worker that is taken off its core inside one
+; holds the caller up for a time slice of several ms, and spinning costs the caller its own. So each worker looks for
+; signs of that: a spin loop that stood still, a call that reached it late, a caller that had to sleep until it came
+; back. It then rests, twice as long each time, unless the wave at hand is long enough to be worth its while.
 
 ;                0 bell (futex; rises with each shared wave), 1 workers asleep, 2 a list with shared waves is under way
 ;                4 gate (futex): OPEN plus the number of workers inside, 5 the caller sleeps on it
 ;                7 next chunk
-;                9 the wave at hand, 10 list, 11 its position, 12 phase of the wave, 13 cancel, 14 stop
+;                9 the wave at hand, 10 list, 11 its position, 12 phase of the wave, 13 cancel, 14 stop (futex of those who rest)
+;                15 how often sleepers were called, 16 when they were, the last 16 times
 ; Fields that different threads write lie two cache lines apart: some CPUs fetch lines in pairs.
-%Team = type { i32, i32, i32, [116 x i8], i32, i32, [120 x i8], i64, [120 x i8], ptr, ptr, i64, i32, i32, i32 }
+%Team = type { i32, i32, i32, [116 x i8], i32, i32, [120 x i8], i64, [120 x i8],
+               ptr, ptr, i64, i32, i32, i32, i32, [16 x i64] }
 %Time = type { i64, i64 }
+; What a worker remembers: 0 how long it rested last, 1 until when, 2 how often it had lost its core by then,
+;                         3 since when it has been in a wave that it came late for (1: it is on its way, 0: in none)
+%Habit = type { i64, i64, i64, i64 }
 
 @nap = internal constant %Time { i64 0, i64 20000000 }         ; 20 ms: the longest sleep of a caller
 
 declare i64 @syscall(i64, ...)
 declare i32 @clock_gettime(i32, ptr)
+declare i32 @getrusage(i32, ptr)
+declare i64 @llvm.smax.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
 
 define internal void @pause() {
@@ -48,6 +60,42 @@ define internal void @sleep(ptr %word, i32 %value, ptr %timeout) {
 
 define internal void @wake(ptr %word, i32 %count) {
   %status = call i64 (i64, ...) @syscall(i64 {{futex}}, ptr %word, i32 129, i32 %count, ptr null, ptr null, i32 0)
+  ret void
+}
+
+; How often the system took this thread off its core for another.
+define internal i64 @losses() {
+  %usage = alloca [18 x i64]
+  %status = call i32 @getrusage(i32 1, ptr %usage)
+  %losses.at = getelementptr inbounds [18 x i64], ptr %usage, i64 0, i64 17
+  %losses = load i64, ptr %losses.at
+  ret i64 %losses
+}
+
+; Keep away: twice as long as last time, unless it has been in peace for as long as that.
+define internal void @rest(ptr %team, ptr %habit) {
+  %until.at = getelementptr inbounds %Habit, ptr %habit, i64 0, i32 1
+  %losses.at = getelementptr inbounds %Habit, ptr %habit, i64 0, i32 2
+  %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
+  %before = load i64, ptr %habit
+  %until = load i64, ptr %until.at
+  %begin = call i64 @now()
+  %since = sub nsw i64 %begin, %until
+  %least = call i64 @llvm.smax.i64(i64 %before, i64 {{shortest}})
+  %again = icmp slt i64 %since, %least
+  %double = shl nuw nsw i64 %before, 1
+  %grown = call i64 @llvm.smin.i64(i64 %double, i64 {{longest}})
+  %length = select i1 %again, i64 %grown, i64 {{shortest}}
+  store i64 %length, ptr %habit
+  %timeout = alloca %Time
+  %rest.at = getelementptr inbounds %Time, ptr %timeout, i64 0, i32 1
+  store i64 0, ptr %timeout
+  store i64 %length, ptr %rest.at
+  call void @sleep(ptr %stop.at, i32 0, ptr %timeout)
+  %end = call i64 @now()
+  store i64 %end, ptr %until.at
+  %losses = call i64 @losses()
+  store i64 %losses, ptr %losses.at
   ret void
 }
 
@@ -129,15 +177,21 @@ entry:
   %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
   %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 5
   %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
+  %calls.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 15
+  %habit = alloca %Habit
+  store %Habit { i64 {{shortest}}, i64 0, i64 0, i64 0 }, ptr %habit
+  %losses.at = getelementptr inbounds %Habit, ptr %habit, i64 0, i32 2
+  %late.at = getelementptr inbounds %Habit, ptr %habit, i64 0, i32 3
   br label %idle
 
 idle:
-  %seen = phi i32 [ 0, %entry ], [ %bell, %listen ], [ %bell.rung, %enter ], [ %bell.rung, %leave ], [ %bell.rung, %leave.last ]
+  %seen = phi i32 [ 0, %entry ], [ %bell, %listen ], [ %bell.rung, %enter ], [ %bell.rung, %timed ], [ %bell.rung, %measure ], [ %bell.rung, %rest.late ]
   %since = call i64 @now()
   br label %spin
 
 spin:
-  %turn = phi i32 [ 0, %idle ], [ %turn.next, %spin.on ], [ %turn.next, %patience ]
+  %turn = phi i32 [ 0, %idle ], [ %turn.next, %spin.on ], [ %turn.next, %patient ]
+  %before = phi i64 [ %since, %idle ], [ %before, %spin.on ], [ %now, %patient ]
   %bell.spun = load atomic i32, ptr %team acquire, align 4
   %rung.spinning = icmp ne i32 %bell.spun, %seen
   br i1 %rung.spinning, label %rung, label %spin.on
@@ -150,19 +204,55 @@ spin.on:
   br i1 %in.round, label %spin, label %patience
 
 patience:
+  %now = call i64 @now()
+  %gap = sub nsw i64 %now, %before
+  %lost = icmp sgt i64 %gap, {{away}}
+  br i1 %lost, label %rest.now, label %patient
+
+rest.now:
+  %gate.seen = load atomic i32, ptr %gate.at monotonic, align 4
+  %gate.bit = and i32 %gate.seen, 65536
+  %closed = icmp eq i32 %gate.bit, 0
+  br i1 %closed, label %rest.go, label %try.late
+
+try.late:
+  store i64 1, ptr %late.at
+  br label %listen
+
+rest.go:
+  call void @rest(ptr %team, ptr %habit)
+  br label %listen
+
+patient:
   %under.way = load atomic i32, ptr %under.way.at monotonic, align 4
   %held = icmp ne i32 %under.way, 0
   %limit = select i1 %held, i64 {{held}}, i64 {{idle}}
-  %now = call i64 @now()
   %spent = sub nsw i64 %now, %since
-  %patient = icmp slt i64 %spent, %limit
-  br i1 %patient, label %spin, label %drowse
+  %staying = icmp slt i64 %spent, %limit
+  br i1 %staying, label %spin, label %drowse
 
 drowse:
+  %calls = load atomic i32, ptr %calls.at monotonic, align 4
   %asleep.before = atomicrmw add ptr %sleepers.at, i32 1 seq_cst
   call void @sleep(ptr %team, i32 %seen, ptr null)
   %asleep.after = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst
-  br label %listen
+  %calls.now = load atomic i32, ptr %calls.at acquire, align 4
+  %missed = sub i32 %calls.now, %calls
+  %any = icmp ne i32 %missed, 0
+  br i1 %any, label %woken, label %listen
+
+woken:
+  %first.call = add i32 %calls, 1
+  %oldest = sub i32 %calls.now, 14
+  %many = icmp ugt i32 %missed, 15
+  %which = select i1 %many, i32 %oldest, i32 %first.call
+  %place = and i32 %which, 15
+  %called.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 16, i32 %place
+  %called = load atomic i64, ptr %called.at monotonic, align 8
+  %awake = call i64 @now()
+  %latency = sub nsw i64 %awake, %called
+  %slow = icmp sgt i64 %latency, {{away}}
+  br i1 %slow, label %rest.now, label %listen
 
 listen:
   %bell = load atomic i32, ptr %team acquire, align 4
@@ -193,6 +283,16 @@ try:
   br i1 %inside, label %work, label %enter
 
 work:
+  %late = load i64, ptr %late.at
+  %was.late = icmp ne i64 %late, 0
+  br i1 %was.late, label %work.timed, label %work.on
+
+work.timed:
+  %entered = call i64 @now()
+  store i64 %entered, ptr %late.at
+  br label %work.on
+
+work.on:
   %gone = call i1 @take(ptr %team, i64 0)
   br label %leave
 
@@ -200,12 +300,36 @@ leave:
   %gate.before = atomicrmw sub ptr %gate.at, i32 1 seq_cst
   %waiting = load atomic i32, ptr %waiting.at seq_cst, align 4
   %awaited = icmp ne i32 %waiting, 0
+  br i1 %awaited, label %hurry, label %timed
+
+timed:
+  %timed.from = load i64, ptr %late.at
+  %timed.any = icmp ne i64 %timed.from, 0
+  br i1 %timed.any, label %measure, label %idle
+
+measure:
+  store i64 0, ptr %late.at
+  %left = call i64 @now()
+  %span = sub nsw i64 %left, %timed.from
+  %short = icmp slt i64 %span, {{brief}}
+  br i1 %short, label %rest.late, label %idle
+
+hurry:
   %last = icmp eq i32 %gate.before, 1
-  %call.caller = and i1 %awaited, %last
-  br i1 %call.caller, label %leave.last, label %idle
+  br i1 %last, label %leave.last, label %look
 
 leave.last:
   call void @wake(ptr %gate.at, i32 1)
+  br label %look
+
+look:
+  %losses.before = load i64, ptr %losses.at
+  %losses = call i64 @losses()
+  %taken.off = icmp ne i64 %losses, %losses.before
+  br i1 %taken.off, label %rest.late, label %timed
+
+rest.late:
+  call void @rest(ptr %team, ptr %habit)
   br label %idle
 
 end:
@@ -218,6 +342,7 @@ define void @stop(ptr %team) {
   store atomic i32 1, ptr %stop.at release, align 4
   %bell = atomicrmw add ptr %team, i32 1 seq_cst
   call void @wake(ptr %team, i32 2147483647)
+  call void @wake(ptr %stop.at, i32 2147483647)
   ret void
 }
 
@@ -257,6 +382,14 @@ define internal void @ring(ptr %team) {
   br i1 %any.asleep, label %wake, label %done
 
 wake:
+  %calls.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 15
+  %calls = load atomic i32, ptr %calls.at monotonic, align 4
+  %call = add i32 %calls, 1
+  %place = and i32 %call, 15
+  %called.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 16, i32 %place
+  %now = call i64 @now()
+  store atomic i64 %now, ptr %called.at monotonic, align 8
+  store atomic i32 %call, ptr %calls.at release, align 4
   call void @wake(ptr %team, i32 2147483647)
   br label %done
 

@@ -111,6 +111,7 @@ class _TeamState(ctypes.Structure):
         ("next_chunk", ctypes.c_int64), ("_line2", ctypes.c_char * 120),
         ("wave", ctypes.c_void_p), ("list", ctypes.c_void_p), ("position", ctypes.c_int64),
         ("phase", ctypes.c_int32), ("cancel", ctypes.c_int32), ("stop", ctypes.c_int32),
+        ("calls", ctypes.c_int32), ("_called", ctypes.c_int64 * 16),
     ]
 
 

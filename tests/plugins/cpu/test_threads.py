@@ -191,6 +191,25 @@ def test_two_threads_may_submit_at_once(device: CpuDevice) -> None:
     assert (array(device, blocks[1], "float32") == 1200).all()
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound to a core here")
+def test_workers_that_share_one_core_run_every_task_once_and_still_come(device: CpuDevice) -> None:
+    allowed = os.sched_getaffinity(0)
+    blocks = [filled(device, np.zeros(size, np.int64)) for size in (500, 2)]
+    short = counting(device, 500, PARALLEL_US)
+    meet = load(device, MEET, "meet", 1, [dtypes.int64, dtypes.int64])
+    long = device.prepare([launch(meet, 60, 60 * PARALLEL_US, 0)], [dtypes.int64, dtypes.int64])
+    os.sched_setaffinity(0, {min(allowed)})  # workers inherit it: they come late, and rest
+    try:
+        for _ in range(2000):
+            short([blocks[0]], ())
+        assert (array(device, blocks[0], "int64") == 2000).all()
+        long([blocks[1]], [device.threads, PATIENCE])
+        assert array(device, blocks[1], "int64").tolist() == [60, 0]
+        device.close()  # also while they rest
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def test_one_thread_hires_nobody(make_device: MakeDevice) -> None:
     device = make_device("native", threads=1)
     before = workers()
