@@ -57,7 +57,6 @@ class Job(Event):
         except Exception as error:
             self.error = error
         self.seconds = time.perf_counter() - begin
-        self.ended.set()
 
     def wait(self) -> None:
         while not self.ended.wait(0.05):  # back in Python now and then, so that Ctrl-C works
@@ -82,6 +81,7 @@ class Worker(threading.Thread):
             self.gate.wait()
             job.run()
             self.pending -= 1
+            job.ended.set()  # last: who waited for it may give the next one at once
 
     def put(self, work: Callable[[], None]) -> Job:
         job = Job(work)

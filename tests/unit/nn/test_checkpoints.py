@@ -54,7 +54,7 @@ while step < steps:
 
 
 def run(folder: Path, kill_after: int | None = None) -> list[tuple[int, str]]:
-    """What the program printed until it ended, or until it was killed at once after some lines."""
+    """What the program printed until it ended, or until it was killed, soon after some lines."""
     command = [sys.executable, "-c", PROGRAM, str(folder / "run.ckpt"), str(STEPS)]
     environment = {**os.environ, "PLUGGRAD_DEVICE": "ref"}  # which has nothing to compile
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -64,8 +64,7 @@ def run(folder: Path, kill_after: int | None = None) -> list[tuple[int, str]]:
             if len(lines) == kill_after:
                 process.kill()
                 break
-        # what was on its way when it was killed is no line of ours
-        process.stdout.close()
+        lines += [line for line in process.stdout if line.endswith("\n")]  # it went on until the kill came
         process.wait()
     if kill_after is None:
         assert process.returncode == 0
