@@ -185,14 +185,6 @@ def test_a_child_forked_while_another_thread_computes(device_name):
 # ---- Ctrl-C --------------------------------------------------------------------------------------
 
 
-def slow_graph(device: str, size: int = 40_000_000) -> Tensor:
-    """A second or more of kernels, none of which is long to set up."""
-    x = Tensor.rand(size, device=device)
-    for _ in range(30):
-        x = x.sin().cos().exp().sin()
-    return x.sum()
-
-
 @pytest.mark.device("cpu")
 def test_ctrl_c_during_a_kernel(monkeypatch):
     threads = session(Tensor([1.0], device="cpu").node.device).device.threads
