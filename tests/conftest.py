@@ -13,10 +13,12 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 
 DEVICE_GROUP = "pluggrad.devices.v1"
@@ -129,9 +131,18 @@ def _short_collections() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _generators(request: pytest.FixtureRequest) -> list[tuple[np.random.Generator, Mapping[str, Any]]]:
+    """The file's random generators, and where they stand before its first test."""
+    found = [value for value in vars(request.module).values() if isinstance(value, np.random.Generator)]
+    return [(generator, generator.bit_generator.state) for generator in found]
+
+
 @pytest.fixture(autouse=True)
-def _as_in_a_fresh_process() -> None:
-    """What earlier tests built changes neither what this one builds, nor what it draws."""
+def _as_in_a_fresh_process(_generators: list[tuple[np.random.Generator, Mapping[str, Any]]]) -> None:
+    """What earlier tests built and drew changes neither what this one builds, nor what it draws."""
+    for generator, state in _generators:
+        generator.bit_generator.state = state
     loaded = {name: sys.modules.get(f"pluggrad.{name}")
               for name in ("autograd.repeated", "runtime.expansions", "tensor.random_state")}
     if (repeated := loaded["autograd.repeated"]) is not None:
