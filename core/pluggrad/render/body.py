@@ -308,6 +308,8 @@ class Body:
     def _loop(self, i: int, instr: Instr) -> None:
         start, stop = instr.arg
         counter = self.dialect.type(dtypes.int64, 1, self.out)
+        if self.dialect.rolled and _multiplies(self.body, i):
+            self.out.do(self.dialect.rolled)
         self.out.open(f"for ({counter} i{i} = {start}; i{i} < {stop}; i{i}++)")
         self.registers[i][()] = Value(f"i{i}", dtypes.int64)
 
@@ -319,6 +321,16 @@ class Body:
 
     def _end(self, i: int, instr: Instr) -> None:
         self.out.close()
+
+
+def _multiplies(body: Sequence[Instr], loop: int) -> bool:
+    """Whether a matrix unit multiplies in a loop: a step of it is long code."""
+    depth = 0
+    for instr in body[loop:]:
+        depth += (instr.op in ("LOOP", "IF")) - (instr.op == "END")
+        if instr.op == "MMA" or depth == 0:
+            return instr.op == "MMA"
+    return False
 
 
 def _single_uses(body: Sequence[Instr]) -> frozenset[int]:

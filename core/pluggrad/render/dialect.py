@@ -53,7 +53,8 @@ class Dialect:
     of the group, and the statement at which its items wait for each other; empty in a language without
     groups. subgroup: items with neighboring numbers that read each other's registers by `exchange` (0: none
     do). aligned: the word that aligns an array for the widest row, where rows rely on it. copied_bytes:
-    rows that are copied to memory of the group ahead of time.
+    rows that are copied to memory of the group ahead of time. rolled: what stands before a loop whose steps
+    are too long to be unrolled.
     """
 
     types: ClassVar[Mapping[str, str]] = {
@@ -71,6 +72,7 @@ class Dialect:
     barrier: ClassVar[str] = ""
     subgroup: ClassVar[int] = 0
     copied_bytes: ClassVar[tuple[int, ...]] = ()
+    rolled: ClassVar[str] = ""
 
     def __init__(self, arithmetic: Collection[str]) -> None:
         self.arithmetic = frozenset(arithmetic)

@@ -36,6 +36,7 @@ class CudaRenderer(CLikeRenderer):
     aligned: ClassVar[str] = f"__align__({_ROW_BYTES})"
     barrier: ClassVar[str] = "__syncthreads();"
     copied_bytes: ClassVar[tuple[int, ...]] = (4, 8, 16)
+    rolled: ClassVar[str] = "#pragma unroll 1"
     subgroup: ClassVar[int] = _WARP
 
     def __init__(self, arithmetic: Collection[str], capability: int) -> None:

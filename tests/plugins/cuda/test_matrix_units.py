@@ -70,10 +70,10 @@ def test_sums_that_are_touched_while_products_are_under_way_are_waited_for():
     assert any("serialized" in line for line in waits(touched, toolchain))
 
 
-@pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("product", [*CONVOLUTIONS, MatrixProduct(64, 2001, 17, BF16)], ids=str)
 @pytest.mark.parametrize("gpu", [A100, H100], ids=lambda gpu: str(gpu.capability))
-def test_convolutions_gather_their_panels_in_registers(gpu, convolution):
-    (untuned,) = convolution.kernels()
+def test_panels_are_gathered_in_registers(gpu, product):
+    (untuned,) = product.kernels() if isinstance(product, Convolution) else [product.kernel()]
     program, toolchain = program_of(untuned, gpu), CudaToolchain(target_of(gpu))
     assert "MMA" in {instr.op for instr in program.body}
     source = toolchain.render(program)
@@ -81,6 +81,7 @@ def test_convolutions_gather_their_panels_in_registers(gpu, convolution):
     assert waits(source, toolchain) == []
     assert found.spilled_bytes == found.stack_bytes == 0
     assert found.registers * program.group <= 64 << 10
+    assert source.count("#pragma unroll 1\n") == 1
 
 
 @pytest.mark.parametrize(("size", "gpu", "want"), [
