@@ -21,7 +21,7 @@ from pluggrad.device.contract import (
 from pluggrad.device.registry import REGISTRY
 from pluggrad.device.versions import warn_overriding
 from pluggrad.dtypes import DType
-from pluggrad.errors import DeviceError, DeviceLost, KernelFault
+from pluggrad.errors import DeviceLost, KernelFault
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.plan import BufferRef, PlannedCommand, PlannedCopy, PlannedLaunch
 from pluggrad.runtime.compiled import CompiledPlan
@@ -121,8 +121,6 @@ def _bound(command: PlannedCommand, first: dict[str, int], executables: list[Exe
         return SlotRef(first[ref.place] + ref.number, ref.offset)
     if isinstance(command, PlannedCopy):
         return CopyCommand(slot(command.target), slot(command.source), command.nbytes)
-    if not isinstance(command, PlannedLaunch):
-        raise DeviceError(f"unknown command {command!r}")
     return Launch(executables[command.kernel], tuple([slot(a) for a in command.args]), command.values,
                   signatures[command.kernel].tasks, command.work_us, command.barrier,
                   signatures[command.kernel].group)

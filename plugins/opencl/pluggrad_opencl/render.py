@@ -49,8 +49,8 @@ class OpenCLRenderer(CLikeRenderer):
         parameters = []
         for i, buffer in enumerate(program.arguments):
             const = "const " if buffer.role == "in" else ""
-            parameters.append(f"__global {const}{self._stored(buffer.dtype)} *restrict b{i}")
-        parameters += [f"const {self._stored(dtype)} s{i}" for i, dtype in enumerate(program.values)]
+            parameters.append(f"__global {const}{self.memory_type(buffer.dtype, out)} *restrict b{i}")
+        parameters += [f"const {self.memory_type(dtype, out)} s{i}" for i, dtype in enumerate(program.values)]
         if program.group > 1:
             out.do("const long item = get_local_id(0);")
         return [f"__kernel __attribute__((reqd_work_group_size({program.group}, 1, 1)))",
@@ -58,9 +58,6 @@ class OpenCLRenderer(CLikeRenderer):
 
     def close_kernel(self, out: Source) -> None:
         return
-
-    def _stored(self, dtype: DType) -> str:
-        return self.types[self.held(dtype).name]
 
     def render(self, program: Program) -> str:
         text = super().render(program)
