@@ -125,9 +125,9 @@ def test_panels_are_gathered_from_windows_and_what_is_around_them(convolution, c
         assert "MATRIX" in kinds
 
 
-@pytest.mark.parametrize("convolution", CONVOLUTIONS[:6], ids=str)
-def test_what_is_too_short_to_be_copied_is_on_its_way_in_registers(convolution):
-    (untuned,) = convolution.kernels()
+@pytest.mark.parametrize("product", [*CONVOLUTIONS[:6], MatrixProduct(67, 129, 131, F16)], ids=str)
+def test_what_is_too_short_to_be_copied_is_on_its_way_in_registers(product):
+    (untuned,) = product.kernels() if isinstance(product, Convolution) else [product.kernel()]
     (kernel,) = tune_kernel(untuned, GROUPS)
     program = lower(kernel, Target("x", GROUPS))
     verify_program(program, "lower")
