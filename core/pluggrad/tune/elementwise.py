@@ -84,7 +84,8 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
     found = accesses(kernel)
     # narrow elements move twice as many at once, as more of a cache line
     lanes = vector_lanes(kernel, capabilities, 2 if max(x.itemsize for x in found) < 4 else 1)
-    across = sum(x.node.op is ops.LOAD and x.stride(columns.id) not in (0, 1, -1) for x in found)
+    loads = [x.stride(columns.id) for x in found if x.node.op is ops.LOAD]
+    across = sum(stride not in (0, 1, -1) for stride in loads)
     most = min(lanes, max(capabilities.vector_registers // (2 * across), 2))  # half of all, to transpose in
     if not capabilities.register_transposes:
         most = min(most, _ROWS_BY_ELEMENT)
@@ -93,14 +94,16 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
     blocks = {a.id: -(-a.extent // sizes[a.id]) for a in (rows, columns)}
     others = [a for a in kernel.axes if a.kind == "PARALLEL" and a.id not in blocks]
     per_task = math.prod([*[a.extent for a in others], *blocks.values()]) // _tasks(kernel, capabilities)
-    tasks, loops = [], []
+    # loads wait for memory, stores do not: the inner loop follows more of them, so that prefetchers do too
+    inward = (columns, rows) if across > sum(stride in (1, -1) for stride in loads) else (rows, columns)
+    tasks, loops = [], dict[int, int]()
     for a in (rows, columns):
         steps = _dividing(blocks[a.id], max(min(math.isqrt(per_task), _BLOCK_STEPS, blocks[a.id]), 1))
         kernel, task, inner = split(kernel, a.id, steps * sizes[a.id], "PARALLEL", "LOOP")
         kernel, loop, _ = split(kernel, inner, sizes[a.id], "LOOP", "VECTOR" if a is wide else "TILE")
         tasks.append(task)
-        loops.append(loop)
-    return reorder(kernel, [*[a.id for a in others], *tasks, *loops])
+        loops[a.id] = loop
+    return reorder(kernel, [*[a.id for a in others], *tasks, *[loops[a.id] for a in inward]])
 
 
 def _longer_tasks(kernel: Kernel, capabilities: Capabilities) -> Kernel:

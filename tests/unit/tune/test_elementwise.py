@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from pluggrad import Tensor
+from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune import tune
+from pluggrad.tune.accesses import accesses
 from tests.golden.expressions import TARGET, stages, stored, value
 
 WIDE = replace(TARGET.capabilities, vector_bytes=64, vector_registers=32)
@@ -69,6 +71,18 @@ def test_a_large_transpose_has_tasks_of_several_blocks() -> None:
     assert len(steps) == 2
     assert min(steps) >= 4
     assert tasks >= 8 * WIDE.cores
+
+
+@pytest.mark.parametrize(("make", "loads", "stores"), [
+    (lambda: stored(1024, 1024).T.contiguous(), 1, 0),
+    (lambda: stored(1024, 1024).T + (stored(1024, 1024) * 2).T + stored(1024, 1024), 2, 0),
+    (lambda: stored(1024, 1024).T + stored(1024, 1024), 1, 1),
+], ids=["one across", "most across", "as many along"])
+def test_the_inner_loop_follows_most_loads(make: Callable[[], Tensor], loads: int, stores: int) -> None:
+    kernel = tuned(stages(value(make())).built[0].kernel, WIDE)
+    inner = [a for a in kernel.axes if a.kind == "LOOP"][-1]
+    followed = [x.node.op for x in accesses(kernel) if x.stride(inner.id) in (8, 16)]  # a block further
+    assert (followed.count(ops.LOAD), followed.count(ops.STORE)) == (loads, stores)
 
 
 def repeated(by: int, *shape: int) -> Tensor:
