@@ -131,18 +131,27 @@ def _short_collections() -> None:
     gc.freeze()
 
 
+Drawn = list[tuple[np.random.Generator, Mapping[str, Any]]]
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _generators(request: pytest.FixtureRequest) -> list[tuple[np.random.Generator, Mapping[str, Any]]]:
+def _generators(request: pytest.FixtureRequest) -> Iterator[Drawn]:
     """The file's random generators, and where they stand before its first test."""
     found = [value for value in vars(request.module).values() if isinstance(value, np.random.Generator)]
-    return [(generator, generator.bit_generator.state) for generator in found]
+    drawn = [(generator, generator.bit_generator.state) for generator in found]
+    yield drawn
+    _begin_anew(drawn)  # a worker may come back to this file
+
+
+def _begin_anew(drawn: Drawn) -> None:
+    for generator, state in drawn:
+        generator.bit_generator.state = state
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_fresh_process(_generators: list[tuple[np.random.Generator, Mapping[str, Any]]]) -> None:
+def _as_in_a_fresh_process(_generators: Drawn) -> None:
     """What earlier tests built and drew changes neither what this one builds, nor what it draws."""
-    for generator, state in _generators:
-        generator.bit_generator.state = state
+    _begin_anew(_generators)
     loaded = {name: sys.modules.get(f"pluggrad.{name}")
               for name in ("autograd.repeated", "runtime.expansions", "tensor.random_state")}
     if (repeated := loaded["autograd.repeated"]) is not None:
