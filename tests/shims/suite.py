@@ -25,6 +25,7 @@ from tests.shims.libraries import Libraries
 
 LIMIT_S: Final = 60.0
 _LAUNCHES: Final = ("L0/launch/", "L4/async/", "L4/events/")  # kernels of levels 0 and 4
+_PROGRAMS: Final = ("L2/", "L3/", "L4/matrix-units/")
 
 
 def part_of(test: ConformanceTest) -> str:
@@ -33,7 +34,7 @@ def part_of(test: ConformanceTest) -> str:
 
     Tests that share kernels are of one part.
     """
-    if test.level in ("L2", "L3"):
+    if test.id.startswith(_PROGRAMS):
         return "programs"
     if test.id.startswith(_LAUNCHES):
         return "launches"

@@ -39,7 +39,18 @@ def expect_values(have: Any, want: Any, dtype: DType, kind: Kind = "exact", *, o
     if have.shape != want.shape:
         raise Mismatch(op=op, dtype=dtype.name, expected=f"shape {want.shape}", got=f"shape {have.shape}",
                        suggests=suggests)
-    right = agree(have, want, dtype, kind, widening=widening)
+    _expect_all(agree(have, want, dtype, kind, widening=widening), have, want, dtype, op, suggests)
+
+
+def expect_within(have: Any, want: Any, bound: Any, dtype: DType, *, op: str = "") -> None:
+    """Mismatch unless each value lies as near to the right one as its own bound says."""
+    have, want = np.asarray(have), np.asarray(want)
+    expect(have.shape == want.shape, op, expected=f"shape {want.shape}", got=f"shape {have.shape}")
+    near = np.abs(have.astype(np.float64) - want) <= bound
+    _expect_all(near, have, want, dtype, op, "")
+
+
+def _expect_all(right: Any, have: Any, want: Any, dtype: DType, op: str, suggests: str) -> None:
     if np.all(right):
         return
     wrong = np.argwhere(~np.atleast_1d(right))

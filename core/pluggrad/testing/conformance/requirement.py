@@ -23,13 +23,15 @@ class Requirement:
     without_features: frozenset[str] = frozenset()
     fork: bool = False
     local: bool = False
+    matrix_units: frozenset[str] = frozenset()
 
     def missing(self, capabilities: Capabilities) -> str:
         """The first capability that keeps the test from being applicable; empty if it is applicable."""
         wanted = (("dtype", self.dtypes, capabilities.dtypes),
                   ("arithmetic in", self.arithmetic, capabilities.arithmetic),
                   ("feature", self.features, capabilities.features),
-                  ("op", self.ops, capabilities.ops))
+                  ("op", self.ops, capabilities.ops),
+                  ("matrix unit for", self.matrix_units, {unit.inputs for unit in capabilities.matrix_units}))
         for what, needed, declared in wanted:
             if needed - declared:
                 return f"{what} {min(needed - declared)}"
@@ -47,13 +49,15 @@ ANY: Final = Requirement()
 
 def requires(*, dtype: Names = (), arithmetic: Names = (), feature: Names = (), op: Names = (),
              without_dtype: Names = (), without_feature: Names = (), fork: bool = False,
-             local: bool = False) -> Requirement:
+             local: bool = False, matrix_unit: Names = ()) -> Requirement:
     """A requirement from one name or several each: `requires(dtype="float16", feature="graph")`.
 
-    fork: of the system that the tests run on. local: memory of a task's own.
+    fork: of the system that the tests run on. local: memory of a task's own. matrix_unit: for products of
+    that dtype.
     """
     return Requirement(_names(dtype), _names(arithmetic), _names(feature), _names(op),
-                       _names(without_dtype), _names(without_feature), fork, local)
+                       _names(without_dtype), _names(without_feature), fork, local,
+                       _names(matrix_unit))
 
 
 def _names(value: Names) -> frozenset[str]:

@@ -214,6 +214,10 @@ class Subject:
         found = have.numpy() if isinstance(have, Tensor) else have
         mismatch.expect_values(found, want, of, kind, op=op, widening=self.widening(of), suggests=suggests)
 
+    def expect_within(self, have: Array, want: Array, bound: Array, dtype: DType, *, op: str = "") -> None:
+        """Mismatch unless decoded values differ by no more than `bound`, an array, and what is declared."""
+        mismatch.expect_within(have, want, bound * self.widening(dtype), dtype, op=op)
+
 
 def stored(values: Any, dtype: DType) -> Array:
     """Values in storage form, rounded to the dtype (bfloat16 as uint16)."""

@@ -17,7 +17,8 @@ SIZES: Final = tuple(map(samples.Sizes, (
     (1, 1, 1), (3, 5, 7), (17, 31, 13), (64, 64, 64), (129, 65, 33), (1, 100, 70), (100, 1, 70), (2, 2, 5000),
     (300, 4, 3), (1, 257, 1), (96, 160, 224))))
 
-_HALF_SIZES: Final = tuple(map(samples.Sizes, ((65, 129, 129), (128, 96, 100), (17, 64, 2001))))
+_HALF_SIZES: Final = tuple(map(samples.Sizes, ((65, 129, 129), (128, 96, 100), (17, 64, 2001),
+                                               (192, 256, 320))))
 
 
 def _matrices(*shapes: tuple[int, ...]) -> list[Array]:
@@ -65,21 +66,22 @@ def matmul_dtypes(subject: Subject, dtype: str) -> None:
     subject.expect(have, want, have.dtype, "sum", op=f"matmul of {dtype}")
 
 
-@conformance("L2", cases=product(size=_HALF_SIZES, transposed=("none", "a", "b", "both")),
-             requires=requires(dtype=("bfloat16", "float32")),
-             suggests="products of bfloat16, perhaps two at a time, are added up wrong")
-def matmul_bfloat16(subject: Subject, size: samples.Sizes, transposed: str) -> None:
-    """Products large enough to be computed by pairs, an odd one left over, kept in float32 or rounded."""
+@conformance("L2", cases=product(dtype=("float16", "bfloat16"), size=_HALF_SIZES,
+                                 transposed=("none", "a", "b", "both")),
+             requires=lambda dtype, **_: requires(dtype=(dtype, "float32")),
+             suggests="large products of {dtype}, perhaps several at a time, are added up wrong")
+def matmul_halves(subject: Subject, dtype: str, size: samples.Sizes, transposed: str) -> None:
+    """Products large enough to be computed by pairs or by matrices, kept in float32 or rounded."""
     m, n, k = size
     first, second = transposed in ("a", "both"), transposed in ("b", "both")
-    a, b = [reference.rounded(x, dtypes.bfloat16)
+    a, b = [reference.rounded(x, dtypes.by_name(dtype))
             for x in _matrices((k, m) if first else (m, k), (n, k) if second else (k, n))]
-    x, y = subject.tensor(a, "bfloat16"), subject.tensor(b, "bfloat16")
+    x, y = subject.tensor(a, dtype), subject.tensor(b, dtype)
     x, a = (x.T, a.T) if first else (x, a)
     y, b = (y.T, b.T) if second else (y, b)
     want = a.astype(np.float64) @ b
-    subject.expect(x.float() @ y.float(), want, "float32", "sum", op=f"matmul {size} of bfloat16 in float32")
-    subject.expect(x @ y, want, "bfloat16", "sum", op=f"matmul {size} of bfloat16")
+    subject.expect(x.float() @ y.float(), want, "float32", "sum", op=f"matmul {size} of {dtype} in float32")
+    subject.expect(x @ y, want, dtype, "sum", op=f"matmul {size} of {dtype}")
 
 
 def _convolved(x: Array, w: Array, stride: int, dilation: int, padding: int, groups: int) -> Array:
