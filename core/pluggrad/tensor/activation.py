@@ -98,7 +98,8 @@ class Activation(Mathematics):
             return x * ((x * math.sqrt(0.5)).erf() + 1) * 0.5
         if approximate != "tanh":
             raise ValueRangeError(op="gelu", expected="approximate 'tanh' or 'none'", got=repr(approximate))
-        return x * (((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)).tanh() + 1) * 0.5
+        # (1 + tanh(y)) / 2 = sigmoid(2y), which keeps its digits where tanh(y) is near -1
+        return x * ((x + x * x * x * 0.044715) * (2 * math.sqrt(2 / math.pi))).sigmoid()
 
     def quick_gelu(self) -> Self:
         """x sigmoid(1.702 x)."""

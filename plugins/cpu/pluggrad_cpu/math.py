@@ -34,7 +34,7 @@ def _exp(r: Register, x: str) -> str:
     n, power = r.rounded(r.mul_add(x, math.log2(math.e), r.format.round_number))
     rest = r.mul_add(n, -low, r.mul_add(n, -high, x))
     tail = r.mul_add(r.op("fmul", rest, rest), r.polynomial(rest, "EXP"), rest)
-    return r.scale(r.op("fadd", tail, 1.0), power)
+    return r.scale(r.op("fadd", tail, 1.0), n, power)
 
 
 def _exp2(r: Register, x: str) -> str:
@@ -42,7 +42,7 @@ def _exp2(r: Register, x: str) -> str:
     x = r.clamp(x, -float(f.bias + f.mantissa + 1), float(f.bias + 2))
     n, power = r.rounded(r.op("fadd", x, f.round_number))
     rest = r.op("fsub", x, n)
-    return r.scale(r.mul_add(rest, r.polynomial(rest, "EXP2"), 1.0), power)
+    return r.scale(r.mul_add(rest, r.polynomial(rest, "EXP2"), 1.0), n, power)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pluggrad_cpu import shuffle
 from pluggrad_cpu.coefficients import COEFFICIENTS
 from pluggrad_cpu.emit import Emitter, float_literal, intrinsic, splat, vector
+
+_AS_SET: Final = 4  # rounding as the thread has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,11 @@ class Format:
     ln2: tuple[float, float]
     log2e: tuple[float, float]
     erf_one: float  # erf rounds to 1 from here on
+
+    @property
+    def wide_lanes(self) -> int:
+        """Lanes of a register of 512 bits."""
+        return 512 // (self.sign_bit + 1)
 
     @property
     def sign_bit(self) -> int:
@@ -110,14 +118,30 @@ class Register:
         integer = self.int_op("sub", self.bits(shifted), self.format.round_bits)
         return self.op("fsub", shifted, self.format.round_number), integer
 
-    def scale(self, x: str, power: str) -> str:
-        """x * 2**power, in two steps so that neither factor over- or underflows before the product does."""
+    def scale(self, x: str, n: str, power: str) -> str:
+        """x * 2**n, which is rounded once; `power` is n as an integer.
+
+        Without an instruction for it in two steps, so that neither factor over- or underflows before the
+        product does.
+        """
+        if self.out.machine.wide_vectors and self.lanes and self.lanes % self.format.wide_lanes == 0:
+            return self._scale_wide(x, n)
         first = self.int_op("ashr", power, 1)
         second = self.int_op("sub", power, first)
         for part in (first, second):
             exponent = self.int_op("shl", self.int_op("add", part, self.format.bias), self.format.mantissa)
             x = self.op("fmul", x, self.as_float(exponent))
         return x
+
+    def _scale_wide(self, x: str, n: str) -> str:
+        """AVX-512's `vscalef`, a machine register at a time."""
+        lanes, name = self.format.wide_lanes, "pd" if self.element == "double" else "ps"
+        kind, parts = vector(self.element, lanes), []
+        for start in range(0, self.lanes, lanes):
+            a, b = [shuffle.part(self.out, self.element, self.lanes, value, start, lanes) for value in (x, n)]
+            listed = [(kind, a), (kind, b), (kind, "poison"), (f"i{lanes}", "-1"), ("i32", str(_AS_SET))]
+            parts.append(self.out.call(kind, f"llvm.x86.avx512.mask.scalef.{name}.512", listed))
+        return shuffle.join(self.out, self.element, lanes, parts)
 
     def flip_sign(self, x: str, by: str) -> str:
         """x negated where the highest bit of `by` is set."""
