@@ -23,6 +23,13 @@ def test_what_does_not_grow_is_flat():
     assert complaints([slow_start, PART, replace(PART, milliseconds=8.7, resident_mib=301.0)]) == []
 
 
+def test_a_part_beside_another_program_is_no_growth():
+    loaded = replace(PART, milliseconds=12.0)
+    assert complaints([PART, PART, loaded, loaded, PART, loaded]) == []
+    grown, = complaints([PART, PART, PART, loaded, loaded, loaded])
+    assert "1.50 times as long" in grown
+
+
 @pytest.mark.parametrize(("last", "text"), [
     (replace(PART, milliseconds=9.0), "1.12 times as long"),
     (replace(PART, resident_mib=310.0), "resident memory grew by 10.0 MiB"),
