@@ -1,18 +1,24 @@
 """Between index functions (shape/index.py) and kernel nodes, both ways."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pluggrad import dtypes
 from pluggrad.errors import InternalError
 from pluggrad.graph import ops as g
-from pluggrad.ir.node import Node, node
+from pluggrad.ir.node import Node, Op, node
 from pluggrad.kernel import ops
 from pluggrad.kernel.kernel import axis, const
 from pluggrad.shape.index import Affine, Atom, AxisAtom, Condition, Lookup, Quotient
 
 INDEX = dtypes.int64
+# what the arithmetic of indices gives for integers
+ARITHMETIC: Final[dict[Op, Callable[[int, int], int]]] = {
+    g.ADD: operator.add, g.SUB: operator.sub, g.MUL: operator.mul,
+    ops.CDIV: operator.floordiv, ops.CMOD: operator.mod,  # of what is never negative
+}
 
 
 def weighted_sum(terms: Iterable[tuple[Node, int]], offset: int = 0) -> Node:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +10,7 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, Op
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.index_nodes import linear
+from pluggrad.kernel.index_nodes import ARITHMETIC, linear
 from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 
@@ -65,14 +64,12 @@ def position(index: Node, at: Mapping[int, int]) -> int:
         elif n.op is ops.CONST:
             found[n] = n.arg.bits
         else:
-            found[n] = _ARITHMETIC[n.op](*operands) if n.op in _ARITHMETIC else 0
+            found[n] = _AT[n.op](*operands) if n.op in _AT else 0
     return found[index]
 
 
-_ARITHMETIC: Final[dict[Op, Callable[[int, int], int]]] = {
-    g.ADD: operator.add, g.MUL: operator.mul, g.SUB: operator.sub, g.MIN: min, g.MAX: max,
-    ops.CDIV: operator.floordiv, ops.CMOD: operator.mod,
-}
+# an index is kept within its bounds by the last two
+_AT: Final[dict[Op, Callable[[int, int], int]]] = {**ARITHMETIC, g.MIN: min, g.MAX: max}
 
 
 def vector_lanes(kernel: Kernel, capabilities: Capabilities, registers: int) -> int:
