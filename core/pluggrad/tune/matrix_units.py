@@ -40,11 +40,12 @@ _PHASE: Final = 4e6  # waits for another kernel to be launched
 
 def multiply_matrices(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
     """The contraction by a matrix unit, or None where there is none for it, or it is too small."""
-    unit = _unit(without_shared_gates(kernel), capabilities)
+    kernel = without_shared_gates(kernel)
+    unit = _unit(kernel, capabilities)
     if unit is None:
         return None
     before, ungated = padded(kernel)
-    problems = problems_of(without_shared_gates(kernel), unit)
+    problems = problems_of(kernel, unit)
     problems += problems_of(ungated, unit, before) if before else []
     found = _best_block(problems, unit, capabilities)
     if found is None:
