@@ -20,6 +20,21 @@ class Sizes(tuple[int, ...]):
         return "x".join(map(str, self))
 
 
+TRANSPOSED: Final = ("none", "a", "b", "both")  # which operands of a product lie the other way round
+
+
+def stored_shapes(size: Sizes, transposed: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shapes in memory of the operands of (m, k) by (k, n); size: m, n, k."""
+    m, n, k = size
+    left = (k, m) if transposed in ("a", "both") else (m, k)
+    return left, (n, k) if transposed in ("b", "both") else (k, n)
+
+
+def as_multiplied(a: Any, b: Any, transposed: str) -> tuple[Any, Any]:
+    """Operands, arrays or tensors, as (m, k) and (k, n)."""
+    return a.T if transposed in ("a", "both") else a, b.T if transposed in ("b", "both") else b
+
+
 _INF, _NAN = math.inf, math.nan
 _FLOATS: Final = (0.0, -0.0, _NAN, _INF, -_INF, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.3)
 _POWERS: Final = (0.0, -0.0, _NAN, _INF, -_INF, 1.0, -1.0, 0.5, 2.0, -2.0, 3.0, -3.0)

@@ -26,16 +26,13 @@ def _matrices(*shapes: tuple[int, ...]) -> list[Array]:
     return [rng.normal(0, 1, shape).astype(np.float32) for shape in shapes]
 
 
-@conformance("L2", cases=product(size=SIZES, transposed=("none", "a", "b", "both")),
+@conformance("L2", cases=product(size=SIZES, transposed=samples.TRANSPOSED),
              requires=requires(dtype="float32"), suggests="a matrix product is tiled or vectorized wrong")
 def matmul(subject: Subject, size: samples.Sizes, transposed: str) -> None:
     """(m, k) by (k, n), either operand read the other way round."""
-    m, n, k = size
-    first, second = transposed in ("a", "both"), transposed in ("b", "both")
-    a, b = _matrices((k, m) if first else (m, k), (n, k) if second else (k, n))
-    x, y = subject.tensor(a), subject.tensor(b)
-    x, a = (x.T, a.T) if first else (x, a)
-    y, b = (y.T, b.T) if second else (y, b)
+    a, b = _matrices(*samples.stored_shapes(size, transposed))
+    x, y = samples.as_multiplied(subject.tensor(a), subject.tensor(b), transposed)
+    a, b = samples.as_multiplied(a, b, transposed)
     subject.expect(x @ y, a.astype(np.float64) @ b, "float32", "sum", op=f"matmul {size}")
 
 
@@ -67,18 +64,15 @@ def matmul_dtypes(subject: Subject, dtype: str) -> None:
 
 
 @conformance("L2", cases=product(dtype=("float16", "bfloat16"), size=_HALF_SIZES,
-                                 transposed=("none", "a", "b", "both")),
+                                 transposed=samples.TRANSPOSED),
              requires=lambda dtype, **_: requires(dtype=(dtype, "float32")),
              suggests="large products of {dtype}, perhaps several at a time, are added up wrong")
 def matmul_halves(subject: Subject, dtype: str, size: samples.Sizes, transposed: str) -> None:
     """Products large enough to be computed by pairs or by matrices, kept in float32 or rounded."""
-    m, n, k = size
-    first, second = transposed in ("a", "both"), transposed in ("b", "both")
     a, b = [reference.rounded(x, dtypes.by_name(dtype))
-            for x in _matrices((k, m) if first else (m, k), (n, k) if second else (k, n))]
-    x, y = subject.tensor(a, dtype), subject.tensor(b, dtype)
-    x, a = (x.T, a.T) if first else (x, a)
-    y, b = (y.T, b.T) if second else (y, b)
+            for x in _matrices(*samples.stored_shapes(size, transposed))]
+    x, y = samples.as_multiplied(subject.tensor(a, dtype), subject.tensor(b, dtype), transposed)
+    a, b = samples.as_multiplied(a, b, transposed)
     want = a.astype(np.float64) @ b
     subject.expect(x.float() @ y.float(), want, "float32", "sum", op=f"matmul {size} of {dtype} in float32")
     subject.expect(x @ y, want, dtype, "sum", op=f"matmul {size} of {dtype}")

@@ -65,16 +65,13 @@ def _expect(subject: Subject, have: Tensor, a: Array, b: Array, dtype: str, *, a
 
 
 @conformance("L4", "matrix-units/products", cases=product(
-    dtype=INPUTS, size=SIZES, transposed=("none", "a", "b", "both")), requires=_needs,
+    dtype=INPUTS, size=SIZES, transposed=samples.TRANSPOSED), requires=_needs,
     suggests="elements of a panel, or of the sums, are not where the matrix unit takes them to be")
 def products(subject: Subject, dtype: str, size: samples.Sizes, transposed: str) -> None:
     """(m, k) by (k, n), either operand read the other way round, kept in float32 or rounded."""
-    m, n, k = size
-    first, second = transposed in ("a", "both"), transposed in ("b", "both")
-    a, b = _drawn(dtype, (k, m) if first else (m, k), (n, k) if second else (k, n))
-    x, y = subject.tensor(a, dtype), subject.tensor(b, dtype)
-    x, a = (x.T, a.T) if first else (x, a)
-    y, b = (y.T, b.T) if second else (y, b)
+    a, b = _drawn(dtype, *samples.stored_shapes(size, transposed))
+    x, y = samples.as_multiplied(subject.tensor(a, dtype), subject.tensor(b, dtype), transposed)
+    a, b = samples.as_multiplied(a, b, transposed)
     _expect(subject, _wide(x, y), a, b, dtype, op=f"matmul {size}, in float32,")
     if dtype != "float32":
         _expect(subject, x @ y, a, b, dtype, op=f"matmul {size}")
