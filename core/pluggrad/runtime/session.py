@@ -2,10 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pluggrad import config
@@ -26,6 +23,7 @@ from pluggrad.runtime.loaded import LoadedPlan
 from pluggrad.runtime.memory import Pool
 from pluggrad.runtime.normalize import Normalized, stable_text
 from pluggrad.runtime.queue import queue_of
+from pluggrad.runtime.sources import stamp
 from pluggrad.runtime.supported import require_dtype
 from pluggrad.runtime.tuning_store import TuningStore
 from pluggrad.target import DeviceId
@@ -52,7 +50,7 @@ class Session:
         claims = [] if self.claim is None else [backend]
         self._cached = bool(self.toolchain.cache_key) and all(claimer.claim_key for claimer in claims)
         self.context = "\0".join([context_key(self.target, self.toolchain), repr(config.key()),
-                                  _sources(self.toolchain, *claims), *[c.claim_key for c in claims]])
+                                  stamp(self.toolchain, *claims), *[c.claim_key for c in claims]])
         self.tuning = TuningStore(self.context)
         measured_by(device, self.limits)
         self._plans: dict[tuple[Any, ...], LoadedPlan] = {}
@@ -110,20 +108,3 @@ class Session:
     def _digest(self, normalized: Normalized, donated: Donated) -> str:
         text = "\0".join([self.context, self.tuning.key, stable_text(normalized), repr(donated)])
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sources(*makers: object) -> str:
-    """Sizes and times of the files that plans and binaries come from: an edited compiler starts anew."""
-    folders = {str(Path(__file__).parents[1]), *[os.path.dirname(inspect.getfile(type(m))) for m in makers]}
-    return repr(sorted({found for folder in folders for found in _modules(folder)}))
-
-
-def _modules(folder: str) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of each module in a folder and those below; `rglob` takes six times as long."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".py"):
-                found = entry.stat()
-                yield entry.name, found.st_size, found.st_mtime_ns
-            elif "." not in entry.name and entry.is_dir():
-                yield from _modules(entry.path)

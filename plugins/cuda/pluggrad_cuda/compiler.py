@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, seal
-from pluggrad_cuda import nvrtc, prelude
+from pluggrad_cuda import nvrtc
 from pluggrad_cuda.architecture import Architecture
 from pluggrad_cuda.resources import Resources, parse
 
@@ -25,8 +25,7 @@ class CudaToolchain(Toolchain):
         self.target = target
         self.architecture = Architecture.parse(target.arch)
         self.options = (f"--gpu-architecture={self.architecture}", *_OPTIONS)
-        self.cache_key = (f"NVRTC {nvrtc.library()}, revision {_REVISION}, pieces {prelude.digest()}, "
-                          f"{' '.join(self.options)}")
+        self.cache_key = f"NVRTC {nvrtc.library()}, revision {_REVISION}, {' '.join(self.options)}"
 
     def render(self, program: Program) -> str:
         from pluggrad_cuda.render import CudaRenderer  # with the first kernel that is not on disk

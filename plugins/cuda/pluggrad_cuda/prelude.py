@@ -5,7 +5,6 @@ that another compiler needs other text for those pieces only.
 """
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,12 +29,6 @@ def use(name: str, out: Source) -> None:
     for needed in _NEEDS.get(name, ()):
         use(needed, out)
     out.pieces.setdefault(name, piece(name))
-
-
-def digest() -> str:
-    """Of the text of all pieces."""
-    texts = [path.read_bytes() for path in sorted(FOLDER.glob("*.cuh"))]
-    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
 @cache

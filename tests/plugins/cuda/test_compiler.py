@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pluggrad.plugin_api import CompileError, DeviceUnavailable, unseal
-from pluggrad_cuda import nvrtc, prelude
+from pluggrad_cuda import nvrtc
 from pluggrad_cuda.compiler import CudaToolchain, merged
 from pluggrad_cuda.resources import Resources, parse
 from pluggrad_cuda.target import A100, H100, target_of
@@ -97,15 +97,6 @@ def test_the_cache_key_names_compiler_architecture_and_options(toolchain) -> Non
     assert f"NVRTC {nvrtc.library()}" in toolchain.cache_key
     assert all(option in toolchain.cache_key for option in toolchain.options)
     assert toolchain.cache_key != CudaToolchain(target_of(H100)).cache_key
-
-
-def test_an_edited_piece_is_another_cache_key(toolchain, tmp_path, monkeypatch) -> None:
-    for path in prelude.FOLDER.glob("*.cuh"):
-        shutil.copy(path, tmp_path)
-    monkeypatch.setattr(prelude, "FOLDER", tmp_path)
-    assert CudaToolchain(toolchain.target).cache_key == toolchain.cache_key
-    (tmp_path / "rows.cuh").write_text("// nothing", encoding="utf-8")
-    assert CudaToolchain(toolchain.target).cache_key != toolchain.cache_key
 
 
 # ---- what kernels take -------------------------------------------------------------------------------------
