@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pluggrad import dtypes
 from pluggrad.config import Setting, cache_folder
+from pluggrad.device.budget import MemoryBudget
 from pluggrad.device.contract import (
     DONE,
     FEATURES,
@@ -48,6 +49,7 @@ from pluggrad.device.hookspecs import (
     PluginApi,
     hookimpl,
 )
+from pluggrad.device.polling import poll
 from pluggrad.device.seal import seal, unseal
 from pluggrad.device.versions import API_MAJOR, API_MINOR
 from pluggrad.dtypes import DType, Scalar
@@ -112,8 +114,8 @@ __all__ = [
     "seal", "unseal", "cache_folder",
     # for devices in host memory
     "HostAllocator", "HOST_ALIGNMENT", "load_function", "pack_values", "RefBackend", "RefDevice",
-    # for drivers that do not survive a fork
-    "ForkGuard",
+    # for drivers: forks that they do not survive, memory that they promise and lack, waits that Ctrl-C ends
+    "ForkGuard", "MemoryBudget", "poll",
     # hooks
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pluggrad.plugin_api import Allocator, DeviceLost, KernelFault, OutOfMemoryError
+from pluggrad.plugin_api import Allocator, DeviceLost, KernelFault, MemoryBudget, OutOfMemoryError
 from pluggrad_cuda import driver, libcuda
 from pluggrad_cuda.queue import Mark, Queue
 
@@ -77,8 +77,7 @@ class CudaAllocator(Allocator):
 
     def __init__(self, queue: Queue, limit: int) -> None:
         self.queue = queue
-        self._limit, self._used = limit, 0
-        self._counting = threading.Lock()
+        self._budget = MemoryBudget(queue.name, limit)
         self._staging = Staging(queue)
         self._copying = threading.RLock()  # of the ring
         self._peers: dict[int, bool] = {}
@@ -86,23 +85,9 @@ class CudaAllocator(Allocator):
     def alloc(self, nbytes: int, kind: str = "device") -> Block:
         """Memory of `nbytes`; OutOfMemoryError if there is none."""
         size = max(nbytes, 1)
-        self._count(size)
-        try:
+        with self._budget.taking(size):
             memory = self._from_driver(size)
-        except BaseException:
-            self._count(-size)
-            raise
         return Block(int(memory), nbytes, memory)
-
-    def _count(self, nbytes: int) -> None:
-        """Take so many bytes more into account, or fewer; OutOfMemoryError beyond the limit."""
-        with self._counting:
-            if nbytes > self._limit - self._used:
-                raise OutOfMemoryError(
-                    op=f"memory of {self.queue.name}",
-                    expected=f"at most {self._limit:,} bytes, of which {self._used:,} are in use",
-                    got=f"a request for {nbytes:,} bytes", hint="Free tensors, or use smaller ones")
-            self._used += nbytes
 
     def _from_driver(self, size: int) -> Any:
         with self.queue:
@@ -129,7 +114,7 @@ class CudaAllocator(Allocator):
             raise
         finally:
             allocation.memory = None
-            self._count(-max(allocation.nbytes, 1))
+            self._budget.give(max(allocation.nbytes, 1))
 
     def copyin(self, allocation: Block, offset: int, data: memoryview) -> None:
         """Copy contiguous host bytes to `offset`, in pieces; the last may be under way on return."""

@@ -2,20 +2,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from pluggrad.plugin_api import DeviceError, DeviceLost, Event, KernelFault, OutOfMemoryError
+from pluggrad.plugin_api import DeviceError, DeviceLost, Event, KernelFault, OutOfMemoryError, poll
 from pluggrad_cuda import driver, libcuda
 
 _NON_BLOCKING: Final = 1  # CU_STREAM_NON_BLOCKING: no waiting for other libraries' work on the default stream
-# a wait looks again after a share of the time that it has taken: late by a few percent, and idle meanwhile
-_PATIENCE: Final = 1 / 16
-_BRIEF: Final = 50e-6  # seconds in which it looks without pause: shorter than the system's shortest sleep
-_LONGEST_SLEEP: Final = 0.02
 _NAMED: Final = 3  # kernels that the name of a list mentions
 
 
@@ -105,12 +100,8 @@ class Queue:
         self._destroy_discarded()
 
     def wait_for(self, mark: Mark, work: str = "") -> None:
-        """Return when a mark is reached. Blocks in Python only, so that Ctrl-C ends it."""
-        started = time.perf_counter()
-        while not self._reached(mark, work):
-            waited = time.perf_counter() - started
-            if waited > _BRIEF:
-                time.sleep(min(waited * _PATIENCE, _LONGEST_SLEEP))
+        """Return when a mark is reached; a fault found then names `work`."""
+        poll(lambda: self._reached(mark, work))
 
     def _reached(self, mark: Mark, work: str) -> bool:
         with self:

@@ -1,14 +1,13 @@
 """Memory of a Metal device: buffers that the host shares where memory is unified, else private ones."""
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 import Metal
 import objc
 
-from pluggrad.plugin_api import Allocator, KernelFault, OutOfMemoryError
+from pluggrad.plugin_api import Allocator, KernelFault, MemoryBudget
 from pluggrad_metal.encoder import Encoder
 from pluggrad_metal.queue import Queue
 
@@ -57,35 +56,22 @@ class MetalAllocator(Allocator):
 
     def __init__(self, queue: Queue, encoder: Callable[[], Encoder], limit: int, largest: int) -> None:
         self.queue, self._encoder = queue, encoder
-        self._limit, self._largest, self._used = limit, largest, 0
-        self._lock = threading.Lock()  # of the count
+        self._budget = MemoryBudget(queue.name, limit, largest)
 
     def alloc(self, nbytes: int, kind: str = "device") -> Block:
         """Memory of `nbytes`; OutOfMemoryError if there is none."""
         size = _size(nbytes)
-        with self._lock:
-            if self._used + size > self._limit or size > self._largest:
-                raise self._exhausted(nbytes)
-            with self.queue:
-                buffer = self.queue.device.newBufferWithLength_options_(size, self.storage)
+        with self._budget.taking(size), self.queue:
+            buffer = self.queue.device.newBufferWithLength_options_(size, self.storage)
             if buffer is None:
-                raise self._exhausted(nbytes)
-            self._used += size
+                raise self._budget.exhausted(nbytes)
         return Block(buffer, 0, nbytes)
-
-    def _exhausted(self, nbytes: int) -> OutOfMemoryError:
-        return OutOfMemoryError(
-            op=f"memory of {self.queue.name}",
-            expected=f"at most {self._limit:,} bytes, of which {self._used:,} are in use, in buffers of "
-                     f"{self._largest:,} at most",
-            got=f"a request for {nbytes:,} bytes", hint="Free tensors, or use smaller ones")
 
     def free(self, allocation: Block) -> None:
         """Give a block back; a view has nothing to give back. Commands in flight keep their buffers."""
         if allocation.base is not None:
             return
-        with self._lock:
-            self._used -= _size(allocation.nbytes)
+        self._budget.give(_size(allocation.nbytes))
         allocation._host = allocation.buffer = None
 
     def copyin(self, allocation: Block, offset: int, data: memoryview) -> None:
@@ -106,7 +92,7 @@ class MetalAllocator(Allocator):
             staged = self.queue.device.newBufferWithBytes_length_options_(
                 data, data.nbytes, Metal.MTLResourceStorageModeShared)
             if staged is None:
-                raise self._exhausted(data.nbytes)
+                raise self._budget.exhausted(data.nbytes)
             encoder.copy(allocation.buffer, allocation.offset + offset, staged, 0, data.nbytes)
 
     def copyout(self, data: memoryview, allocation: Block, offset: int) -> None:
@@ -121,7 +107,7 @@ class MetalAllocator(Allocator):
                 staged = self.queue.device.newBufferWithLength_options_(
                     _size(piece.nbytes), Metal.MTLResourceStorageModeShared)
                 if staged is None:
-                    raise self._exhausted(piece.nbytes)
+                    raise self._budget.exhausted(piece.nbytes)
                 encoder.copy(staged, 0, allocation.buffer, allocation.offset + offset + start, piece.nbytes)
             self.queue.wait_for(encoder.buffers)
             piece[:] = shared_bytes(staged)[:piece.nbytes]

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,15 +10,12 @@ from typing import Any, Final
 import Metal
 import objc
 
-from pluggrad.plugin_api import DeviceLost, DeviceUnavailable, Event, KernelFault, OutOfMemoryError
+from pluggrad.plugin_api import DeviceLost, DeviceUnavailable, Event, KernelFault, OutOfMemoryError, poll
 from pluggrad_metal.driver import fork_guard
 
 # after these nothing of the device can be used any more
 _LOST: Final = frozenset({Metal.MTLCommandBufferErrorAccessRevoked, Metal.MTLCommandBufferErrorDeviceRemoved})
 _PENDING: Final = 48  # command buffers: a queue has 64, and waits natively, deaf to Ctrl-C, for another
-# a wait looks again after a share of the time that it has taken: late by a few percent, and idle meanwhile
-_PATIENCE: Final = 1 / 16
-_LONGEST_SLEEP: Final = 0.02
 
 
 class Queue:
@@ -100,12 +96,10 @@ class Queue:
                 raise self.fault(buffer)
 
     def _settle(self, buffer: Any) -> None:
-        """Wait until a command buffer is complete or has failed; in Python only, so that Ctrl-C ends it."""
+        """Wait until a command buffer is complete or has failed."""
         fork_guard.check()
-        started = time.perf_counter()
         with objc.autorelease_pool():
-            while not _is_complete(buffer):
-                time.sleep(min((time.perf_counter() - started) * _PATIENCE, _LONGEST_SLEEP))
+            poll(lambda: _is_complete(buffer))
 
     def fault(self, buffer: Any) -> KernelFault | OutOfMemoryError:
         """The error of a command buffer that failed; from one that means so on, the device is lost."""

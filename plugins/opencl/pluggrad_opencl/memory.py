@@ -1,14 +1,13 @@
 """Memory of an OpenCL device: buffers, parts of them as kernel arguments, copies to and from the host."""
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from typing import Final
 
 import numpy as np
 import pyopencl as cl
 
-from pluggrad.plugin_api import Allocator, KernelFault, OutOfMemoryError
+from pluggrad.plugin_api import Allocator, KernelFault, MemoryBudget
 from pluggrad_opencl.queue import Queue
 
 # host copies go in pieces: between them Ctrl-C is seen
@@ -52,33 +51,19 @@ class OpenCLAllocator(Allocator):
 
     def __init__(self, queue: Queue, context: cl.Context, limit: int) -> None:
         self.queue, self.context = queue, context
-        self._limit, self._used = limit, 0
-        self._lock = threading.Lock()  # of the count
+        self._budget = MemoryBudget(queue.name, limit, queue.device.max_mem_alloc_size)
 
     def alloc(self, nbytes: int, kind: str = "device") -> Block:
         """Memory of `nbytes`; OutOfMemoryError if there is none."""
         size = max(nbytes, 1)
-        with self._lock:
-            if self._used + size > self._limit or size > self.queue.device.max_mem_alloc_size:
-                raise self._exhausted(nbytes)
-            with self.queue:
-                buffer = cl.Buffer(self.context, cl.mem_flags.READ_WRITE, size)
-            self._used += size
-        return Block(buffer, nbytes)
-
-    def _exhausted(self, nbytes: int) -> OutOfMemoryError:
-        return OutOfMemoryError(
-            op=f"memory of {self.queue.name}",
-            expected=f"at most {self._limit:,} bytes, of which {self._used:,} are in use, in buffers of "
-                     f"{self.queue.device.max_mem_alloc_size:,} at most",
-            got=f"a request for {nbytes:,} bytes", hint="Free tensors, or use smaller ones")
+        with self._budget.taking(size), self.queue:
+            return Block(cl.Buffer(self.context, cl.mem_flags.READ_WRITE, size), nbytes)
 
     def free(self, allocation: Block) -> None:
         """Give a block back; a view has nothing to give back."""
         if allocation.base is not None:
             return
-        with self._lock:
-            self._used -= max(allocation.nbytes, 1)
+        self._budget.give(max(allocation.nbytes, 1))
         with suppress(cl.Error):  # of a lost device
             allocation.release()
 

@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from types import TracebackType
 from typing import Any, Final
 
 import pyopencl as cl
 
-from pluggrad.plugin_api import DeviceLost, Event, KernelFault, OutOfMemoryError
+from pluggrad.plugin_api import DeviceLost, Event, KernelFault, OutOfMemoryError, poll
 from pluggrad_opencl.driver import fork_guard
 
 _STATUS: Final = cl.status_code
@@ -19,9 +18,6 @@ _LOST: Final = frozenset({
     -9999,  # NVIDIA: a kernel touched memory that is not its own
 })
 _NO_MEMORY: Final = frozenset({_STATUS.MEM_OBJECT_ALLOCATION_FAILURE, _STATUS.OUT_OF_HOST_MEMORY})
-# a wait looks again after a share of the time that it has taken: late by a few percent, and idle meanwhile
-_PATIENCE: Final = 1 / 16
-_LONGEST_SLEEP: Final = 0.02
 
 
 def status_text(code: int) -> str:
@@ -101,16 +97,15 @@ class Queue:
             self.wait_for(last)
 
     def wait_for(self, event: cl.Event) -> None:
-        """Return when an event is complete. Blocks in Python only, so that Ctrl-C ends it."""
-        started = time.perf_counter()
-        while True:
-            with self:
-                status = event.command_execution_status
-            if status <= 0:
-                break
-            time.sleep(min((time.perf_counter() - started) * _PATIENCE, _LONGEST_SLEEP))
+        """Return when an event is complete; raises if its command failed."""
+        poll(lambda: self._reached(event))
+
+    def _reached(self, event: cl.Event) -> bool:
+        with self:
+            status = event.command_execution_status
         if status < 0:
             raise self.fault(status, "a command failed")
+        return bool(status == 0)
 
 
 class OpenCLEvent(Event):
