@@ -34,6 +34,7 @@ DEFECT = os.environ.get("SABOTAGE", "")
 if DEFECT == "heavy-import":
     import numpy as np  # noqa: F401
 
+ELSEWHERE = "sabotage-2"  # a target that no device of this machine has
 NOISE = itertools.cycle([0, 1, -1])  # of one run and the next
 STORE_OF_LEAKS: list[Allocation] = []
 
@@ -146,7 +147,12 @@ class CarelessTarget(Target):
 
 
 class SabotagedToolchain(RefToolchain):
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
     def render(self, program: Program) -> str:
+        if DEFECT == "empty-name" and self.target.arch == ELSEWHERE:
+            return ""
         source = super().render(program)
         if DEFECT == "wrong-max":
             return source.replace("= max(", "= min(")
@@ -167,7 +173,10 @@ class SabotagedBackend(RefBackend):
         return kind("sabotage-1", replace(TARGET.capabilities, features=features))
 
     def toolchain(self, target: Target) -> Toolchain:
-        return SabotagedToolchain()
+        return SabotagedToolchain(target)
+
+    def targets(self) -> dict[str, Target]:
+        return {"elsewhere": Target(ELSEWHERE, TARGET.capabilities)}
 
     def open(self, index: int, variant: str) -> Device:
         return (Preparing if DEFECT == "undeclared-feature" else Sabotaged)(self.target(index, variant))

@@ -36,6 +36,7 @@ DEFECTS = [
     Defect("leak", "L0/memory/free-gives-back/", "L0/memory/free-gives-back/small", "free() leaks"),
     Defect("careless-key", "L0/target/key", "L0/target/key-names-the-architecture",
            "two architectures have one key"),
+    Defect("empty-name", "L0/target/by-name", "L0/target/by-name", "a kernel for target 'elsewhere'"),
     Defect("non-deterministic", "L2/same-sums", "L2/same-sums/65x4099", "not deterministic"),
     Defect("ignored-offset", "L0/memory/offsets/8", "L0/memory/offsets/8/17", "ignores an offset"),
     Defect("ignored-value", "L2/changing-values", "L2/changing-values", "ignores a run-time value"),

@@ -1,21 +1,35 @@
-"""`python -m pluggrad explain EXPR`: an expression in every stage, from its graph to what runs."""
+"""`python -m pluggrad explain EXPR`: an expression in every stage, from its graph to what runs.
+
+With `--target NAME` for a device that need not be here: every stage up to its source, and nothing runs.
+"""
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pluggrad import autograd, dtypes, nn
 from pluggrad.cli.stages import Stages, render, run_once, run_stages, verify_stage
-from pluggrad.errors import DTypeError, GradientError, MixedDevices, PluggradError
+from pluggrad.device.contract import Toolchain
+from pluggrad.device.registry import REGISTRY
+from pluggrad.errors import (
+    DeviceError,
+    DeviceUnavailable,
+    DTypeError,
+    GradientError,
+    MixedDevices,
+    PluggradError,
+    UnknownDevice,
+)
 from pluggrad.graph import build, ops
 from pluggrad.graph.text import arg_text, graph_text
 from pluggrad.ir.node import Node
 from pluggrad.ir.passes import Trace
 from pluggrad.kernel.cost import cost
+from pluggrad.kernel.offer import Claim
 from pluggrad.kernel.text import axes_text, kernel_text, summary
 from pluggrad.lower.text import header, program_text
 from pluggrad.plan import PlannedLaunch
@@ -26,10 +40,26 @@ from pluggrad.runtime.execution import execute
 from pluggrad.runtime.normalize import Normalized, normalize
 from pluggrad.runtime.session import Session
 from pluggrad.runtime.sessions import session
+from pluggrad.runtime.supported import require_dtype
 from pluggrad.schedule.text import schedule_text
+from pluggrad.target import DeviceId, Target
 from pluggrad.tensor import Tensor
 
 T = TypeVar("T")
+_ANYWHERE: Final = "ref"  # where an expression is evaluated whose code is for a device that is not here
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What code is made for. title: in words. session: of the device that runs it; None for a target by
+    name, of which none need be here."""
+
+    title: str
+    device: DeviceId
+    target: Target
+    toolchain: Toolchain
+    claim: Claim | None = None
+    session: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +73,7 @@ class Subject:
     normalized: Normalized
     stages: Stages
     sources: list[str]
-    place: Session
+    place: Place
     full: bool
 
     def clip(self, lines: Sequence[str], limit: int) -> list[str]:
@@ -57,19 +87,21 @@ class Subject:
 def main(arguments: Sequence[str]) -> int:
     """Print the stages asked for; 2 where the expression cannot be evaluated."""
     options = _parser().parse_args(arguments)
+    named = _named(options.device, options.target) if options.target else None
     trace = Trace(verify=verify_stage)
     try:
-        with device(options.device) if options.device else nullcontext():
+        with _evaluated_on(options.device, named):
             values = trace.step("trace", lambda: _nodes(_evaluate(options.expression)))
     except PluggradError:
         raise
     except Exception as error:
         print(f"error: {options.expression}: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    subject = _explain(values, options.grad, options.full, trace)
-    print("\n".join(_report(subject, options.stage, options.expression)))
+    subject = _explain(values, options.grad, options.full, named, trace)
+    print("\n".join(_report(subject, options)))
     if options.time:
-        run_once(subject.stages, subject.sources, subject.normalized, subject.place, trace)
+        if subject.place.session is not None:
+            run_once(subject.stages, subject.sources, subject.normalized, subject.place.session, trace)
         print("\n".join(["", *_times(trace)]))
     return 0
 
@@ -82,10 +114,51 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grad", action="store_true",
                         help="with the gradients of EXPR.sum() in the float tensors that it is computed from")
     parser.add_argument("--device", metavar="NAME", help="the default device while EXPR is evaluated")
+    parser.add_argument("--target", metavar="NAME", help="code for this target of the device, of which there "
+                        "need be none here: every stage but the run")
+    parser.add_argument("--asm", action="store_true", help="machine code, too: the stage asm")
     parser.add_argument("--stage", choices=tuple(_SECTIONS), metavar="NAME", help=f"only one of {names}")
     parser.add_argument("--time", action="store_true", help="what each stage and pass costs, and one run")
     parser.add_argument("--full", action="store_true", help="shorten nothing")
     return parser
+
+
+def _evaluated_on(name: str | None, named: Place | None) -> AbstractContextManager[object]:
+    """Where an expression is evaluated: on the device asked for, if there has to be one."""
+    if named is not None:
+        return device(_ANYWHERE)
+    return nullcontext() if name is None else device(_resolved(name))
+
+
+def _resolved(name: str) -> DeviceId:
+    """The device asked for; where it is unavailable, the error says for which targets it need not be."""
+    try:
+        return REGISTRY.resolve(name)
+    except DeviceUnavailable as error:
+        known: list[str] = []
+        with suppress(DeviceError):
+            known = list(REGISTRY.named_targets(DeviceId.parse(name)))
+        if not known:
+            raise
+        raise DeviceUnavailable(f"{error}    or: --target NAME, which shows code without it, for "
+                                f"{', '.join(known)}", hint=error.hint) from error
+
+
+def _named(name: str | None, wanted: str) -> Place:
+    """A target that the plugin of the device knows by name; UnknownDevice with those that there are."""
+    asked = REGISTRY.resolve(None) if name is None else DeviceId.parse(name)
+    known = REGISTRY.named_targets(asked)
+    if wanted not in known:
+        expected = f"one of {', '.join(known)}" if known else "nothing: it knows no targets by name"
+        raise UnknownDevice(op=f"explain --target, device {asked}", expected=expected, got=repr(wanted))
+    target = known[wanted]
+    return Place(f"for {asked} {wanted}", asked, target, REGISTRY.toolchain_for(asked, target))
+
+
+def _of_session(device: DeviceId) -> Place:
+    """An open device."""
+    place = session(device)
+    return Place(f"on {device}", device, place.target, place.toolchain, place.claim, place)
 
 
 def _evaluate(expression: str) -> Any:
@@ -103,7 +176,7 @@ def _nodes(value: Any) -> list[Node]:
     raise DTypeError(op="explain", expected="an expression that gives a Tensor", got=type(value).__name__)
 
 
-def _explain(values: list[Node], grad: bool, full: bool, trace: Trace) -> Subject:
+def _explain(values: list[Node], grad: bool, full: bool, named: Place | None, trace: Trace) -> Subject:
     roots = values
     gradients: list[Node] = []
     if grad:
@@ -118,7 +191,9 @@ def _explain(values: list[Node], grad: bool, full: bool, trace: Trace) -> Subjec
         apart.append(normalized.apart[0])
         read(apart[-1])  # a plan holds kernels of one device
         normalized = normalize(roots)
-    place = session(roots[0].device)
+    place = named or _of_session(roots[0].device)
+    for _, _, kind, _ in normalized.rows:
+        require_dtype(place.device, kind.dtype, place.target)
     stages = run_stages(normalized, (None,) * len(roots), place.target, trace, place.claim)
     sources = render(stages, place.toolchain, trace)
     return Subject(values, gradients, apart, normalized, stages, sources, place, full)
@@ -141,24 +216,32 @@ def _differentiate(values: list[Node]) -> list[Node]:
 Section = Callable[[Subject], tuple[str, Sequence[str]]]  # a title, and lines
 
 
-def _report(subject: Subject, only: str | None, expression: str) -> Iterator[str]:
-    if only is None:
-        yield expression
+def _chosen(options: argparse.Namespace, subject: Subject) -> list[str]:
+    """The sections to print."""
+    if options.stage is not None:
+        return [options.stage]
+    left_out = {"asm": not options.asm, "autograd": not subject.gradients,
+                "runtime": subject.place.session is None}
+    return [name for name in _SECTIONS if not left_out.get(name)]
+
+
+def _report(subject: Subject, options: argparse.Namespace) -> Iterator[str]:
+    alone = options.stage is not None
+    if not alone:
+        yield options.expression
         yield _device(subject.place)
-    for name, section in _SECTIONS.items():
-        if only not in (None, name) or (name == "autograd" and not subject.gradients):
-            continue
-        title, lines = section(subject)
-        if only is None:
+    for name in _chosen(options, subject):
+        title, lines = _SECTIONS[name](subject)
+        if not alone:
             yield ""
         yield f"=== {name}: {title}"
         yield from lines
 
 
-def _device(place: Session) -> str:
+def _device(place: Place) -> str:
     has = place.target.capabilities
     registers = f", {has.vector_registers} vector registers of {has.vector_bytes} bytes"
-    return f"on {place.id}: {_count(range(has.cores), 'core')}{registers if has.vector_bytes else ''}"
+    return f"{place.title}: {_count(range(has.cores), 'core')}{registers if has.vector_bytes else ''}"
 
 
 def _graph(subject: Subject) -> tuple[str, Sequence[str]]:
@@ -215,10 +298,20 @@ def _lower(subject: Subject) -> tuple[str, Sequence[str]]:
 
 
 def _render(subject: Subject) -> tuple[str, Sequence[str]]:
+    return _texts(subject, subject.sources, "source")
+
+
+def _asm(subject: Subject) -> tuple[str, Sequence[str]]:
+    assembly = subject.place.toolchain.assembly
+    return _texts(subject, [assembly(source) for source in subject.sources], "listing")
+
+
+def _texts(subject: Subject, found: Sequence[str], what: str) -> tuple[str, Sequence[str]]:
+    """A text for each program."""
     names = [f"{program.name} ({program.kernel.name})" for program in subject.stages.programs]
-    texts = [source.splitlines() for source in subject.sources]
+    texts = [text.splitlines() for text in found]
     heads = [f"{name}: {len(text)} lines" for name, text in zip(names, texts, strict=True)]
-    return _count(texts, "source"), _with_largest(subject, texts, heads)
+    return _count(texts, what), _with_largest(subject, texts, heads)
 
 
 def _with_largest(subject: Subject, texts: list[list[str]], heads: list[str]) -> list[str]:
@@ -231,7 +324,10 @@ def _with_largest(subject: Subject, texts: list[list[str]], heads: list[str]) ->
 
 def _runtime(subject: Subject) -> tuple[str, Sequence[str]]:
     """Runs the expression once, through the runtime's own caches."""
-    plan, normalized, place = subject.stages.plan, subject.normalized, subject.place
+    plan, normalized, place = subject.stages.plan, subject.normalized, subject.place.session
+    if place is None:
+        raise DeviceUnavailable(op="explain --stage runtime", expected="a device that runs the plan",
+                                got=subject.place.title, hint="Leave --target out")
     launched = [plan.kernels[c.kernel] for c in plan.commands if isinstance(c, PlannedLaunch)]
     work = [cost(kernel) for kernel in launched]
     flops, moved = sum(each.flops for each in work), sum(each.bytes for each in work)
@@ -252,7 +348,7 @@ def _runtime(subject: Subject) -> tuple[str, Sequence[str]]:
 
 _SECTIONS: Final[dict[str, Section]] = {
     "graph": _graph, "autograd": _autograd, "schedule": _schedule, "kernel": _kernel, "tune": _tune,
-    "plan": _plan, "lower": _lower, "render": _render, "runtime": _runtime,
+    "plan": _plan, "lower": _lower, "render": _render, "asm": _asm, "runtime": _runtime,
 }
 
 

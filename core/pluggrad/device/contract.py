@@ -195,6 +195,13 @@ class Toolchain(ABC):
         """Readable machine code, where the toolchain can show it."""
         raise CompileError("this toolchain does not disassemble")
 
+    def assembly(self, source: str) -> str:
+        """The machine code of one source as text; CompileError where the toolchain cannot show it.
+
+        To override where the compiler writes it, and binaries cannot be read.
+        """
+        return self.disassemble(self.compile(source))
+
 
 class Prepared(Protocol):
     """A command list ready for replay. Its runs never overlap, but on a device that declares `async` the next
@@ -346,6 +353,13 @@ class Backend(ABC):
 
         variant: "" or one of `variants`; the core has refused any other name, here and for `open`.
         """
+
+    def targets(self) -> Mapping[str, Target]:
+        """Targets by name, for which code can be made where there is no such device, and no driver.
+
+        `python -m pluggrad explain --target NAME` shows what kernels become for them.
+        """
+        return {}
 
     @abstractmethod
     def toolchain(self, target: Target) -> Toolchain:

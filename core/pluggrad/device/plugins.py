@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import UnionType
@@ -17,6 +17,7 @@ from pluggrad.device.hookspecs import Hooks, PluginApi
 from pluggrad.device.names import CORE_DISTRIBUTION
 from pluggrad.device.versions import API_MAJOR, API_MINOR, warn_overriding
 from pluggrad.errors import DeviceError, PluginFailed
+from pluggrad.target import Target
 
 T = TypeVar("T")
 _AT_EVERY_LAUNCH: Final = ("pluggrad_kernel_finished", "pluggrad_copy_finished")
@@ -202,6 +203,13 @@ def _seen_by(backend: Backend) -> Probe:
     probe = _expect(backend.probe(), Probe, "the result of probe()")
     _expect(probe.count, int, "Probe.count")
     return probe
+
+
+def named_targets(backend: Backend) -> dict[str, Target]:
+    """What a backend's `targets` gives; TypeError unless it is what it should be."""
+    known = {_expect(name, str, "a name of targets()"): _expect(target, Target, f"targets()[{name!r}]")
+             for name, target in _expect(backend.targets(), Mapping, "the result of targets()").items()}
+    return known
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from pluggrad.device.contract import Allocator, Backend, Device, Probe, Toolchai
 from pluggrad.device.discovery import Entry, discover
 from pluggrad.device.hookspecs import Hooks
 from pluggrad.device.names import CORE_DISTRIBUTION, NOT_INSTALLED, meaning, unknown
-from pluggrad.device.plugins import Plugin, PluginHost, reason_of
+from pluggrad.device.plugins import Plugin, PluginHost, named_targets, reason_of
 from pluggrad.device.variants import Brought, bringer, brought_for, require_working
 from pluggrad.errors import DeviceError, DeviceUnavailable, UnknownDevice, warn
 from pluggrad.target import DeviceId, Target
@@ -213,12 +213,23 @@ class Registry:
         if found is not None:
             return found
         with self._lock:
-            plugin, target, brought = self.plugin(device.type), self.target(device), self._brought(device)
-            if brought is not None:
-                return self._toolchains.setdefault(device, brought.toolchain(target))
-            backend = plugin.backend()
-            toolchain = plugin.attempt("toolchain", lambda: backend.toolchain(target), Toolchain)
+            toolchain = self.toolchain_for(device, self.target(device))
             return self._toolchains.setdefault(device, toolchain)
+
+    def named_targets(self, device: DeviceId) -> dict[str, Target]:
+        """The targets that the backend of `device` knows by name; there need be no such device here."""
+        plugin, brought = self.plugin(device.type), self._brought(device)
+        backend = plugin.backend()
+        known = plugin.attempt("target", lambda: named_targets(backend), dict)
+        return known if brought is None else {name: brought.target(known[name]) for name in known}
+
+    def toolchain_for(self, device: DeviceId, target: Target) -> Toolchain:
+        """Renderer and compiler for any target of the backend of `device`, or of who brings its variant."""
+        plugin, brought = self.plugin(device.type), self._brought(device)
+        if brought is not None:
+            return brought.toolchain(target)
+        backend = plugin.backend()
+        return plugin.attempt("toolchain", lambda: backend.toolchain(target), Toolchain)
 
     def claim(self, device: DeviceId) -> Claim | None:
         """Asks the backend of `device` for code of its own for a kernel; None if it never brings any."""

@@ -36,6 +36,12 @@ class CpuBackend(Backend):
         self._check(index, variant)
         return host_target()
 
+    def targets(self) -> dict[str, Target]:
+        """This machine's caches and cores with the vectors of each instruction set."""
+        from pluggrad_cpu.target import named_targets
+
+        return named_targets()
+
     def toolchain(self, target: Target) -> Toolchain:
         from pluggrad_cpu.compiler import LLVMToolchain
 

@@ -133,6 +133,16 @@ def host_target() -> Target:
     return Target(f"{llvm.host_triple()}|{cpu}|{flags}", capabilities(level, features))
 
 
+def named_targets() -> dict[str, Target]:
+    """Code of each level, whether or not this CPU has it. Imports llvmlite."""
+    from pluggrad_cpu import llvm
+
+    triples = {level.machine: f"{level.machine}-unknown-linux-gnu" for level in _LEVELS}
+    triples[machine()] = llvm.host_triple()
+    return {level.name: Target(f"{triples[level.machine]}|{level.cpu}|", capabilities(level))
+            for level in _LEVELS}
+
+
 def capabilities(level: InstructionSet | None, features: frozenset[str] = frozenset()) -> Capabilities:
     """The capabilities of this machine with code of that level (None: scalar) and further features."""
     private, shared = caches()

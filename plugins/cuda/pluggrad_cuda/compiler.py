@@ -4,11 +4,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Final
 
-from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, seal
+from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, seal, unseal
 from pluggrad_cuda import nvrtc
 from pluggrad_cuda.architecture import Architecture
+from pluggrad_cuda.nvdisasm import disassembled
 from pluggrad_cuda.resources import Resources, parse
 
 _REVISION: Final = 1  # raise when other code is made of the same text
@@ -25,7 +27,11 @@ class CudaToolchain(Toolchain):
         self.target = target
         self.architecture = Architecture.parse(target.arch)
         self.options = (f"--gpu-architecture={self.architecture}", *_OPTIONS)
-        self.cache_key = f"NVRTC {nvrtc.library()}, revision {_REVISION}, {' '.join(self.options)}"
+
+    @cached_property
+    def cache_key(self) -> str:  # type: ignore[override]  # rendering needs no compiler: not before it is asked
+        """The compiler and its options."""
+        return f"NVRTC {nvrtc.library()}, revision {_REVISION}, {' '.join(self.options)}"
 
     def render(self, program: Program) -> str:
         from pluggrad_cuda.render import CudaRenderer  # with the first kernel that is not on disk
@@ -44,6 +50,9 @@ class CudaToolchain(Toolchain):
         binaries = {i: binary for numbers, group in zip(programs, made, strict=True)
                     for i, binary in zip(numbers, group, strict=True)}
         return [binaries[i] for i in range(len(sources))]
+
+    def disassemble(self, binary: bytes) -> str:
+        return disassembled(unseal(binary))
 
     def resources(self, source: str) -> dict[str, Resources]:
         """What each kernel of a source takes of a multiprocessor, as the assembler says, by its name."""

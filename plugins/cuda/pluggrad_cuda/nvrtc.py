@@ -2,9 +2,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -12,13 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from pluggrad.plugin_api import CompileError, DeviceUnavailable
+from pluggrad_cuda.toolkit import WINDOWS, toolkits, wheels
 
 FIX: Final = "pip install 'pluggrad-cuda[nvrtc]', or install the CUDA toolkit and set CUDA_HOME to its folder"
 _OLDEST: Final = (12, 0)
-_TOOLKITS: Final = ("CUDA_HOME", "CUDA_PATH")  # environment variables that name a toolkit's folder
-_WINDOWS: Final = sys.platform == "win32"
 # by which a library is found, and which has to be loaded before it
-_NAMES: Final = ("nvrtc64_*.dll", "nvrtc-builtins64_*.dll") if _WINDOWS else (
+_NAMES: Final = ("nvrtc64_*.dll", "nvrtc-builtins64_*.dll") if WINDOWS else (
     "libnvrtc.so.*", "libnvrtc-builtins.so.*")
 
 _FILE: Final = "kernels.cu"  # in logs
@@ -115,10 +111,7 @@ def candidates() -> Iterator[Path]:
 
 def folders() -> Iterator[Path]:
     """Folders of libraries, in the order in which they are looked through."""
-    packages, part = sysconfig.get_paths(), "bin" if _WINDOWS else "lib"
-    for place in dict.fromkeys([*sys.path, packages["purelib"], packages["platlib"]]):
-        yield from sorted(Path(place, "nvidia").glob(f"cu[0-9]*/{part}"), reverse=True)
-        yield Path(place, "nvidia", "cuda_nvrtc", part)  # of CUDA 12
-    named = [os.environ[name] for name in _TOOLKITS if os.environ.get(name)]
-    for toolkit in [*named, "/usr/local/cuda"]:
-        yield from (Path(toolkit, part) for part in ("lib64", "lib", "bin", "bin/x64"))
+    part = "bin" if WINDOWS else "lib"
+    yield from (folder / part for folder in wheels("cu[0-9]*", "cuda_nvrtc"))  # the second: of CUDA 12
+    for toolkit in toolkits():
+        yield from (toolkit / part for part in ("lib64", "lib", "bin", "bin/x64"))

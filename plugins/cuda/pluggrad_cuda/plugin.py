@@ -42,6 +42,12 @@ class CudaBackend(Backend):
         major, minor = gpu.capability
         return target_of(Properties.asked(gpu.name, 10 * major + minor, gpu.attribute))
 
+    def targets(self) -> dict[str, Target]:
+        """A GPU of each generation of matrix units."""
+        from pluggrad_cuda.target import KNOWN, target_of
+
+        return {name: target_of(gpu) for name, gpu in KNOWN.items()}
+
     def toolchain(self, target: Target) -> Toolchain:
         from pluggrad_cuda.compiler import CudaToolchain
 

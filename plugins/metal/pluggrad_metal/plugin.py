@@ -53,6 +53,12 @@ class MetalBackend(Backend):
             raise UnknownDevice(f"metal@{variant} does not exist: the metal device has no variants")
         return target_of(driver.describe(driver.device(index)))
 
+    def targets(self) -> dict[str, Target]:
+        """A GPU without bfloat16 and one with it."""
+        from pluggrad_metal.target import KNOWN, target_of
+
+        return {name: target_of(gpu) for name, gpu in KNOWN.items()}
+
     def toolchain(self, target: Target) -> Toolchain:
         from pluggrad_metal.compiler import MetalToolchain
 

@@ -73,6 +73,12 @@ class Gpu:
         return f"{name}|apple{self.family}|metal{major}.{minor}"
 
 
+# for making code without a Mac
+M1: Final = Gpu("Apple M1", 7, (3, 0), True, 11 << 30, 8 << 30)
+M3_MAX: Final = Gpu("Apple M3 Max", 9, (3, 1), True, 96 << 30, 64 << 30)
+KNOWN: Final = {f"apple{gpu.family}": gpu for gpu in (M1, M3_MAX)}
+
+
 def language_of(arch: str) -> tuple[int, int]:
     """The version of the language that a target's `arch` names."""
     match = re.fullmatch(r".*\|metal(\d+)\.(\d+)", arch)

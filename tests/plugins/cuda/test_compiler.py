@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pluggrad.plugin_api import CompileError, DeviceUnavailable, unseal
-from pluggrad_cuda import nvrtc
+from pluggrad_cuda import nvrtc, toolkit
 from pluggrad_cuda.compiler import CudaToolchain, merged
 from pluggrad_cuda.resources import Resources, parse
 from pluggrad_cuda.target import A100, H100, target_of
@@ -156,8 +158,16 @@ def folders(path: Path) -> Iterator[Path]:
 
 def test_no_library_says_how_to_get_one(looked_up_anew, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(nvrtc, "folders", lambda: folders(tmp_path))
-    with pytest.raises(DeviceUnavailable, match=r"pip install 'pluggrad-cuda\[nvrtc\]'"):
-        CudaToolchain(target_of(A100))
+    toolchain = CudaToolchain(target_of(A100))
+    for needs_it in (lambda: toolchain.cache_key, lambda: toolchain.compile(ADD)):
+        with pytest.raises(DeviceUnavailable, match=r"pip install 'pluggrad-cuda\[nvrtc\]'"):
+            needs_it()
+
+
+def test_rendering_needs_no_library(looked_up_anew, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(nvrtc, "folders", lambda: folders(tmp_path))
+    program = GROUPS["grouped ADD float32 x4 by 256"]().program
+    assert program.name in CudaToolchain(target_of(A100)).render(program)
 
 
 def test_a_library_that_does_not_load_is_passed_over_and_named(looked_up_anew, monkeypatch, tmp_path) -> None:
@@ -175,16 +185,16 @@ def test_a_library_that_is_too_old_is_named(looked_up_anew, monkeypatch) -> None
 
 
 def test_a_toolkit_is_looked_at_after_the_wheel(monkeypatch, tmp_path) -> None:
-    wheel, toolkit = tmp_path / "packages", tmp_path / "toolkit"
-    part = "bin" if nvrtc._WINDOWS else "lib"
-    for folder in (wheel / "nvidia" / "cu13" / part, toolkit / "lib64"):
+    wheel, other = tmp_path / "packages", tmp_path / "toolkit"
+    part = "bin" if toolkit.WINDOWS else "lib"
+    for folder in (wheel / "nvidia" / "cu13" / part, other / "lib64"):
         folder.mkdir(parents=True)
         folder.joinpath(nvrtc._NAMES[0].replace("*", "13")).touch()
-    monkeypatch.setattr(nvrtc.sys, "path", [str(wheel)])
-    monkeypatch.setattr(nvrtc.sysconfig, "get_paths", lambda: {"purelib": str(wheel), "platlib": str(wheel)})
-    monkeypatch.setenv("CUDA_HOME", str(toolkit))
+    monkeypatch.setattr(sys, "path", [str(wheel)])
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"purelib": str(wheel), "platlib": str(wheel)})
+    monkeypatch.setenv("CUDA_HOME", str(other))
     monkeypatch.delenv("CUDA_PATH", raising=False)
     found = [path for path in nvrtc.candidates() if tmp_path in path.parents]
     assert [path.relative_to(tmp_path).parts[0] for path in found] == ["packages", "toolkit"]
     shutil.rmtree(wheel)
-    assert next(nvrtc.candidates()).is_relative_to(toolkit)
+    assert next(nvrtc.candidates()).is_relative_to(other)

@@ -9,8 +9,8 @@ import pytest
 from pluggrad.plugin_api import KernelFault, seal
 from pluggrad_metal.binaries import read, refused
 from pluggrad_metal.compiler import MetalToolchain, merged
-from pluggrad_metal.target import Gpu, language_of, target_of
-from tests.plugins.metal.gpus import DISCRETE, EVERY, M1, M3_MAX, PARAVIRTUAL
+from pluggrad_metal.target import M1, M3_MAX, Gpu, language_of, target_of
+from tests.plugins.metal.gpus import DISCRETE, EVERY, PARAVIRTUAL
 from tests.program_cases import CASES
 
 

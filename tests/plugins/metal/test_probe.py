@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pluggrad import cli
 from pluggrad.plugin_api import UnknownDevice
 from pluggrad_metal.plugin import MetalBackend
 
@@ -25,6 +26,19 @@ def test_on_a_mac_without_pyobjc_the_fix_is_named(monkeypatch):
     found = MetalBackend().probe()
     assert found.count == 0
     assert "pip install 'pyobjc-framework-Metal" in found.fix
+
+
+@pytest.mark.parametrize(("name", "type_of_halves"), [("apple7", "ushort"), ("apple9", "bfloat")])
+def test_code_is_shown_for_gpus_that_are_not_here(capsys, name, type_of_halves):
+    shown = ["Tensor.rand(256, dtype='bfloat16') + 1", "--target", name, "--stage", "render", "--full"]
+    assert cli.main(["explain", *shown, "--device", "metal"]) == 0
+    assert f"device {type_of_halves} *" in capsys.readouterr().out
+
+
+def test_there_is_no_disassembler_of_metal(capsys):
+    shown = ["explain", "Tensor([1.0]) + 1", "--device", "metal", "--target", "apple9", "--asm"]
+    assert cli.main(shown) == 2
+    assert "this toolchain does not disassemble" in capsys.readouterr().err
 
 
 def test_it_says_that_no_run_on_hardware_is_recorded():

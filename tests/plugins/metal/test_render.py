@@ -14,10 +14,9 @@ from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.tune.heuristics import tune_kernel
 from pluggrad_metal.render import MetalRenderer
-from pluggrad_metal.target import target_of
+from pluggrad_metal.target import M1, M3_MAX, target_of
 from tests.elementwise_cases import Batch, Case, cases
 from tests.matrix_products import MatrixProduct
-from tests.plugins.metal.gpus import M1, M3_MAX
 from tests.program_cases import CASES, GROUPS
 
 F16, BF16, F32, U8 = dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.uint8

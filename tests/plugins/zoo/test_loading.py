@@ -70,6 +70,28 @@ def test_a_half_registered_plugin_is_taken_out_again(zoo):
     assert [plugin.__name__ for plugin in registry._host.manager.get_plugins()] == ["fake_acme"]
 
 
+def test_targets_by_name_ask_no_driver(zoo):
+    registry = zoo("fake-acme")
+    acme = DeviceId("acme")
+    known = registry.named_targets(acme)
+    assert [target.arch for target in known.values()] == list(known) == ["acme-9"]
+    assert registry.toolchain_for(acme, known["acme-9"]).target is known["acme-9"]
+    assert registry.backend("acme").probes == 0
+
+
+@pytest.mark.parametrize(("given", "reason"), [
+    (["acme-9"], r"the result of targets\(\) is list, expected Mapping"),
+    ({"acme-9": "acme-9"}, r"targets\(\)\['acme-9'\] is str, expected Target"),
+    ({9: None}, r"a name of targets\(\) is int, expected str"),
+])
+def test_targets_of_a_wrong_type_are_the_plugin_s_failure(zoo, monkeypatch, given, reason):
+    registry = zoo("fake-acme")
+    monkeypatch.setattr(registry.backend("acme"), "targets", lambda: given)
+    with pytest.raises(PluginFailed, match=reason) as caught:
+        registry.named_targets(DeviceId("acme"))
+    assert caught.value.phase == "target"
+
+
 def test_only_the_named_plugin_is_imported(zoo):
     registry = zoo(*(set(distributions()) - {"fake-site"}))
     registry.installed()

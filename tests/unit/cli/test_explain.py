@@ -9,7 +9,8 @@ import pytest
 
 from pluggrad import cli
 from pluggrad.cli import stages
-from pluggrad.errors import VerifyError
+from pluggrad.device.registry import REGISTRY
+from pluggrad.errors import DeviceUnavailable, VerifyError
 from pluggrad.kernel.kernel import Axis
 from pluggrad.tune import Phase, Tuned
 
@@ -88,6 +89,54 @@ def test_nothing_to_run_is_explained_too(capsys):
     assert "=== runtime: 0 launches" in explain(capsys, "Tensor.zeros(0, 3)", "--time")
 
 
+def test_machine_code_is_shown_where_it_is_asked_for(capsys):
+    text = explain(capsys, "Tensor([1.0, 2.0]) + 1", "--asm", "--device", "ref")
+    assert headings(text) == [*STAGES[:-1], "asm", "runtime"]
+    assert "=== asm: 1 listing" in text
+
+
+@pytest.mark.device("cpu")
+def test_a_target_need_not_be_here_and_nothing_is_run(capsys):
+    on = ["Tensor.rand(64, 64).exp()", "--device", "cpu", "--full", "--target"]
+    text = explain(capsys, *on, "neon", "--asm")
+    assert headings(text) == [*STAGES[:-1], "asm"]
+    assert "\nfor cpu neon: " in text
+    assert "32 vector registers of 16 bytes" in text
+    assert "fmla\tv" in text  # of that instruction set, whatever this machine has
+    assert "zmm" in explain(capsys, *on, "avx512", "--stage", "asm")
+
+
+@pytest.mark.device("cpu")
+def test_who_asks_for_a_device_that_is_not_here_is_told_of_targets(capsys, monkeypatch):
+    def unavailable(name):
+        raise DeviceUnavailable("there is no such processor", hint="buy one")
+
+    monkeypatch.setattr(REGISTRY, "resolve", unavailable)
+    said = {}
+    for name in ("cpu", "ref"):
+        assert cli.main(["explain", "Tensor([1.0])", "--device", name]) == 2
+        said[name] = capsys.readouterr().err
+    assert "or: --target NAME, which shows code without it, for avx512, avx2, sse2, neon" in said["cpu"]
+    assert said["ref"] == "error: there is no such processor\n"
+
+
+@pytest.mark.device("cpu")
+def test_times_of_a_target_end_with_its_source(capsys):
+    text = explain(capsys, "Tensor([1.0]).exp()", "--device", "cpu", "--target", "sse2", "--time")
+    timed = re.findall(r"^(\w+) +\d+\.\d{3} ms", text, re.MULTILINE)
+    assert timed[-1] == "render"
+
+
+@pytest.mark.device("cpu")
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--target", "i860"], "device cpu: expected one of avx512, avx2, sse2, neon, got 'i860'"),
+    (["--target", "sse2", "--stage", "runtime"], "expected a device that runs the plan, got for cpu sse2"),
+])
+def test_what_is_wrong_with_a_target_is_said(capsys, arguments, message):
+    assert cli.main(["explain", "Tensor([1.0])", "--device", "cpu", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["(1"], "error: (1: SyntaxError"),
     (["Tensor([1.0]).nope"], "has no attribute 'nope'"),
@@ -97,6 +146,8 @@ def test_nothing_to_run_is_explained_too(capsys):
     (["Tensor([1, 2])", "--grad"], "expected one float Tensor, got int32[2]"),
     (["Tensor([1.0]).detach() * 1", "--grad"], "expected an expression of float tensors"),
     (["Tensor([1.0])", "--device", "nowhere"], "nowhere"),
+    (["Tensor([1.0])", "--device", "nowhere", "--target", "any"], "no plugin provides device 'nowhere'"),
+    (["Tensor([1.0])", "--device", "ref", "--target", "any"], "it knows no targets by name, got 'any'"),
 ])
 def test_what_cannot_be_explained_says_why(capsys, arguments, message):
     assert cli.main(["explain", *arguments]) == 2

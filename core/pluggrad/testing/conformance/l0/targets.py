@@ -10,11 +10,15 @@ from pluggrad import dtypes
 from pluggrad.device.contract import FEATURES
 from pluggrad.device.registry import REGISTRY
 from pluggrad.kernel.ops import KERNEL_OPS
+from pluggrad.lower import lower
 from pluggrad.target import Capabilities, DeviceId, Target
 from pluggrad.testing.conformance.fresh import in_fresh_process
+from pluggrad.testing.conformance.kernels import affine
 from pluggrad.testing.conformance.mismatch import expect
 from pluggrad.testing.conformance.registry import conformance
+from pluggrad.testing.conformance.requirement import requires
 from pluggrad.testing.conformance.subject import Subject
+from pluggrad.tune import tune
 
 _KNOWN_DTYPES = frozenset(dtype.name for dtype in dtypes.ALL)
 _KEY_SUGGESTS = ("the cache key ignores the architecture: binaries made for one device would be loaded on "
@@ -46,6 +50,17 @@ def same_everywhere(subject: Subject) -> None:
                                     strict=True):
             expect(have == want, f"the {what} is another one in a process of its own", expected=str(want),
                    got=str(have))
+
+
+@conformance("L0", "target/by-name", requires=requires(dtype="int32"),
+             suggests="targets() names one that the toolchain makes no code for without its device")
+def by_name(subject: Subject) -> None:
+    for name, target in subject.backend.targets().items():
+        expect(pickle.loads(pickle.dumps(target)) == target, f"target {name!r}, pickled, is another one",
+               expected=str(target))
+        kernel = tune(affine(100), target.capabilities).phases[0].kernel
+        source = subject.backend.toolchain(target).render(lower(kernel, target))
+        expect(source.strip(), f"a kernel for target {name!r}", expected="source text", got=repr(source))
 
 
 @conformance("L0", "target/of-the-open-device",
