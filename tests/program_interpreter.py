@@ -147,6 +147,10 @@ class _Task:
     def barrier(self, instr: Instr, sources: list[np.ndarray]) -> None:
         """What it does is done for GREDUCE as well, in `instruction`."""
 
+    def prefetch(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        """A hint; that its elements can be named is all there is to see."""
+        self.index(instr, sources[0])
+
     def set(self, instr: Instr, sources: list[np.ndarray]) -> None:
         register = instr.src[0]
         axes = self.program.body[register].axes
@@ -232,7 +236,8 @@ class _Task:
 
 
 _EFFECTS = {"BARRIER": _Task.barrier, "STORE": _Task.store, "SET": _Task.set, "COPY": _Task.copy,
-            "COMMIT": _Task.commit, "WAIT": _Task.wait, "MMA": _Task.multiply, "MMA_STORE": _Task.store_sums}
+            "PREFETCH": _Task.prefetch, "COMMIT": _Task.commit, "WAIT": _Task.wait,
+            "MMA": _Task.multiply, "MMA_STORE": _Task.store_sums}
 
 
 class _Watched:

@@ -80,12 +80,12 @@ class Capabilities:
     not element by element. cores: workers that run tasks side by side. local_bytes: memory that a task may
     have for itself, near enough to be read like a cache (0: none). cache_bytes: per-core cache to block
     for. shared_cache_bytes: last-level cache. alignment: of allocations. streaming_line_bytes: a store that
-    fills this much, aligned, can pass the caches by (0: none can). prefetch: loads can ask for memory that
-    they will come to. max_buffers: buffers one kernel may take (0: no limit); regions are cut to it, five
-    is the least. max_grid: tasks of one launch (0: no limit). max_group: work items that may run a task
-    together; above 1, tasks are divided among them. subgroup_width: work items that execute in step.
-    scratch_bytes: fast memory that a group shares (0: its items combine nothing). unified_memory: the host
-    can read and write device memory. interprets_kernels: runs the untuned Kernel (no lowering needed).
+    fills this much, aligned, can pass the caches by (0: none can). prefetch: it pays to ask for
+    memory ahead of time, by the op PREFETCH. max_buffers: buffers one kernel may take (0: no limit); regions
+    are cut to it, five is the least. max_grid: tasks of one launch (0: no limit). max_group: work items that
+    may run a task together; above 1, tasks are divided among them. subgroup_width: work items that execute
+    in step. scratch_bytes: fast memory that a group shares (0: its items combine nothing). unified_memory:
+    the host can read and write device memory. interprets_kernels: runs the untuned Kernel, without lowering.
     matrix_units: by dtype of inputs, at most one for each; their panels lie in memory that a group shares.
     copies_ahead: work items can have rows copied to that memory while they do something else.
     launch_cost_us: one launch of an empty kernel on one core; team_cost_us: the same with all cores woken.

@@ -90,4 +90,5 @@ def test_a_renderer_wrong_on_groups_alone_fails(wrong: Wrong) -> None:
 
 def test_every_instruction_of_the_kernel_language_has_a_renderer_that_is_wrong_on_it() -> None:
     wrong = {wrong.op for wrong in (*WRONG, *WRONG_IN_GROUPS)}
-    assert sorted(wrong | OF_MATRIX_UNITS | {"END"}) == sorted(INSTRUCTIONS)  # END closes what others open
+    without_result = {"END", "PREFETCH"}  # one closes what others open, one is a hint
+    assert sorted(wrong | OF_MATRIX_UNITS | without_result) == sorted(INSTRUCTIONS)

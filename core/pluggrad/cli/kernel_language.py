@@ -68,7 +68,7 @@ def _arithmetic() -> Iterator[str]:
     yield ""
     yield from _table([row for row in ARITHMETIC if not row.optional])
     yield ""
-    yield "Where `Capabilities.ops` names them; otherwise they arrive written in the ones above:"
+    yield "Where `Capabilities.ops` names them; else they arrive written in the ones above, or not at all:"
     yield ""
     yield from _table([row for row in ARITHMETIC if row.optional])
 

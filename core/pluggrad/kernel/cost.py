@@ -18,7 +18,7 @@ _WEIGHTS: Final = {
     "DIV": 10, "RECIP": 10, "SQRT": 10, "EXP": 30, "EXP2": 27, "LOG": 43, "LOG2": 55, "SIN": 63, "COS": 63,
     "TANH": 55, "ERF": 68, "POW": 150, "IDIV": 40, "MOD": 40, "CDIV": 20, "CMOD": 20,
 }
-_FREE: Final = frozenset({"AXIS", "CONST", "VALUE", "LOAD", "STORE", "TAIL", "HEAD", "BITCAST"})
+_FREE: Final = frozenset({"AXIS", "CONST", "VALUE", "LOAD", "STORE", "TAIL", "HEAD", "PREFETCH", "BITCAST"})
 # what fits into half of the last cache is likely to be there, and is read so much faster than memory
 _CACHED: Final = 3.0
 # a rule of thumb: this share of the cores keeps memory busy
@@ -72,6 +72,8 @@ def _values(node: Node) -> tuple[Node, ...]:
     """The sources that are not an index or a gate."""
     if node.op is ops.LOAD:
         return ()
+    if node.op is ops.PREFETCH:
+        return node.src[:1]
     return node.src[1:2] if node.op is ops.STORE else node.src
 
 

@@ -67,6 +67,11 @@ def _tally(node: Node) -> str:
     return "" if node.type.is_int else "an integer"
 
 
+def _prefetch(node: Node) -> str:
+    fits = node.src[0].type is node.type and node.src[1].type is dtypes.int64
+    return "" if fits else f"a {node.type.name} and an int64 index"
+
+
 def _integers(node: Node) -> str:
     fits = node.type.is_int and all(s.type is node.type for s in node.src)
     return "" if fits else "integers of one dtype"
@@ -90,6 +95,7 @@ GRAMMAR: Final = Grammar("kernel", {
     ops.TALLY: lambda node: _tally(node) or _index_and_gate(node, 1),
     ops.TAIL: first_complaint(_of(dtypes.bool_), _position),
     ops.HEAD: first_complaint(_of(dtypes.bool_), _head),
+    ops.PREFETCH: lambda node: _slot(node) or _prefetch(node),
     ops.CDIV: _integers,
     ops.CMOD: _integers,
     ops.DOT2: _dot,
@@ -142,6 +148,8 @@ def _complaint(kernel: Kernel, node: Node, free: dict[Node, frozenset[int]]) -> 
         return _scan_complaint(kernel, node.arg[1], free[node.src[0]])
     if node.op is ops.LOAD:
         return _buffer_complaint(kernel, node.arg, node.type, "in", "inout", "local")
+    if node.op is ops.PREFETCH:
+        return "" if node.arg < len(kernel.arguments) else f"an argument's slot below {len(kernel.arguments)}"
     if node.op is ops.STORE:
         slot, ranged = node.arg[:2]
         if not free[node] <= set(ranged) <= axes:

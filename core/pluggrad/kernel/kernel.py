@@ -42,13 +42,12 @@ class Axis:
 class BufferParam:
     """One buffer: element type, size in elements, and what the kernel does with it.
 
-    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local
-    one is no argument but memory of each task's own, which its group shares, of any content when the task
-    begins. A streamed one is not read by the kernel, and too large to be found in a cache by whoever reads
-    it later. `ahead` elements beyond what a load reads lies what the task after this one begins with (0:
-    not known). A local one of several `stages`, which is stored to at each step of a reduction, is there so
-    many times: it is stored to up to `stages - 1` steps before it is read. The last `kept` of them that were
-    read are not stored to: products under way may still read there.
+    A status buffer holds an int64 for each `IndexCheck`: 0, or some index that was out of range. A local one
+    is no argument but memory of each task's own, which its group shares, of any content when the task begins.
+    A streamed one is not read by the kernel, and too large to be found in a cache by whoever reads it later.
+    `ahead` is always 0 (PREFETCH says what will be read). A local one of several `stages`, which is stored to
+    at each step of a reduction, is there so many times: it is stored to up to `stages - 1` steps before it is
+    read. The last `kept` of them that were read are not stored to: products under way may still read there.
     """
 
     dtype: DType

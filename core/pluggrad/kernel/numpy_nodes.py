@@ -175,6 +175,10 @@ def _load(layout: Layout, node: Node) -> Compute:
     return compute
 
 
+def _prefetch(layout: Layout, node: Node) -> Compute:
+    return lambda frame, sources: sources[0]
+
+
 def _load_view(layout: Layout, node: Node) -> Compute:
     view = _view(layout, layout.strided[node], layout.free[node], node.arg)
     # a view must not change under later stores; NumPy itself checks a single assignment for overlap
@@ -221,6 +225,6 @@ def write_of(layout: Layout, node: Node) -> Write:
 
 _COMPUTE: Final[dict[Op, Callable[[Layout, Node], Compute]]] = {
     ops.AXIS: _axis, ops.TAIL: _tail, ops.HEAD: _head, ops.CONST: _const, ops.VALUE: _value, ops.LOAD: _load,
-    ops.REDUCE: _reduce, ops.SCAN: _scan, ops.TALLY: _tally,
+    ops.REDUCE: _reduce, ops.SCAN: _scan, ops.TALLY: _tally, ops.PREFETCH: _prefetch,
     ops.KERNEL_OPS["CAST"]: _conversion, ops.KERNEL_OPS["BITCAST"]: _conversion,
 }

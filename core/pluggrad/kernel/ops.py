@@ -29,6 +29,8 @@ TAIL = Op("TAIL", "index", 1, "bool, arg (outer, factor, extent): the position s
           "is below extent; true wherever axis `outer` is below extent // factor")
 HEAD = Op("HEAD", "index", 1, "bool, arg: outer axis; the position src[0] = outer*factor + ... - shift is at "
           "least 0; true wherever axis `outer` is above 0")
+PREFETCH = Op("PREFETCH", "hint", 2, "src[0]; element src[1] of buffer `arg`, which may lie beyond its end, "
+              "will be read soon")
 CDIV = Op("CDIV", "index", 2, "integer division toward zero; the divisor is never 0 and nothing overflows")
 CMOD = Op("CMOD", "index", 2, "remainder of CDIV")
 DOT2 = Op("DOT2", "dot", 3, "a, x, y -> a + x.low * y.low + x.high * y.high in float32, in any order of "
@@ -37,4 +39,5 @@ DOT2 = Op("DOT2", "dot", 3, "a, x, y -> a + x.low * y.low + x.high * y.high in f
 
 KERNEL_OPS: Final[dict[str, Op]] = {
     op.name: op for op in (
-        AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TALLY, TAIL, HEAD, CDIV, CMOD, DOT2, *ELEMENTWISE)}
+        AXIS, CONST, VALUE, LOAD, STORE, REDUCE, SCAN, TALLY, TAIL, HEAD, PREFETCH, CDIV, CMOD, DOT2,
+        *ELEMENTWISE)}

@@ -9,11 +9,14 @@ from pluggrad.kernel.kernel import Kernel, axis
 
 
 def split_addresses(kernel: Kernel) -> tuple[Node, ...]:
-    """LOAD's arg becomes (buffer, strides) and STORE's (buffer, strides, axes[, name]); strides are None
-    where the index does not vary by a constant along some register axis."""
+    """The arg of LOAD and PREFETCH becomes (buffer, strides) and STORE's (buffer, strides, axes[, name]);
+    strides are None where the index does not vary by a constant along some register axis."""
     registers = {a.id for a in kernel.axes if a.in_registers}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is ops.PREFETCH:
+            base, strides = _split(src[1], registers)
+            return node(n.op, (src[0], base), (n.arg, strides), n.type)
         if n.op not in (ops.LOAD, ops.STORE):
             return node(n.op, src, n.arg, n.type)
         base, strides = _split(src[0], registers)

@@ -226,6 +226,7 @@ DECOMPOSED: Final[dict[Op, Callable[..., Node]]] = {
     g.NEG: lambda x: _make(g.SUB, _like(x, -0.0 if x.type.is_float else 0), x),
     g.ABS: lambda x: _where(_make(g.LE, x, _like(x, 0)), _make(g.SUB, _like(x, 0), x), x),  # of -0.0 is 0.0
     ops.DOT2: _dot2,
+    ops.PREFETCH: lambda value, index: value,
 }
 
 

@@ -50,7 +50,7 @@ class Dependencies:
         elif n.op is ops.HEAD and not self.is_register(n.arg):
             loops = loops | {n.arg}
             self.heads.setdefault(n.arg, []).append(n)
-        elif n.op in (ops.LOAD, ops.STORE) and n.arg[1] is not None:
+        elif n.op in (ops.LOAD, ops.STORE, ops.PREFETCH) and n.arg[1] is not None:
             registers |= {id for id, _ in n.arg[1]}
         elif n.op in (ops.SCAN, ops.TALLY):
             loops = loops | {n.arg[1]}

@@ -143,5 +143,10 @@ ARITHMETIC: Final = (
     *[_elementwise(op) for op in sorted(ELEMENTWISE - _ALWAYS_REWRITTEN, key=lambda op: (op.arity, op.name))],
     *[Instruction(op.name, (2,), "iu", "same", op.doc) for op in (CDIV, CMOD)],
     Instruction(DOT2.name, (3,), "u", "float32", DOT2.doc, since=3, optional=True),
+    Instruction(
+        "PREFETCH", (1,), "", "",
+        "arg: (buffer, strides or None), src: (index,): elements as for LOAD, which may lie outside of the "
+        "buffer, will be read soon; a hint, which may be ignored",
+        since=4, optional=True),
 )
 INSTRUCTIONS: Final = {row.name: row for row in (*STRUCTURE, *ARITHMETIC)}

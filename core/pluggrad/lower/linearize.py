@@ -222,6 +222,9 @@ class _Linearizer(Loops):
             src = src[:1]
         if n.op is ops.LOAD:
             src = (self._staged(n.arg[0], src[0], level), *src[1:])
+        if n.op is ops.PREFETCH:
+            self._append(level, Item("PREFETCH", None, src[1:], n.arg, registers))
+            return src[0]
         if n.op is ops.TALLY:
             return self._append(level, Item("LOAD", n.type, src, (n.arg[0], ()), registers))
         if n in self.full:

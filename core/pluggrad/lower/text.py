@@ -76,6 +76,7 @@ _WRITERS: Final[dict[str, Callable[[int, Instr], str]]] = {
     "LANE": lambda number, instr: f"LANE a{instr.arg}",
     "LOAD": lambda number, instr: f"LOAD {_place(instr)}{_gate(instr, 1)}",
     "STORE": lambda number, instr: f"STORE {_place(instr)} = %{instr.src[1]}{_gate(instr, 2)}",
+    "PREFETCH": lambda number, instr: f"PREFETCH {_place(instr)}",
     "SET": lambda number, instr: f"SET %{instr.src[0]} = %{instr.src[1]}",
     "HREDUCE": _reduction,
 }

@@ -11,10 +11,10 @@ from pluggrad.ir.verify import verify
 from pluggrad.kernel.grammar import GRAMMAR
 from pluggrad.kernel.ops import KERNEL_OPS
 from pluggrad.lower.barriers import of_items
-from pluggrad.lower.instructions import INSTRUCTIONS, STRUCTURE
+from pluggrad.lower.instructions import INSTRUCTIONS
 from pluggrad.lower.program import Instr, Program
 
-_WITHOUT_DTYPE: Final = frozenset({row.name for row in STRUCTURE if not row.result} | {"LOOP"})
+_WITHOUT_DTYPE: Final = frozenset({row.name for row in INSTRUCTIONS.values() if not row.result} | {"LOOP"})
 
 
 def verify_program(program: Program, pass_name: str) -> None:
@@ -155,6 +155,10 @@ class _Checker:
             return "an index that varies over no axis, as there are strides"
         return "" if {axis for axis, _ in strides} <= set(instr.axes) else f"strides along {instr.axes}"
 
+    def _prefetched(self, instr: Instr) -> str:
+        known = instr.arg[0] < len(self.program.arguments)
+        return "" if known and self._dtype(instr.src[0]).is_int else "an argument, and an integer index"
+
     def _local(self, slot: int) -> str:
         known = slot < len(self.program.buffers) and self.program.buffers[slot].role == "local"
         return "" if known else "a local buffer"
@@ -178,6 +182,7 @@ class _Checker:
 _RULES: Final[dict[str, Callable[[_Checker, Instr], str]]] = {
     "LOOP": _Checker._loop, "IF": _Checker._condition, "VALUE": _Checker._value, "LANE": _Checker._lane,
     "SET": _Checker._set, "LOAD": _Checker._memory, "STORE": _Checker._memory,
+    "PREFETCH": _Checker._prefetched,
     "COPY": _Checker._copy, "MMA": _Checker._sums, "MMA_STORE": _Checker._sums,
     "BARRIER": _Checker._together, "GREDUCE": _Checker._together,
 }

@@ -304,7 +304,7 @@ def prune_buffers(kernel: Kernel) -> tuple[Kernel, tuple[int, ...]]:
     number = {old: new for new, old in enumerate(kept)}
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:
-        if n.op is ops.LOAD:
+        if n.op in (ops.LOAD, ops.PREFETCH):
             return node(n.op, src, number[n.arg], n.type)
         if n.op is ops.TALLY:
             return node(n.op, src, (number[n.arg[0]], n.arg[1]), n.type)

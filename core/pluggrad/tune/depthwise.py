@@ -22,6 +22,7 @@ from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import Access, accesses, even_tile, fit_lanes, reduction_of, vector_lanes
 from pluggrad.tune.actions import bind, cover, merge_adjacent, split
 from pluggrad.tune.place import Dim, gate_dims, place_local, span, whole
+from pluggrad.tune.prefetch import prefetch_loads
 
 _LARGEST_WINDOW: Final = 32  # elements: more multiply-adds take longer than memory does
 _FEWEST_OUTPUTS: Final = 1 << 12  # fewer are over before a copy pays
@@ -87,14 +88,10 @@ def tune_depthwise(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
     for a in (*copied, computed[-1], written[-1]):
         kernel, _, _ = cover(kernel, a.id, fit_lanes(width, a.extent), "LOOP", "VECTOR")
     kernel = split(kernel, computed[0].id, even_tile(height, _ROWS), "LOOP", "TILE")[0]
-    return _ask_ahead(kernel, found.image) if capabilities.prefetch else kernel
-
-
-def _ask_ahead(kernel: Kernel, image: Access) -> Kernel:
-    """The kernel whose copies ask for what comes next: prefetchers lose their way from band to band."""
-    slot = image.node.arg
-    asking = replace(kernel.buffers[slot], ahead=_AHEAD // image.itemsize)
-    return replace(kernel, buffers=(*kernel.buffers[:slot], asking, *kernel.buffers[slot + 1:]))
+    if not capabilities.prefetch:
+        return kernel
+    # prefetchers lose their way from band to band
+    return prefetch_loads(kernel, found.image.node.arg, _AHEAD // found.image.itemsize)
 
 
 def _copied(kernel: Kernel, within: list[int], lanes: int) -> tuple[Kernel, list[Axis]]:

@@ -22,7 +22,7 @@ from pluggrad.tune.online import tune_online
 from pluggrad.tune.rows import split_long_reduction, tune_rows
 from pluggrad.tune.scans import is_scan, tune_scan
 from pluggrad.tune.scatter import ordered_axes, tune_scatter
-from pluggrad.tune.streaming import read_ahead, stream_outputs
+from pluggrad.tune.streaming import stream_outputs
 from pluggrad.tune.weighted import tune_weighted
 from pluggrad.tune.windows import share_windows, tune_windows, window_axis
 
@@ -78,4 +78,4 @@ def _tune_one(kernel: Kernel, capabilities: Capabilities) -> list[Kernel]:
     across = window_axis(windows, capabilities)
     if across is not None:
         return [tune_windows(windows, across, capabilities)]
-    return [read_ahead(tune_rows(kernel, capabilities), capabilities)]
+    return [tune_rows(kernel, capabilities)]

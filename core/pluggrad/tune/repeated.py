@@ -1,4 +1,7 @@
-"""A value of a row that several of its loops compute is computed once, and kept in memory of the task."""
+"""A value of a row that several of its loops compute is computed once, and kept in memory of the task.
+
+What is reduced of it is then reduced as it is kept: a loop less.
+"""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -11,7 +14,8 @@ from pluggrad.ir.walk import rewrite, substitute, toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.cost import weight
 from pluggrad.kernel.free import free_axes
-from pluggrad.kernel.kernel import Axis, Kernel, axis
+from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
+from pluggrad.kernel.reductions import identity
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import axis_of
 from pluggrad.tune.place import place_local, whole
@@ -70,3 +74,60 @@ def _kept(kernel: Kernel, copies: Sequence[Node], along: Mapping[Node, int]) -> 
     slot = len(kernel.buffers)
     loads = {n: node(ops.LOAD, (axis(along[n]),), slot, n.type) for n in others}
     return replace(kept, stores=substitute(kept.stores, loads))
+
+
+def reduce_where_kept(kernel: Kernel, capabilities: Capabilities) -> Kernel:
+    """The kernel whose reductions of what a row keeps are made in the loop that keeps it, a vector of partial
+    results in local memory each."""
+    fills = [store for store in kernel.stores if store.arg[0] in kernel.local and len(store.arg) == 2]
+    for fill in fills:
+        inner = [a for a in kernel.axes if a.id in fill.arg[1] and a.kind != "PARALLEL"]
+        if [a.kind for a in inner] != ["LOOP", "VECTOR"]:
+            continue
+        for n in toposort(kernel.stores):
+            value = _kept_value(kernel, n, fill, inner) if n.op is ops.REDUCE else None
+            if value is not None:
+                made = _reduced_in_loop(kernel, n, value, fill, inner[-1])
+                fits = made.local_bytes <= capabilities.local_bytes
+                return reduce_where_kept(made, capabilities) if fits else kernel
+    return kernel
+
+
+def _kept_value(kernel: Kernel, reduction: Node, fill: Node, inner: Sequence[Axis]) -> Node | None:
+    """What a reduction combines, in the loop of a store to local memory; None where it reads something else
+    of that memory than what is stored there at that moment, or nothing of it."""
+    bound = [axis_of(kernel, id) for id in reduction.arg[1]]
+    if [a.extent for a in bound] != [a.extent for a in inner]:
+        return None
+    here = {a.id: other.id for a, other in zip(bound, inner, strict=True)}
+
+    def rule(n: Node, src: tuple[Node, ...]) -> Node:
+        if n.op is ops.AXIS and n.arg in here:
+            return axis(here[n.arg])
+        if n.op is ops.TAIL and n.arg[0] in here:
+            return node(n.op, src, (here[n.arg[0]], *n.arg[1:]), n.type)
+        return node(n.op, src, n.arg, n.type)
+
+    slot, (index, kept, *gate) = fill.arg[0], fill.src
+    loaded, moved = node(ops.LOAD, (index, *gate), slot, kept.type), rewrite(reduction.src, rule)
+    value, = substitute(moved, {loaded: kept})
+    later = {store.arg[0] for store in kernel.stores[kernel.stores.index(fill):]} & kernel.local.keys()
+    reads = {n.arg for n in toposort([value]) if n.op is ops.LOAD}
+    axes = free_axes(toposort([value]), kernel.local)[value]
+    return value if loaded in toposort(moved) and not reads & later and axes <= set(fill.arg[1]) else None
+
+
+def _reduced_in_loop(kernel: Kernel, reduction: Node, value: Node, fill: Node, vector: Axis) -> Kernel:
+    """The kernel that combines `value` with partial results in the loop of `fill`, and these after it."""
+    name, dtype, slot = reduction.arg[0], reduction.type, len(kernel.buffers)
+    partial = BufferParam(dtype, vector.extent, "local")
+    lane, tasks = axis(vector.id), [a.id for a in kernel.axes if a.kind == "PARALLEL"]
+    begin = node(ops.STORE, (lane, const(identity(name, dtype), dtype)), (slot, (*tasks, vector.id)), dtype)
+    more = node(ops.STORE, (lane, value), (slot, fill.arg[1], name), dtype)
+    last = reduction.arg[1][-1]
+    whole = node(ops.REDUCE, (node(ops.LOAD, (axis(last),), slot, dtype),), (name, (last,)), dtype)
+    at = kernel.stores.index(fill)
+    stores = substitute([*kernel.stores[:at], begin, fill, more, *kernel.stores[at + 1:]], {reduction: whole})
+    bound = {id for n in toposort(stores) if n.op in (ops.STORE, ops.REDUCE) for id in n.arg[1]}
+    return replace(kernel, buffers=(*kernel.buffers, partial), stores=stores,
+                   axes=tuple([a for a in kernel.axes if a.id in bound]))

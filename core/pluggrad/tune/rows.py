@@ -11,7 +11,8 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, fit_lanes, vector_lanes
 from pluggrad.tune.actions import axis_of, share_axis, split, split_reduce
-from pluggrad.tune.repeated import keep_repeated
+from pluggrad.tune.prefetch import prefetch_rows
+from pluggrad.tune.repeated import keep_repeated, reduce_where_kept
 from pluggrad.tune.streaming import split_at_lines
 
 _ENOUGH_TASKS = 32  # that need no second phase; a fixed number, so that sums do not depend on cores
@@ -85,7 +86,8 @@ def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
         return kernel
     if vector.kind == "PARALLEL":
         lanes = _column_lanes(kernel, vector, capabilities)
-        return split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")[0] if lanes > 1 else kernel
+        columns = split(kernel, vector.id, lanes, "PARALLEL", "VECTOR")[0] if lanes > 1 else kernel
+        return prefetch_rows(columns, 1, capabilities)
     rows = _tiled_rows(kernel, capabilities)
     if rows is None:
         kernel = keep_repeated(kernel, capabilities)
@@ -94,7 +96,8 @@ def tune_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     else:
         runs = None if rows else _in_runs(kernel, capabilities)
         lanes = vector_lanes(kernel, capabilities, 1 if rows else _RUN_VECTORS if runs else _TILE)
-        kernel = _vectorize_rows(runs or kernel, lanes, capabilities)
+        kernel = prefetch_rows(runs or kernel, _TILE if rows else 1, capabilities)
+        kernel = reduce_where_kept(_vectorize_rows(kernel, lanes, capabilities), capabilities)
     return split(kernel, rows.id, _TILE, "PARALLEL", "TILE")[0] if rows else kernel
 
 

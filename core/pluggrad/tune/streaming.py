@@ -1,4 +1,4 @@
-"""Large memory: which outputs are written past the caches, and which inputs are asked for ahead of time.
+"""Large memory: which outputs are written past the caches.
 
 An ordinary store first reads the line that it writes into. A store of a whole line need not, if it leaves no
 copy of it behind: a third of the traffic of a kernel that reads one array and writes another. Rows whose
@@ -63,33 +63,6 @@ def _beyond_a_line(kernel: Kernel, store: Access, a: Axis, lanes: int, line: int
     if begin.op is ops.CONST and not begin.arg.bits:
         return None
     return node(ops.CMOD, (begin, const(per_line)), None, INDEX)
-
-
-def read_ahead(kernel: Kernel, capabilities: Capabilities) -> Kernel:
-    """The kernel with the inputs marked whose rows are walked several times.
-
-    Only the first walk waits for memory, which has nothing to do while the others compute: loads that ask for
-    the next task's row keep it busy. One walk alone runs through memory as fast as processors foresee.
-    """
-    tasks = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1]
-    if not capabilities.prefetch or not tasks:
-        return kernel
-    walks: dict[int, list[int]] = {}
-    for n in toposort(kernel.stores):
-        if n.op is ops.LOAD:
-            walks.setdefault(n.arg, []).append(linear(n.src[0]).strides.get(tasks[-1].id, 0))
-    buffers = list(kernel.buffers)
-    for slot, steps in walks.items():
-        row = steps[0] if len(steps) > 1 and len(set(steps)) == 1 else 0
-        if row > 0 and _is_worth_asking(buffers[slot], row, capabilities):
-            buffers[slot] = replace(buffers[slot], ahead=row)
-    return replace(kernel, buffers=tuple(buffers))
-
-
-def _is_worth_asking(buffer: BufferParam, row: int, capabilities: Capabilities) -> bool:
-    """Whether an input is not in a core's cache anyway, and two of its rows would be."""
-    size, cache = buffer.dtype.itemsize, capabilities.cache_bytes
-    return buffer.role == "in" and buffer.size * size > cache and 2 * row * size <= cache
 
 
 def _large_outputs(kernel: Kernel, capabilities: Capabilities) -> set[int]:

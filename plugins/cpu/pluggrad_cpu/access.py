@@ -142,7 +142,6 @@ def read(out: Emitter, a: Access, lanes: int, pointer: str, mask: str | None = N
     """`lanes` contiguous elements; 0 where the mask is false."""
     kind = vector(a.element, lanes)
     if mask is None:
-        _ask_ahead(out, a, lanes, pointer)
         return out.op(f"load {kind}, ptr {pointer}, align {a.align}")
     if _is_half_register(out, a, lanes):
         both = read(out, a, 2 * lanes, pointer, _mask_of_half(out, lanes, mask))
@@ -152,11 +151,14 @@ def read(out: Emitter, a: Access, lanes: int, pointer: str, mask: str | None = N
                      (kind, "zeroinitializer")])
 
 
-def _ask_ahead(out: Emitter, a: Access, lanes: int, pointer: str) -> None:
-    """Have the lines fetched that lie ahead of a row, wherever that is: asking faults nowhere."""
-    nbytes = lanes * a.align if a.buffer.ahead else 0
+def prefetch(out: Emitter, a: Access) -> None:
+    """Have whole lines of a row fetched, wherever that is: asking faults nowhere."""
+    nbytes = a.lanes * a.align if a.stride == 1 else 0
+    if nbytes < _LINE:
+        return
+    row = out.op(f"getelementptr {a.element}, ptr {a.pointer}, i64 {a.index}")
     for line in range(0, nbytes - _LINE + 1, _LINE):
-        there = out.op(f"getelementptr i8, ptr {pointer}, i64 {a.buffer.ahead * a.align + line}")
+        there = out.op(f"getelementptr i8, ptr {row}, i64 {a.offset * a.align + line}")
         out.do(f"call void @llvm.prefetch.p0(ptr {there}, i32 0, i32 {_SECOND_LEVEL}, i32 1)")
 
 

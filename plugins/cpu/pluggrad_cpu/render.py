@@ -11,7 +11,7 @@ from typing import Final
 
 from pluggrad.plugin_api import DType, Instr, Program, dtypes
 from pluggrad_cpu import elementwise, shuffle
-from pluggrad_cpu.access import STREAMED, Access, memory_type
+from pluggrad_cpu.access import STREAMED, Access, memory_type, prefetch
 from pluggrad_cpu.emit import REGISTER, Branch, Emitter, Machine, literal, vector
 from pluggrad_cpu.load_store import load, store
 
@@ -111,7 +111,7 @@ class _Kernel:
         for i, instr in enumerate(self.body):
             if not self.lanes[i]:
                 continue
-            spread = {"LOAD": (), "STORE": instr.src[1:2]}.get(instr.op, instr.src)
+            spread = {"LOAD": (), "PREFETCH": (), "STORE": instr.src[1:2]}.get(instr.op, instr.src)
             for source in spread:
                 if not self.lanes[source] and self.body[source].op not in ("CONST", "ACC"):
                     wanted.setdefault(source, set()).add(self.lanes[i])
@@ -261,6 +261,10 @@ class _Kernel:
             values = [self._use(instr.src[1], at, self.lanes[i]) for at in positions]
             store(self.out, accessed, values)
 
+    def _prefetch(self, i: int, instr: Instr) -> None:
+        for at in self._positions(self.tiles[i]):
+            prefetch(self.out, self._access(i, instr, [at], None))
+
     # ---------------------------------------------------------------------------------------- accumulators
 
     def _acc(self, i: int, instr: Instr) -> None:
@@ -321,7 +325,8 @@ class _Kernel:
 # what is not here is elementwise
 _RENDER: Final[dict[str, Callable[[_Kernel, int, Instr], None]]] = {
     "CONST": _Kernel._const, "VALUE": _Kernel._value, "TASK": _Kernel._task, "LANE": _Kernel._lane,
-    "LOAD": _Kernel._load, "STORE": _Kernel._store, "ACC": _Kernel._acc, "HREDUCE": _Kernel._reduce,
+    "LOAD": _Kernel._load, "STORE": _Kernel._store, "PREFETCH": _Kernel._prefetch,
+    "ACC": _Kernel._acc, "HREDUCE": _Kernel._reduce,
     "LOOP": _Kernel._loop, "IF": _Kernel._if, "ELSE": _Kernel._else, "END": _Kernel._end,
 }
 _BY_POSITION: Final[dict[str, Callable[[_Kernel, int, Position], None]]] = {

@@ -149,7 +149,7 @@ def capabilities(level: InstructionSet | None, features: frozenset[str] = frozen
     vector_bytes = level.vector_bytes if level else 0
     return Capabilities(
         dtypes=frozenset(d.name for d in dtypes.ALL), arithmetic=_ARITHMETIC,
-        ops=RENDERED_OPS | {"DOT2"} if features >= _DOT2 else RENDERED_OPS,
+        ops=RENDERED_OPS | {"PREFETCH"} | ({"DOT2"} if features >= _DOT2 else set()),
         vector_bytes=vector_bytes, vector_registers=level.vector_registers if level else 16,
         masked_memory=level.masked_memory if level else False, register_transposes=True,
         cores=cores(), cache_bytes=private, shared_cache_bytes=shared, alignment=64,

@@ -76,6 +76,7 @@ def every_form() -> Kernel:
     tail = op("AND", node(ops.HEAD, (position,), 0, dtypes.bool_), tail)
     gated = load(0, position, dtypes.int8, tail)
     value = op("WHERE", tail, gated, node(ops.VALUE, (), 0, dtypes.int8))
+    value = node(ops.PREFETCH, (value, strided(40, a0=8)), 1, dtypes.int8)
     single = op("CAST", const(True, dtypes.bool_), dtype=dtypes.int8)
     stores = store(0, (0, 4), position, value, tail), store(0, (), const(0), single)
     built = kernel([], [write(40, dtypes.int8)], *stores, values=(dtypes.int8,))

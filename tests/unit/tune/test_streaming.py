@@ -1,4 +1,4 @@
-"""Outputs that no cache would keep are marked where every store fills whole lines, and rows to ask for."""
+"""Outputs that no cache would keep are marked where every store fills whole lines."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.golden.expressions import TARGET, stages, stored, value
 
 # a cache so small that matrices of 64 x 64 floats are many times as large
 STREAMING = replace(TARGET.capabilities, vector_bytes=64, vector_registers=32, shared_cache_bytes=1 << 13,
-                    streaming_line_bytes=64, prefetch=True, cache_bytes=1 << 12)
+                    streaming_line_bytes=64)
 
 
 def streamed(result: Tensor, **changes: int) -> list[bool]:
@@ -22,13 +22,6 @@ def streamed(result: Tensor, **changes: int) -> list[bool]:
     (built,) = stages(value(result)).built
     phases = tune(built.kernel, replace(STREAMING, **changes)).phases
     return [b.streamed for b in phases[-1].kernel.buffers if b.role == "out"]
-
-
-def ahead(result: Tensor, **changes: int) -> list[int]:
-    """For each input of the one kernel, how far ahead it is asked for."""
-    (built,) = stages(value(result)).built
-    (phase,) = tune(built.kernel, replace(STREAMING, **changes)).phases
-    return [b.ahead for b in phase.kernel.buffers if b.role == "in"]
 
 
 WHOLE_LINES: dict[str, Callable[[], Tensor]] = {
@@ -78,15 +71,3 @@ def test_only_where_the_device_can_and_the_cache_is_too_small() -> None:
 
 def test_lanes_that_fill_a_part_of_a_line_are_no_whole_one() -> None:
     assert streamed(stored(64, 64).cast(dtypes.int8).T.contiguous(), vector_bytes=16) == [False]
-
-
-def test_rows_that_are_walked_several_times_are_asked_for_while_the_one_before_is_computed() -> None:
-    assert ahead(stored(64, 320).softmax(1)) == [320]
-    assert ahead(stored(64, 513).layernorm(), cache_bytes=1 << 13) == [513]
-
-
-def test_nobody_asks_for_what_is_near_or_would_push_out_the_row_at_hand() -> None:
-    assert ahead(stored(64, 320).softmax(1), prefetch=False) == [0]
-    assert ahead(stored(64, 320).softmax(1), cache_bytes=1 << 20) == [0]
-    assert ahead(stored(64, 640).softmax(1)) == [0]
-    assert ahead(stored(64, 320).sum(1)) == [0]

@@ -95,8 +95,16 @@ def test_rows_that_begin_within_lines_arrive_at_any_address(run: Any, n: int) ->
 
 
 def test_what_lies_ahead_is_asked_for_even_beyond_the_end(program: Any, run: Any) -> None:
-    built = copy(program, dtypes.float32)
-    built = replace(built, buffers=(replace(built.buffers[0], ahead=1 << 40), built.buffers[1]))
-    x, out = np.arange(LANES * STEPS, dtype=np.float32), np.zeros(LANES * STEPS, np.float32)
-    run(built, x, out)
-    np.testing.assert_array_equal(out, x)
+    p = program("asks", tasks=STEPS)
+    x, out = p.buffer(dtypes.float32, LANES * STEPS), p.buffer(dtypes.float32, LANES * STEPS, "out")
+    lane = p.axis(LANES, vector=True)
+    first = p("MUL", dtypes.int64, p("TASK", dtypes.int64), p.const(LANES))
+    for beyond in (1 << 40, -(1 << 40)):
+        far = p("ADD", dtypes.int64, first, p.const(beyond))
+        p("PREFETCH", None, far, arg=(x, ((lane, 1),)), axes=[lane])
+    p.store(out, first, p.load(x, first, ((lane, 1),)), ((lane, 1),))
+    built = p.build()
+    assert toolchain_for(HOST).render(built).count("call void @llvm.prefetch") == 2 * LANES * 4 // 64
+    source, result = np.arange(LANES * STEPS, dtype=np.float32), np.zeros(LANES * STEPS, np.float32)
+    run(built, source, result)
+    np.testing.assert_array_equal(result, source)
