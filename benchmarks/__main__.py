@@ -29,7 +29,7 @@ from benchmarks.criteria import ONE_THREAD, OURS, SpeedUp, on_device
 from benchmarks.device_limits import DeviceProbe, torch_variables
 from benchmarks.forms import ON_DEVICES, PEERS
 from benchmarks.limits import AnyProbe, Probe
-from benchmarks.turns import Absent, Child, measure
+from benchmarks.turns import ALONE, Absent, Child, measure
 from benchmarks.workloads import NEIGHBORS, SETS, WORKLOADS, Workload
 from pluggrad import Device
 
@@ -87,7 +87,7 @@ class Bench:
         ours = {"PLUGGRAD_DEVICE": options.device} if options.device else {}
         peers = torch_variables(options.device)
         self._specs: dict[str, tuple[str, dict[str, str]]] = {
-            OURS: (OURS, ours), ONE_THREAD: (OURS, {"PLUGGRAD_CPU_THREADS": "1"}),
+            OURS: (OURS, ours), ONE_THREAD: (OURS, ALONE),
             **{on_device(name): (OURS, {"PLUGGRAD_DEVICE": name}) for name in options.devices},
             **{name: (name, peers) for name in options.libs}}
         for name in self._specs:

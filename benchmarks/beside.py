@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from benchmarks.criteria import ONE_THREAD, OURS, duration
 from benchmarks.forms import PEERS
 from benchmarks.report import table
-from benchmarks.turns import Absent, Child
+from benchmarks.turns import ALONE, Absent, Child
 from benchmarks.workloads import WORKLOADS
 
 _ROWS: Final = ("mnist_step", "gpt_fwd128", "gpt_tok1", "gemm1024", "busy_short", "lenet_eager")
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         children = []
         for name in (OURS, ONE_THREAD, *options.libs):
-            variables = {"PLUGGRAD_CPU_THREADS": "1"} if name == ONE_THREAD else {}
+            variables = ALONE if name == ONE_THREAD else {}
             try:
                 children.append(Child(name, OURS if name == ONE_THREAD else name, **variables))
             except Absent as reason:

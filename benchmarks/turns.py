@@ -23,6 +23,7 @@ _PAUSE_S: Final = 0.02  # the threads of the last library go to sleep
 _LARGEST_DIFFERENCE: Final = 0.01  # of a result's mean magnitude, from what most libraries found
 _SCALES: Final = {"ms": 1e3, "us": 1e6}
 T = TypeVar("T")
+ALONE: Final = {"PLUGGRAD_CPU_THREADS": "1"}  # of a child's environment, in which it has one thread
 
 
 class Absent(Exception):

@@ -20,7 +20,7 @@ from pluggrad.target import MatrixUnit
 from pluggrad.tune.accesses import position, reduction_of
 from pluggrad.tune.actions import cover, reorder
 from pluggrad.tune.panels import ROW, Problem
-from pluggrad.tune.products import gates_of
+from pluggrad.tune.products import product_and_gates
 
 _AT_ONCE: Final = 4  # of the sums that an item works on
 BANKS: Final = 128  # bytes of shared memory that can be reached at once
@@ -103,7 +103,7 @@ class Applied:
         slot = self._local(dtype, max(leading * run // piece, stride * count), self.block.stages)
         spread = self._spread(run, count, way.width, every=True)
         if value.op is not ops.LOAD:  # what is computed from zeros may be none
-            for gate in gates_of(reduction_of(self.cut)):
+            for gate in product_and_gates(reduction_of(self.cut))[1]:
                 value = node(g.WHERE, (gate, value, const(0, dtype)), None, dtype)
         place = weighted_sum([*_in_pieces(spread.along, piece, leading), (spread.across, stride)])
         moved, = spread.moved([value], self.inner[way.along], self.inner[way.across])

@@ -50,19 +50,16 @@ class Product(NamedTuple):
 
 def multiplied(reduction: Node) -> Node:
     """The product that is summed up, without the gates of last steps."""
-    value = reduction.src[0]
-    while value.op is g.WHERE:
-        value = value.src[1]
-    return value
+    return product_and_gates(reduction)[0]
 
 
-def gates_of(reduction: Node) -> list[Node]:
-    """The gates of last steps."""
+def product_and_gates(reduction: Node) -> tuple[Node, list[Node]]:
+    """The product that is summed up, and the gates of last steps around it."""
     gates, value = [], reduction.src[0]
     while value.op is g.WHERE:
         gates.append(value.src[0])
         value = value.src[1]
-    return gates
+    return value, gates
 
 
 def as_product(kernel: Kernel) -> Product | None:
