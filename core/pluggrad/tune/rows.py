@@ -175,11 +175,12 @@ def _hold_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     return split(kernel, first.id, lanes, "TILE", "VECTOR")[0]
 
 
-def _nests(kernel: Kernel) -> list[tuple[int, ...]]:
-    """The loops of each reduction and each store."""
-    kinds = {a.id: a.kind for a in kernel.axes}
-    nests = [n.arg[1] for n in toposort(kernel.stores) if n.op in (ops.REDUCE, ops.STORE)]
-    return [tuple([id for id in nest if kinds[id] != "PARALLEL"]) for nest in nests]
+def _nests(kernel: Kernel) -> list[set[int]]:
+    """The loops of each reduction and each store, those of what a reduction lies within included."""
+    order = toposort(kernel.stores)
+    free = free_axes(order)
+    tasks = {a.id for a in kernel.axes if a.kind == "PARALLEL"}
+    return [free[n].union(n.arg[1]) - tasks for n in order if n.op in (ops.REDUCE, ops.STORE)]
 
 
 def _last_in_reductions(kernel: Kernel, a: Axis) -> bool:

@@ -11,9 +11,12 @@ from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.text import summary
+from pluggrad.lower import lower
+from pluggrad.lower.verify import verify_program
 from pluggrad.schedule import nested
 from pluggrad.target import Target
 from pluggrad.tune import Tuned, tune
+from pluggrad.tune.blockwise import nests_reductions
 from tests.golden.expressions import TARGET, Stages, stages, stored, value
 
 HEADS, QUERIES, KEYS, WIDE, VALUES = 2, 37, 45, 8, 12
@@ -72,3 +75,14 @@ def test_sums_that_do_not_fit_together_are_computed_one_by_one() -> None:
             same(kernel, each)
             for phase in each.phases:
                 verify_kernel(phase.kernel, "tune")
+
+
+def test_sums_that_no_task_has_room_for_take_lanes_along_one_loop_of_a_nest() -> None:
+    tight = Target("tight", replace(SMALL, local_bytes=1 << 8))
+    kernels = [built.kernel for built in training(is_causal=False).built]
+    assert any(nests_reductions(kernel) and len(kernel.stores) == 1 for kernel in kernels)
+    for kernel in kernels:
+        tuned = tune(kernel, tight.capabilities)
+        same(kernel, tuned)
+        for phase in tuned.phases:
+            verify_program(lower(phase.kernel, tight), "lower")
