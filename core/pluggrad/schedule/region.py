@@ -11,7 +11,8 @@ from pluggrad.ir.node import Node
 from pluggrad.shape.dims import Shape
 from pluggrad.shape.index import Index, source_index
 
-_FARTHEST = 32  # nodes that are looked at for repeated values
+_SHAPED = ops.REDUCE | {ops.EXPAND}  # whose shape says how what is computed from them is best divided
+_FARTHEST = 32  # nodes that are looked at for other shapes
 _domains: WeakKeyDictionary[Node, Shape] = WeakKeyDictionary()
 
 
@@ -25,7 +26,8 @@ def evaluated(root: Node) -> Node:
 def domain(root: Node) -> Shape:
     """The shape that the expression of `root` ranges over, the axes it reduces left out.
 
-    Elements lie in the order of `root`, but axes are in parts where values were repeated in other shapes.
+    Elements lie in the order of `root`; axes are in parts where values were repeated, or reduced, in another
+    shape.
     """
     found = _domains.get(root)
     if found is None:
@@ -40,7 +42,7 @@ def _find_domain(root: Node) -> Shape:
         return root.src[0].shape
     root = evaluated(root)
     shape = root.shape
-    for source in _repeated_shapes(root):
+    for source in _other_shapes(root):
         shape = _common_parts(shape, source) or shape
     return shape
 
@@ -51,15 +53,15 @@ def at_domain(root: Node, index: Index) -> Index:
     return index if shape == node.shape else source_index("reshape", None, index, shape, node.shape)[0]
 
 
-def _repeated_shapes(root: Node) -> list[Shape]:
-    """The shapes in which values were repeated that `root` is computed from, element by element."""
+def _other_shapes(root: Node) -> list[Shape]:
+    """The shapes in which the values were repeated or reduced that make up `root`, element by element."""
     found = []
     stack = [root]
     for _ in range(_FARTHEST):
         if not stack:
             break
         n = stack.pop()
-        if n.op is ops.EXPAND and n.shape != root.shape:
+        if n.op in _SHAPED and n.shape != root.shape:
             found.append(n.shape)
         elif n.op in ops.ELEMENTWISE or n.op is ops.RESHAPE:
             stack += dict.fromkeys(n.src)

@@ -48,7 +48,7 @@ def test_a_convolution_gathers_its_factors_as_they_are_where_a_unit_takes_them()
     wide = stored(convolution(32, 32), "bfloat16")
     assert sorted(wide) == ["bfloat16", "float32", "float32"]
     assert stored(convolution(32, 32), gathered=("bfloat16",)) == ["bfloat16"]
-    assert stored(convolution(64, 64, groups=2), gathered=("bfloat16",)) == ["float32", "bfloat16"]
+    assert stored(convolution(64, 64, groups=2), gathered=("bfloat16",)) == ["bfloat16"]
 
 
 @pytest.mark.parametrize("sizes", [(64, 8), (128, 128, 128)], ids=["few rows", "a channel each"])

@@ -186,6 +186,16 @@ def test_a_reshape_is_stored_with_what_it_reshapes():
     assert regions[0].outputs == (y,)
 
 
+def test_an_end_behind_a_reshape_joins_the_sum_that_it_reads():
+    """As the output of a convolution in groups: channels are groups by channels of each."""
+    total = build.reduce(ops.SUM, given_input(0, 16, 4, 8, 33), 3)
+    bias = build.expand(build.reshape(given_input(1, 32), (1, 32)), (16, 32))
+    root = build.unary(ops.EXP, add(build.reshape(total, (16, 32)), bias))
+    regions = schedule([root])
+    check(regions, [root])
+    assert [(region.outer, region.outputs) for region in regions] == [((16, 4, 8), (root,))]
+
+
 def test_a_reshaped_member_is_found_by_its_readers():
     x = given_input(0, 64, 8, 2)
     y = build.reshape(build.unary(ops.EXP, x), (64, 16))
