@@ -15,6 +15,7 @@ from pluggrad.runtime.storage import BufferVersion, Storage
 if TYPE_CHECKING:
     from pluggrad.runtime.compiled import CompiledPlan
     from pluggrad.runtime.loaded import LoadedPlan
+    from pluggrad.runtime.queue import Queue
     from pluggrad.runtime.session import Session
 
 _NONE: Final[Mapping[int, BufferVersion]] = {}
@@ -32,16 +33,7 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     then, and `raise_reported` is to be called once their handles are bound to the new versions.
     """
     plan, queue, pool = loaded.plan, place.queue, place.pool
-    if queue.lost is not None:
-        raise queue.gone()
-    if queue.deferred:
-        with at_once, queue:
-            queue.make_room()
-    for version in inputs:
-        if version.storage.fault is not None:
-            version.storage.require_usable()
-        if version.version != version.storage.version:
-            raise InternalError("a buffer was overwritten while a graph still needed its old version")
+    _require_ready(queue, inputs)
     outputs, written = _outputs(place, plan, inputs, again)
     slots = [version.storage.block.allocation for version in inputs]
     slots += [storage.block.allocation for storage in outputs]
@@ -83,6 +75,20 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     if wrong is not None:
         _reported.append(wrong)
     return outputs
+
+
+def _require_ready(queue: Queue, inputs: Sequence[BufferVersion]) -> None:
+    """Room on a device that answers, for values that are what their graphs saw."""
+    if queue.lost is not None:
+        raise queue.gone()
+    if queue.deferred:
+        with at_once, queue:
+            queue.make_room()
+    for version in inputs:
+        if version.storage.fault is not None:
+            version.storage.require_usable()
+        if version.version != version.storage.version:
+            raise InternalError("a buffer was overwritten while a graph still needed its old version")
 
 
 def _outputs(place: Session, plan: CompiledPlan, inputs: Sequence[BufferVersion],

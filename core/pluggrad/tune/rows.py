@@ -175,7 +175,7 @@ def _hold_rows(kernel: Kernel, capabilities: Capabilities) -> Kernel:
     return split(kernel, first.id, lanes, "TILE", "VECTOR")[0]
 
 
-def _nests(kernel: Kernel) -> list[set[int]]:
+def _nests(kernel: Kernel) -> list[frozenset[int]]:
     """The loops of each reduction and each store, those of what a reduction lies within included."""
     order = toposort(kernel.stores)
     free = free_axes(order)
