@@ -80,3 +80,12 @@ def test_the_page_about_networks_names_every_layer():
     text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
     layers = [name for name in nn.__all__ if isinstance(getattr(nn, name), type)]
     assert [name for name in layers if not re.search(rf"`[^`]*\b{name}\b[^`]*`", text)] == []
+
+
+def test_the_page_about_architecture_names_every_stage_and_every_folder_of_tests():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    stages = [path.parent.name for path in CORE.glob("*/__init__.py")]
+    order = re.findall(r"\w+", re.search(r"^cli >.*?^```", text, re.DOTALL | re.MULTILINE)[0])
+    assert [name for name in stages if name not in order or not re.search(rf"\b{name}/", text)] == []
+    folders = {path.relative_to(ROOT / "tests").parts[0] for path in ROOT.glob("tests/*/**/test_*.py")}
+    assert [name for name in sorted(folders) if f"| `tests/{name}" not in text] == []

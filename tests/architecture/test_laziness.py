@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.architecture.source import CORE, plugin_packages
+from tests.architecture.source import plugin_packages
 
 DRIVERS = {"llvmlite", "pyopencl", "pycuda", "cuda", "cupy", "objc", "Metal"}
 
@@ -20,28 +20,18 @@ def loaded_by(module: str) -> set[str]:
     return set(result.stdout.split())
 
 
-def written(path):
-    return path.is_file() and path.read_text(encoding="utf-8").strip()
-
-
 def test_import_pluggrad_loads_no_device_and_no_numpy():
-    if not written(CORE / "__init__.py"):
-        pytest.skip("pluggrad/__init__.py is not written yet")
     loaded = loaded_by("pluggrad")
     plugins = {package.name for package in plugin_packages()}
     assert loaded & (DRIVERS | plugins | {"numpy", "tqdm", "matplotlib"}) == set()
 
 
 def test_plugin_api_loads_no_numpy():
-    if not written(CORE / "plugin_api.py"):
-        pytest.skip("plugin_api.py is not written yet")
     assert loaded_by("pluggrad.plugin_api") & (DRIVERS | {"numpy"}) == set()
 
 
 @pytest.mark.parametrize("package", plugin_packages(), ids=lambda package: package.name)
 def test_a_plugin_module_loads_no_driver_and_no_numpy(package):
-    if not written(package / "plugin.py"):
-        pytest.skip(f"{package.name}/plugin.py is not written yet")
     assert loaded_by(f"{package.name}.plugin") & (DRIVERS | {"numpy"}) == set()
 
 
