@@ -123,6 +123,9 @@ def _chain(total: Node, weights: Node, other: Node) -> _Chain | None:
         chain.values.add(n)
         if n.op in _PLAIN:
             n = n.src[0]
+        elif _is_rounded(n):
+            chain.values.add(n.src[0])
+            n = n.src[0].src[0]
         elif n.op is ops.DIV and _is_row(n.src[1]):
             rows.append(n.src[1])
             n = n.src[0]
@@ -187,6 +190,11 @@ def _is_row(n: Node) -> bool:
             return True
         n = n.src[0]
     return n.op is ops.CONST
+
+
+def _is_rounded(n: Node) -> bool:
+    """Whether a value is that of another, as a narrower dtype has it."""
+    return n.op is ops.CAST and n.src[0].op is ops.CAST and n.src[0].src[0].dtype is n.dtype
 
 
 def _is_contraction(n: Node) -> bool:

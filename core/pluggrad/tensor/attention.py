@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
+from pluggrad.dtypes import DType
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
 from pluggrad.graph import build, custom, products
 from pluggrad.ir.node import Node
@@ -27,7 +28,8 @@ class Attention(Losses):
         axes broadcast. attn_mask: broadcasts to (..., L, S); bool: which keys a query sees, else added.
         is_causal: query i sees keys 0 to i. dropout_p: drops weights while `Tensor.training`. enable_gqa:
         axis -3 of key and value has a divisor of the queries' heads, each serving as many heads in a row.
-        scale: 1 / sqrt(E) by default. A query that sees no key gives zeros. ShapeError if shapes do not fit.
+        scale: 1 / sqrt(E) by default. A query that sees no key gives zeros. If all three
+        are of one 16-bit dtype, weights may be rounded to it. ShapeError if shapes do not fit.
         """
         op = "scaled_dot_product_attention"
         keys, values = self._new(self._operand(key, op)), self._new(self._operand(value, op))
@@ -42,7 +44,10 @@ class Attention(Losses):
         if attn_mask is not None:
             operands.append(self._new(self._operand(attn_mask, op)))
         scores = operands[0]._scores(operands[1], factor, is_causal, *operands[3:])
-        result = scores._masked_softmax().dropout(dropout_p) @ operands[2]
+        weights = scores._masked_softmax().dropout(dropout_p)
+        if self.dtype.itemsize == 2 and self.dtype is keys.dtype is values.dtype:
+            weights = weights._to_nearest(self.dtype)
+        result = weights @ operands[2]
         if mode.enabled and not dropout_p and scores.node.type.size >= products.MANY:
             result = result._attended(scores, operands, factor, is_causal)
         return result._narrow(self)
@@ -63,6 +68,11 @@ class Attention(Losses):
         rule = _AttentionRule(type(self), factor, is_causal)
         result, = custom.custom_vjp([self.node], inputs, [self.node, level, *inputs], rule)
         return self._new(result)
+
+    def _to_nearest(self, dtype: DType) -> Self:
+        """The nearest values of `dtype`, in the dtype of before; the gradient passes as it is."""
+        nearest = build.cast(build.cast(self.node, dtype), self.dtype)
+        return self._new(custom.custom_vjp([nearest], [self.node], [], _unrounded)[0])
 
     def _served_to(self, heads: tuple[int, ...]) -> Self:
         """Each entry of axis -3 repeated in a row, until there is one for each of the queries' heads."""
@@ -143,6 +153,10 @@ class _AttentionRule(NamedTuple):
             found = [by_products @ keys, by_products.mT @ queries, weights.mT @ g]
             found += [by_scores] * len(attn_mask)
             return [_summed(x, to).node for x, to in zip(found, operands, strict=True)]
+
+
+def _unrounded(saved: tuple[Node, ...], gradients: tuple[Node | None, ...]) -> Sequence[Node | None]:
+    return gradients
 
 
 def _summed(x: Attention, to: Attention) -> Attention:

@@ -82,6 +82,8 @@ class _Online(Blockwise):
                 times.append(factor)
             elif factor.op is g.MUL:
                 stack += factor.src
+            elif factor.op is g.CAST and factor.src[0].op is g.CAST and factor.src[0].src[0].type is n.type:
+                stack.append(factor.src[0].src[0])  # rounded for who reads it from memory: here nobody does
             elif factor.op is g.DIV and not self.free[factor.src[1]] & {self.axes.blocks, self.axes.step}:
                 stack.append(factor.src[0])
                 divided.append(factor.src[1])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pluggrad import Tensor
+from pluggrad import Tensor, dtypes
 from pluggrad.errors import DTypeError, ShapeError, ValueRangeError
 from pluggrad.testing.gradcheck import gradcheck
 
@@ -77,6 +77,23 @@ def test_dtypes_and_dropout():
     np.testing.assert_allclose(kept.numpy(), attention(Q, K, V), 1e-4, 1e-5)
     with Tensor.train():
         assert (q.scaled_dot_product_attention(k, v, dropout_p=1.0).numpy() == 0).all()
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("dtype", "spacing"), [("float16", 2.0**-10), ("bfloat16", 2.0**-7)])
+def test_halves_lose_no_more_than_their_spacing(dtype, spacing):
+    operands = [Tensor(x).cast(dtype) for x in (Q, K, V)]
+    found = operands[0].scaled_dot_product_attention(*operands[1:])
+    q, k, v = [x.float().numpy().astype(np.float64) for x in operands]
+    bound = 2 * spacing * attention(q, k, np.abs(v))
+    assert (np.abs(found.float().numpy() - attention(q, k, v)) <= bound).all()
+
+
+def test_a_gradient_is_not_rounded_where_weights_are():
+    weights = Tensor([0.3, 0.7], device="ref")
+    near = weights._to_nearest(dtypes.float16)
+    assert near.tolist() == np.array([0.3, 0.7], np.float16).tolist()
+    assert (near * 1e6).sum().gradient(weights)[0].tolist() == [1e6, 1e6]  # more than a float16 holds
 
 
 def test_attention_gradients():

@@ -94,6 +94,16 @@ def test_grouped_heads_and_an_epilogue():
                                atol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_halves_stay_as_exact_as_they_are(dtype):
+    operands = [Tensor(x).cast(dtype).realize() for x in (Q, K, V)]
+    out = operands[0].scaled_dot_product_attention(*operands[1:])
+    assert kernels(out)[-1].startswith("out in in in")
+    q, k, v = [x.float().numpy() for x in operands]
+    want, spacing = weigh(scores(q, k), v), {"float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    np.testing.assert_allclose(out.float().numpy(), want, rtol=0.51 * spacing, atol=1e-6)  # rounded once
+
+
 def test_blocks_that_no_query_of_a_task_sees_are_left_out():
     q, k, v = [Tensor(normal(2, 256, 64)) for _ in range(3)]
 

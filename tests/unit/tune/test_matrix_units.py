@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pluggrad import dtypes
+from pluggrad import Tensor, dtypes
+from pluggrad.cli.stages import run_stages, verify_stage
 from pluggrad.config import Context
 from pluggrad.graph.ops import LE
+from pluggrad.ir.passes import Trace
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
@@ -18,6 +20,7 @@ from pluggrad.kernel.text import kernel_text, parse_kernel
 from pluggrad.lower import lower
 from pluggrad.lower.program import Instr
 from pluggrad.lower.verify import verify_program
+from pluggrad.runtime.normalize import normalize
 from pluggrad.target import Capabilities, MatrixUnit, Target
 from pluggrad.tune import matrix_units, tune
 from pluggrad.tune.heuristics import tune_kernel
@@ -217,6 +220,17 @@ def test_the_gradient_of_weights_is_cut_into_parts_and_reads_an_input_with_zeros
     *fills, partial, _ = run_phases(untuned, replace(GROUPS, cores=256))
     assert len(fills) == (convolution.padding > 0)
     assert LE not in {n.op for n in toposort(partial.stores)}  # but for the ends of sums nothing is gated
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_both_products_of_attention_are_a_unit_s(dtype):
+    q, k, v = [Tensor.empty(2, length, 64, dtype=dtype, device="ref").contiguous() + i
+               for i, length in enumerate((128, 256, 256))]
+    graph = normalize([q.scaled_dot_product_attention(k, v).node])
+    stages = run_stages(graph, (None,), Target("x", GROUPS), Trace(verify=verify_stage))
+    products = [p for p in stages.programs if any(instr.op == "MMA" for instr in p.body)]
+    assert [[b.dtype.name for b in p.arguments] for p in products] == [
+        ["float32", dtype, dtype], [dtype, dtype, dtype]]
 
 
 def test_blocks_are_larger_where_there_are_tasks_enough():

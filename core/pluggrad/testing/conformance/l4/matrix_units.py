@@ -89,6 +89,22 @@ def stacks(subject: Subject, dtype: str) -> None:
     _expect(subject, (x @ y).relu(), a, b, dtype, then=lambda total: np.maximum(total, 0), op="what follows")
 
 
+@conformance("L4", "matrix-units/attention", cases=product(dtype=("float16", "bfloat16")), requires=_needs,
+             suggests="of attention's two products by a matrix unit, one reads or stores wrong elements")
+def attention(subject: Subject, dtype: str) -> None:
+    """Two heads; weights may be rounded to the dtype of the values that they weigh."""
+    arrays = _drawn(dtype, (2, 130, 64), (2, 165, 64), (2, 165, 72))
+    q, k, v = [array.astype(np.float64) for array in arrays]
+    scores, moved = q @ k.swapaxes(-1, -2), _SPACING * (np.abs(q) @ np.abs(k).swapaxes(-1, -2)).max()
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    form, (queries, keys, values) = FORMATS[dtype], [subject.tensor(array, dtype) for array in arrays]
+    have = queries.scaled_dot_product_attention(keys, values, scale=1.0)
+    lost = form.spacing + 2 * moved * q.shape[-1] + _SPACING * k.shape[-2]
+    bound = lost * (weights @ np.abs(v)) + form.spacing * np.abs(weights @ v)
+    subject.expect_within(have.numpy(), weights @ v, bound, have.dtype, op=f"attention of {dtype}")
+
+
 @conformance("L4", "matrix-units/whole-numbers", cases=product(dtype=INPUTS, size=SIZES), requires=_needs,
              suggests="products are left out, or added twice")
 def whole_numbers(subject: Subject, dtype: str, size: samples.Sizes) -> None:
