@@ -3,8 +3,8 @@
 A value is an array with one dimension for the work items of a task's group, which go in step, and one for
 each register axis of the program: its extent where the value varies over the axis, else 1. Tasks, loops and
 branches are Python's. Items in step need no barrier, so that one is missing is told by who touched what. What
-is copied ahead of time arrives as late as it may: at the WAIT for its batch. Products, too, read their panels
-as late as they may, and nobody may touch those until then.
+is copied ahead of time arrives as late as it may: at the WAIT for its batch, or the WAIT_BOX for its step.
+Products, too, read their panels as late as they may, and nobody may touch those until then.
 """
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class _Task:
         local = program.buffers[len(buffers):]  # of any content: NaN is seen where it is read
         self.buffers = [*buffers, *[np.full(b.nbytes, 0xFF, np.uint8).view(b.dtype.numpy) for b in local]]
         self.batches: list[list[Callable[[], None]]] = [[]]  # of copies under way; the last is not committed
+        self.copies = 0  # of boxes, that a step has
+        self.boxes: dict[int, list[Callable[[], None]]] = {}  # of steps under way
         self.products: list[tuple[list[tuple[int, np.ndarray]], Callable[[], None]]] = []  # under way
         self.dimension = {axis.id: i for i, axis in enumerate(program.axes, 1)}
         self.watched = {slot: _Watched(b.size * b.stages) for slot, b in enumerate(program.buffers)
@@ -181,6 +183,37 @@ class _Task:
                 arrive()
         self.batches.append(open_batch)
 
+    def arrivals(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        self.copies = instr.arg[1]
+
+    def copy_box(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        to, number, stages = instr.arg
+        box, (step, index, *starts) = self.program.boxes[number], [int(x.flat[0]) for x in sources]
+        free = all(abs(step - other) < stages for other in self.boxes)
+        assert free, f"{instr} to a stage that is under way"
+        at = np.ix_(*[start + np.arange(dim.held) for start, dim in zip(starts, box.dims, strict=True)])
+        inside = np.logical_and.reduce(np.broadcast_arrays(
+            *[(x >= 0) & (x < dim.extent) for x, dim in zip(at, box.dims, strict=True)]))
+        place = box.offset + sum(x * dim.stride for x, dim in zip(at, box.dims, strict=True))
+        found = np.zeros(inside.shape, self.buffers[to].dtype)
+        found[inside] = self.buffers[box.source][place[inside]]
+        where = index + np.arange(box.size)
+        self.left_alone(to, where, instr)
+        self.watched[to].store(where, np.arange(where.size), instr)  # from now on nobody may read there
+        self.buffers[to].view(np.uint8).reshape(-1, found.itemsize)[where] = 0xFF
+        spans = found.T.reshape(-1, box.spans, box.span).swapaxes(0, 1)
+        self.boxes.setdefault(step, []).append(lambda: self.arrive(to, where, spans.reshape(-1)))
+
+    def arrive(self, to: int, where: np.ndarray, found: np.ndarray) -> None:
+        self.buffers[to][where] = found
+        self.watched[to].writer[where] = -1
+
+    def wait_box(self, instr: Instr, sources: list[np.ndarray]) -> None:
+        arriving = self.boxes.pop(int(sources[0].flat[0]), [])
+        assert len(arriving) == self.copies > 0, f"{instr} waits for boxes that never come"
+        for arrive in arriving:
+            arrive()
+
     def multiply(self, instr: Instr, sources: list[np.ndarray]) -> None:
         tile, sums = instr.arg, sources[0]
         sides = zip((tile.left, tile.right), sources[1:], (tile.rows, tile.columns))
@@ -236,7 +269,8 @@ class _Task:
 
 
 _EFFECTS = {"BARRIER": _Task.barrier, "STORE": _Task.store, "SET": _Task.set, "COPY": _Task.copy,
-            "PREFETCH": _Task.prefetch, "COMMIT": _Task.commit, "WAIT": _Task.wait,
+            "PREFETCH": _Task.prefetch, "ARRIVALS": _Task.arrivals, "COPY_BOX": _Task.copy_box,
+            "WAIT_BOX": _Task.wait_box, "COMMIT": _Task.commit, "WAIT": _Task.wait,
             "MMA": _Task.multiply, "MMA_STORE": _Task.store_sums}
 
 

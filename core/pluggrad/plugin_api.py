@@ -64,12 +64,12 @@ from pluggrad.errors import (
     UnknownDevice,
     UnsupportedDType,
 )
-from pluggrad.target import Capabilities, DeviceId, MatrixUnit, Target
+from pluggrad.target import BoxEngine, Capabilities, DeviceId, MatrixUnit, Target
 
 if TYPE_CHECKING:
     from pluggrad.device.host import HOST_ALIGNMENT, HostAllocator, load_function, pack_values
     from pluggrad.device.ref import RefBackend, RefDevice
-    from pluggrad.kernel.kernel import Axis, BufferParam, ConstBits, Kernel
+    from pluggrad.kernel.kernel import Axis, Box, BufferParam, ConstBits, Dim, Kernel
     from pluggrad.kernel.matmul import Matmul, Matrix
     from pluggrad.kernel.offer import Extern, Offer
     from pluggrad.lower.matrices import MatrixTile, Panel
@@ -85,8 +85,10 @@ _ON_ACCESS: Final[dict[str, str]] = {
     "RefBackend": "pluggrad.device.ref",
     "RefDevice": "pluggrad.device.ref",
     "Axis": "pluggrad.kernel.kernel",
+    "Box": "pluggrad.kernel.kernel",
     "BufferParam": "pluggrad.kernel.kernel",
     "ConstBits": "pluggrad.kernel.kernel",
+    "Dim": "pluggrad.kernel.kernel",
     "Kernel": "pluggrad.kernel.kernel",
     "Matmul": "pluggrad.kernel.matmul",
     "Matrix": "pluggrad.kernel.matmul",
@@ -120,9 +122,10 @@ __all__ = [
     "hookimpl", "PluginApi", "API_MAJOR", "API_MINOR",
     "KernelInfo", "KernelCompiled", "PhaseTime", "KernelFinished", "CopyFinished",
     # values
-    "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities", "MatrixUnit",
+    "dtypes", "DType", "Scalar", "DeviceId", "Target", "Capabilities", "MatrixUnit", "BoxEngine",
     # what a renderer receives
     "Program", "Instr", "RegisterAxis", "MatrixTile", "Panel", "Kernel", "Axis", "BufferParam", "ConstBits",
+    "Box", "Dim",
     # a renderer to derive one from
     "CLikeRenderer", "CVectorRenderer", "Source", "Value",
     # what a backend may take over

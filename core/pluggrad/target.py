@@ -48,13 +48,28 @@ class Narrow(NamedTuple):
 WIDE: Final = Narrow()  # none
 
 
+class BoxEngine(NamedTuple):
+    """What copies boxes of buffers to memory that a group shares, while its items do something else.
+
+    span_bytes: a box lies there in spans of so many bytes along memory, as a matrix unit reads them.
+    alignment: bytes, of where a box may begin in its buffer, and of all strides but the first, an element's.
+    most: positions of a box along a dimension, but for spans. dims: of a box, at least two and at most these.
+    """
+
+    span_bytes: int
+    alignment: int
+    most: int
+    dims: int
+
+
 class MatrixUnit(NamedTuple):
     """A unit that multiplies matrices: sums of `rows` x `columns` are taken up by `items` work items
     together, `steps` of the sum at a time.
 
     inputs, sums: dtypes; a unit for float32 may round its inputs. sums_per_item: how many of them the
     registers of an item have room for. piece_bytes: operands lie in local memory in columns of pieces of so
-    many bytes (0: row by row). in_flight: products that may be under way while the next one is begun.
+    many bytes (0: row by row). in_flight: products that may be under way while the next one is begun. engine:
+    copies operands that are boxes (None: work items do).
     """
 
     rows: int
@@ -66,6 +81,7 @@ class MatrixUnit(NamedTuple):
     sums_per_item: int = 128
     piece_bytes: int = 16
     in_flight: int = 0
+    engine: BoxEngine | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from tests.conformance.wrong_primitives import (
 DEVICE, WITH_GROUPS = "cpu", "opencl"
 TESTS = collect()
 # of matrix units, which no device here has: what is wrong on them is in unit/tune/test_matrix_units.py
-OF_MATRIX_UNITS = {"MMA_ACC", "MMA", "MMA_STORE", "COPY", "COMMIT", "WAIT"}
+OF_MATRIX_UNITS = {"MMA_ACC", "MMA", "MMA_STORE", "COPY", "COMMIT", "WAIT", "ARRIVALS", "COPY_BOX",
+                   "WAIT_BOX"}
 on_device, on_groups = pytest.mark.device(DEVICE), pytest.mark.device(WITH_GROUPS)
 
 

@@ -12,7 +12,7 @@ from pluggrad.errors import CompileError
 from pluggrad.target import Target
 
 if TYPE_CHECKING:  # a process that finds its plans on disk loads no compiler
-    from pluggrad.kernel.kernel import BufferParam
+    from pluggrad.kernel.kernel import Box, BufferParam
     from pluggrad.kernel.offer import Extern, Offer
     from pluggrad.lower.program import Program
 
@@ -39,7 +39,8 @@ class Signature:
 
     group: work items that run each task; more than 1 only where `Capabilities.max_group` is. scratch: bytes
     of the local memory that they share, as the program has it. extern: the name of the `Extern` that
-    `Backend.claim` gave for it, whose payload stands for the binary.
+    `Backend.claim` gave for it, whose payload stands for the binary. boxes: `Program.boxes`, for a device
+    whose engine has to be told of them at a launch.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Signature:
     scratch: int = 0
     extern: str = ""
     group: int = 1
+    boxes: tuple[Box, ...] = ()
 
 
 class Executable(ABC):

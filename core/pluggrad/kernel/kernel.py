@@ -13,7 +13,7 @@ from pluggrad.graph.ops import CAST
 from pluggrad.ir.node import Node, node
 from pluggrad.kernel import ops
 
-AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "UNROLL", "TILE", "VECTOR", "MATRIX"]
+AxisKind = Literal["PARALLEL", "ITEM", "LOOP", "REDUCE", "UNROLL", "TILE", "VECTOR", "MATRIX", "BOX"]
 Role = Literal["in", "out", "inout", "status", "local"]
 
 
@@ -25,7 +25,8 @@ class Axis:
     own. Along an ITEM axis each work item of a task's group takes one position: all ITEM axes of a kernel
     have the group's size as their extent. MATRIX axes belong to a matrix unit: what ranges over them is a
     sum of products of two loads from local memory, which the group holds in registers until it is stored,
-    to local memory again.
+    to local memory again. BOX axes belong to a copy engine: what is stored over them is a box of a buffer
+    (kernel/boxes.py).
     """
 
     id: int
@@ -73,6 +74,37 @@ class IndexCheck(NamedTuple):
     op: str
     axis: int | None
     extent: int
+
+
+class Dim(NamedTuple):
+    """`extent` positions, neighbors `stride` elements apart, of which a box has `held`."""
+
+    extent: int
+    stride: int
+    held: int
+
+
+class Box(NamedTuple):
+    """A box of buffer `source`, which it sees as `dims` from element `offset` on, the shortest stride first.
+
+    In local memory it lies in spans of `span` elements along the first dimension: all others within a span,
+    then the next span.
+    """
+
+    source: int
+    offset: int
+    dims: tuple[Dim, ...]
+    span: int
+
+    @property
+    def spans(self) -> int:
+        """How many spans there are."""
+        return self.dims[0].held // self.span
+
+    @property
+    def size(self) -> int:
+        """Elements that it holds."""
+        return math.prod([dim.held for dim in self.dims])
 
 
 LOCAL_ALIGNMENT: Final = 16  # bytes, of the widest row that a work item moves

@@ -28,7 +28,7 @@ _BUFFER: Final = re.compile(r"buffer \d+: (in|out|inout|status|local) (" + _DTYP
                             + r")\[(\d+)\]( streamed)?( ahead (\d+))?( stages (\d+))?( kept (\d+))?")
 _VALUE: Final = re.compile(r"value \d+: (" + _DTYPE + ")")
 _WITHOUT_ARG: Final = ELEMENTWISE | {ops.CDIV, ops.CMOD, ops.DOT2}
-_AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|UNROLL|TILE|VECTOR|MATRIX) (\d+)")
+_AXIS: Final = re.compile(r"axis (\d+): (PARALLEL|ITEM|LOOP|REDUCE|UNROLL|TILE|VECTOR|MATRIX|BOX) (\d+)")
 
 
 def kernel_text(kernel: Kernel) -> str:

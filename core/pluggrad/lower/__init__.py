@@ -6,6 +6,7 @@ from typing import Final
 
 from pluggrad.config import VERIFY
 from pluggrad.ir.passes import Pass, PassList, Trace
+from pluggrad.kernel.boxes import boxes_of
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.order import store_order
 from pluggrad.kernel.text import digest
@@ -49,7 +50,8 @@ def lower(kernel: Kernel, target: Target, trace: Trace | None = None) -> Program
 
 def _program(kernel: Kernel, lowered: Kernel) -> Program:
     name, registers = program_name(kernel), _registers(kernel)
-    body = linearize(replace(lowered, stores=split_addresses(lowered)), store_order(lowered))
+    split = replace(lowered, stores=split_addresses(lowered))
+    body = linearize(split, store_order(lowered), boxes_of(lowered))
     return Program(name, kernel.buffers, kernel.values, kernel.tasks, registers, body, kernel, kernel.group)
 
 

@@ -12,16 +12,16 @@ from pluggrad.kernel.order import Step, groups_of
 
 
 class Dependencies:
-    """Of all nodes of a kernel whose stores are made in the order of `steps`.
+    """Of all nodes of a kernel whose stores are made in the order of `steps`, and of `others`.
 
     loops: axes of loops, tasks and items. registers: axes in registers, sorted. reads: local buffers, where
     the kernel has any. tails, heads: by the axis whose loop they are about. filled: the stores that are made
     in the loop of a reduction, by its axis.
     """
 
-    def __init__(self, kernel: Kernel, steps: Sequence[Step]) -> None:
+    def __init__(self, kernel: Kernel, steps: Sequence[Step], others: Iterable[Node] = ()) -> None:
         self.axes = {a.id: a for a in kernel.axes}
-        self.order = toposort(kernel.stores)
+        self.order = toposort([*kernel.stores, *others])
         self.loops: dict[Node, frozenset[int]] = {}
         self.registers: dict[Node, tuple[int, ...]] = {}
         self.reads: dict[Node, frozenset[int]] = {}

@@ -122,6 +122,23 @@ STRUCTURE: Final = (
         "arg: n; waits for all batches of this work item but the n that were committed last; other items "
         "see what was copied after a BARRIER",
         since=4),
+    Instruction(
+        "ARRIVALS", (0,), "", "",
+        "arg: (stages, copies): before the first COPY_BOX, and a BARRIER; a step of a loop has so many of "
+        "them, which go to one of so many stages, and the group is told when all of these have arrived",
+        since=4),
+    Instruction(
+        "COPY_BOX", (4, 5, 6, 7), _ANY, "",
+        "arg: (buffer, number, stages), src: (step, index, position along each dimension): box "
+        "`Program.boxes[number]` from these positions on, 0 where one is beyond its extent, to a local "
+        "buffer that MMA alone reads: how elements lie within a span is the unit's secret. All work items "
+        "come to it, done with what was there, and one of them has the copy made",
+        since=4),
+    Instruction(
+        "WAIT_BOX", (1,), "i", "",
+        "arg: stages, src: (step,): waits until the boxes of that step have arrived; each work item waits "
+        "for each step, in order",
+        since=4),
 )
 
 # where an instruction promises more than the op of the graph that it comes from

@@ -9,7 +9,7 @@ Where items of a group share it, they wait for each other in between (barriers.p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.boxes import BoxCopy
 from pluggrad.kernel.index_nodes import INDEX
 from pluggrad.kernel.kernel import Kernel, axis, const
 from pluggrad.kernel.order import Group, Nest, Step, stores_of
@@ -33,14 +34,17 @@ from pluggrad.lower.program import Instr
 _SHORTEST_COPY: Final = 4  # bytes of a row that is copied while items do something else
 
 
-def linearize(kernel: Kernel, steps: Sequence[Step]) -> tuple[Instr, ...]:
-    """The instructions of one kernel, whose addresses are split, with its stores in the order of `steps`."""
-    return flatten(_Linearizer(kernel, steps).run())
+def linearize(kernel: Kernel, steps: Sequence[Step], boxes: Mapping[int, BoxCopy]) -> tuple[Instr, ...]:
+    """The instructions of one kernel, whose addresses are split, with its stores in the order of `steps`.
+    boxes: those that are copies, by their numbers."""
+    return flatten(_Linearizer(kernel, steps, boxes).run())
 
 
 class _Linearizer(Loops):
-    def __init__(self, kernel: Kernel, steps: Sequence[Step]) -> None:
-        super().__init__(kernel, Dependencies(kernel, steps))
+    def __init__(self, kernel: Kernel, steps: Sequence[Step], boxes: Mapping[int, BoxCopy]) -> None:
+        positions = [n for copy in boxes.values() for n in (copy.place, *copy.starts)]
+        super().__init__(kernel, Dependencies(kernel, steps, positions))
+        self.boxes = {kernel.stores[at]: (number, copy) for number, (at, copy) in enumerate(boxes.items())}
         self.steps = steps
         self.local = kernel.local.keys()
         self.running: dict[tuple[Node, Block], Item] = {}  # accumulators, by the block around the loop
@@ -107,6 +111,10 @@ class _Linearizer(Loops):
 
     def _store_all(self, stores: list[Node]) -> None:
         """Every value is computed before the first is written: a kernel may overwrite what it reads."""
+        if stores[0] in self.boxes:
+            for store in stores:
+                self._copy_box(store)
+            return
         self._store_computed(stores, self._computed(stores))
 
     def _computed(self, stores: Sequence[Node]) -> list[list[Item]]:
@@ -171,6 +179,16 @@ class _Linearizer(Loops):
             block.memo = {n: item for n, item in block.memo.items() if item is not load}
         copy = Item("COPY", None, (index, *load.src), (*to, *load.arg), registers)
         self._append(len(self.blocks) - 1, copy)
+
+    def _copy_box(self, store: Node) -> None:
+        """A store as the copy of a box, of the stage of the step at hand."""
+        number, copy = self.boxes[store]
+        level, (target, _, axes) = len(self.blocks) - 1, store.arg
+        step = next(self._emit(axis(id)) for id in axes if self.axes[id].kind == "REDUCE")
+        starts = [self._emit(start) for start in copy.starts]
+        index = self._staged(target, self._emit(copy.place), level)
+        stages = self.kernel.buffers[target].stages
+        self._append(level, Item("COPY_BOX", None, (step, index, *starts), (target, number, stages)))
 
     def _by_first_item(self, level: int, items: list[Item]) -> None:
         """Gate a store of what all work items have, so that one of them writes it."""
@@ -310,9 +328,10 @@ class _Linearizer(Loops):
             return
         filled = [self.kernel.buffers[slot] for slot in self.nodes.filled_along(ids[at])]
         stages, kept = max([param.stages for param in filled]), max([param.kept for param in filled])
-        if stages > 1:
+        if stages > 1 or self.boxes:
             inner = partial(self._reduce_in, ids[at + 1:], accumulate)
-            self._loop_nest(ids[:at], partial(self._loop_ahead, ids[at], stages, kept, inner))
+            ahead = self._loop_of_boxes if self.boxes else self._loop_ahead
+            self._loop_nest(ids[:at], partial(ahead, ids[at], stages, kept, inner))
             return
 
         def fill() -> None:
@@ -365,6 +384,39 @@ class _Linearizer(Loops):
         if store is not None:
             store()
             self.pending = Pending(fills, fills)
+        loop.body = self.blocks.pop().items
+        self._append(level, loop)
+
+    def _loop_of_boxes(self, id: int, stages: int, kept: int, accumulate: Callable[[], None]) -> None:
+        """The same, where an engine copies what is stored.
+
+        Once all items are in a step they are done with all that the next boxes take the place of, but for
+        `kept` products; they wait for their own boxes after those are on their way.
+        """
+        distance, filled, fills = stages - 1 - kept, self.nodes.filled[id], self.nodes.filled_along(id)
+        level, extent = len(self.blocks) - 1, self.axes[id].extent
+        copies = sum([len(stores) for stores in filled])
+        self._append(level, Item("ARRIVALS", None, arg=(stages, copies)))
+        self._barrier()
+        for step in range(min(distance, extent)):
+            position = self._append(level, Item("CONST", INDEX, arg=step))
+            self.blocks[level].items += self._filling(filled, id, position, position)
+        loop = Item("LOOP", None, arg=(0, extent))
+        self.blocks.append(Block(self._bound(), fills=fills))
+        self._barrier()
+        count, ahead, end = [self._append(level + 1, Item("CONST", INDEX, arg=value))
+                             for value in (stages, distance, extent)]
+        position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
+        within = self._append(level + 1, Item("LT", dtypes.bool_, (position, end)))
+        stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))
+        body = self._filling(filled, id, position, stage)
+        self._append(level + 1, Item("IF", None, (within,), body=body))
+        self._append(level + 1, Item("WAIT_BOX", None, (loop,), stages))
+        self.blocks[-1].bound |= {id}
+        self.blocks[-1].memo[axis(id)] = loop
+        self.stage = self._append(level + 1, Item("CMOD", INDEX, (loop, count)))
+        accumulate()
+        self.stage, self.pending = None, Pending(reads=fills)
         loop.body = self.blocks.pop().items
         self._append(level, loop)
 

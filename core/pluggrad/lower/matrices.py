@@ -70,7 +70,7 @@ def product_of(reduction: Node, axes: Mapping[int, Axis]) -> Product:
 
 def row_stride(store: Node, tile: MatrixTile, axes: Mapping[int, Axis]) -> int:
     """Elements from row to row of the memory to which a store, whose address is split, brings a tile."""
-    strides = [stride for id, stride in store.arg[1] if axes[id].kind == "MATRIX"]
+    strides = [stride for id, stride in store.arg[1] if axes[id].kind == "MATRIX" and axes[id].extent > 1]
     rows: list[int] = sorted({stride for stride in strides if stride >= tile.columns})
     if not rows or 1 not in strides:
         raise InternalError(f"a tile of sums is stored row by row, not at strides {strides}")

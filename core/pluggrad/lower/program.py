@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pluggrad.dtypes import DType
-from pluggrad.kernel.kernel import BufferParam, Kernel, local_places
+from pluggrad.kernel.boxes import boxes_of
+from pluggrad.kernel.kernel import Box, BufferParam, Kernel, local_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Program:
     def local_places(self) -> tuple[dict[int, int], int]:
         """Where each local buffer may lie in memory of the task, in bytes, and how many it takes."""
         return local_places(self.buffers, {i.arg[0] for i in self.body if i.op == "MMA_STORE"})
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Those of COPY_BOX, by their numbers."""
+        return tuple([copy.box for copy in boxes_of(self.kernel).values()])
 
     @property
     def arguments(self) -> tuple[BufferParam, ...]:

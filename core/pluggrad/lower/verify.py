@@ -171,6 +171,23 @@ class _Checker:
             return f"elements of {self.program.buffers[slot].dtype.name}"
         return "" if all(self._dtype(s).is_int for s in instr.src[:2]) else "integer indices"
 
+    def _copy_box(self, instr: Instr) -> str:
+        slot, number, stages = instr.arg
+        boxes = self.program.boxes
+        if self._local(slot) or number >= len(boxes) or self.program.buffers[slot].stages != stages:
+            return f"a local buffer of {stages} stages, and one of {len(boxes)} boxes"
+        if len(instr.src) != 2 + len(boxes[number].dims):
+            return "a position along each dimension of the box"
+        if self.program.buffers[slot].dtype is not self.program.buffers[boxes[number].source].dtype:
+            return f"elements of {self.program.buffers[slot].dtype.name}"
+        return self._together(instr) or self._integers(instr)
+
+    def _wait_box(self, instr: Instr) -> str:
+        return self._together(instr) or self._integers(instr)
+
+    def _integers(self, instr: Instr) -> str:
+        return "" if all(self._dtype(s).is_int for s in instr.src) else "integer sources"
+
     def _sums(self, instr: Instr) -> str:
         if self.program.body[instr.src[0]].op != "MMA_ACC":
             return "the sums of an MMA_ACC"
@@ -184,5 +201,6 @@ _RULES: Final[dict[str, Callable[[_Checker, Instr], str]]] = {
     "SET": _Checker._set, "LOAD": _Checker._memory, "STORE": _Checker._memory,
     "PREFETCH": _Checker._prefetched,
     "COPY": _Checker._copy, "MMA": _Checker._sums, "MMA_STORE": _Checker._sums,
+    "ARRIVALS": _Checker._together, "COPY_BOX": _Checker._copy_box, "WAIT_BOX": _Checker._wait_box,
     "BARRIER": _Checker._together, "GREDUCE": _Checker._together,
 }

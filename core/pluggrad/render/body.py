@@ -214,6 +214,19 @@ class Body:
         if self.dialect.copied_bytes:
             self.out.do(self.dialect.wait(instr.arg, self.out))
 
+    def _arrivals(self, i: int, instr: Instr) -> None:
+        stages, copies = instr.arg
+        self.out.do(self.dialect.arrivals(stages, copies, self.out))
+
+    def _copy_box(self, i: int, instr: Instr) -> None:
+        buffer, number, stages = instr.arg
+        step, index, *starts = [self._used(source, {}) for source in instr.src]
+        self.out.do(self.dialect.copy_box(f"b{buffer} + {index}", number, [start.text for start in starts],
+                                          step.text, stages, self.program, self.out))
+
+    def _wait_box(self, i: int, instr: Instr) -> None:
+        self.out.do(self.dialect.wait_box(self._used(instr.src[0], {}).text, instr.arg, self.out))
+
     # ---------------------------------------------------------------------------------------- matrix units
 
     def _matrix_sums(self, i: int, instr: Instr) -> None:
@@ -371,6 +384,7 @@ _WRITE: Final[dict[str, Callable[[Body, int, Instr], None]]] = {
     "LANE": Body._lane, "GREDUCE": Body._reduce_group, "BARRIER": Body._barrier,
     "STORE": Body._store, "ACC": Body._acc, "HREDUCE": Body._reduce,
     "COPY": Body._copy, "COMMIT": Body._commit, "WAIT": Body._wait,
+    "ARRIVALS": Body._arrivals, "COPY_BOX": Body._copy_box, "WAIT_BOX": Body._wait_box,
     "MMA_ACC": Body._matrix_sums, "MMA": Body._matrix_multiply, "MMA_STORE": Body._matrix_store,
     "LOOP": Body._loop, "IF": Body._if, "ELSE": Body._else, "END": Body._end,
 }

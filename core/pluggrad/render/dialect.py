@@ -215,6 +215,21 @@ class Dialect:
         """The statement that waits for all batches but so many."""
         raise NotImplementedError
 
+    # ----------------------------------------------------------------------------- what only boxes need
+
+    def arrivals(self, stages: int, copies: int, out: Source) -> str:
+        """The statement that makes ready what counts the boxes of each stage that have arrived."""
+        raise NotImplementedError
+
+    def copy_box(self, to: str, number: int, starts: Sequence[str], step: str, stages: int, program: Program,
+                 out: Source) -> str:
+        """The statement that starts to copy a box from these positions on, for one step of a loop."""
+        raise NotImplementedError
+
+    def wait_box(self, step: str, stages: int, out: Source) -> str:
+        """The statement that waits for the boxes of a step."""
+        raise NotImplementedError
+
     # ---------------------------------------------------------------------------- what only matrix units need
 
     def matrix_sums(self, name: str, tile: MatrixTile, program: Program, out: Source) -> str:

@@ -19,6 +19,7 @@ from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import CompileError
 from pluggrad.graph.grammar import GRAMMAR
 from pluggrad.ir.verify import verify
+from pluggrad.kernel.boxes import boxes_of
 from pluggrad.kernel.cost import Cost
 from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.offer import Claim, Extern
@@ -133,7 +134,8 @@ def signature_of(kernel: Kernel, target: Target, extern: Extern | None = None) -
     if whole:
         return Signature(program_name(kernel), kernel.arguments, kernel.values, 1, extern=name)
     return Signature(program_name(kernel), kernel.arguments, kernel.values, kernel.tasks,
-                     kernel.local_bytes if kernel.group > 1 else 0, group=kernel.group)
+                     kernel.local_bytes if kernel.group > 1 else 0, group=kernel.group,
+                     boxes=tuple([copy.box for copy in boxes_of(kernel).values()]))
 
 
 def _digest(*parts: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from pluggrad import dtypes
 from pluggrad.device.contract import Signature, Toolchain
 from pluggrad.device.hookspecs import KernelInfo
-from pluggrad.kernel.kernel import BufferParam, IndexCheck
+from pluggrad.kernel.kernel import Box, BufferParam, Dim, IndexCheck
 from pluggrad.plan import BufferRef, PlannedCommand, PlannedCopy, PlannedLaunch, PlannedOutput
 from pluggrad.runtime import cache
 from pluggrad.target import Target
@@ -91,7 +91,7 @@ def _signature_data(signature: Signature) -> list[Any]:
     buffers = [[b.dtype.name, b.size, b.role] for b in signature.buffers]
     values = [d.name for d in signature.values]
     return [signature.name, buffers, values, signature.tasks, signature.scratch, signature.extern,
-            signature.group]
+            signature.group, signature.boxes]
 
 
 def _command_data(command: PlannedCommand) -> list[Any]:
@@ -119,10 +119,14 @@ def load_plan(key: str) -> CompiledPlan | None:
 
 
 def _stored_signature(data: list[Any]) -> Signature:
-    name, buffers, values, tasks, scratch, extern, group = data
+    name, buffers, values, tasks, scratch, extern, group, boxes = data
     params = tuple([BufferParam(dtypes.by_name(dtype), size, role) for dtype, size, role in buffers])
     return Signature(name, params, tuple([dtypes.by_name(v) for v in values]), tasks, scratch, extern,
-                     group)
+                     group, tuple([_stored_box(*box) for box in boxes]))
+
+
+def _stored_box(source: int, offset: int, dims: list[list[int]], span: int) -> Box:
+    return Box(source, offset, tuple([Dim(*dim) for dim in dims]), span)
 
 
 def _stored_command(data: list[Any]) -> PlannedCommand:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Final, NamedTuple
 
 from pluggrad import dtypes
@@ -14,12 +15,13 @@ from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, substitute, toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.boxes import bounds
 from pluggrad.kernel.index_nodes import INDEX, weighted_sum
 from pluggrad.kernel.kernel import Axis, AxisKind, BufferParam, Kernel, axis, cast, const
 from pluggrad.target import MatrixUnit
 from pluggrad.tune.accesses import position, reduction_of
 from pluggrad.tune.actions import cover, reorder
-from pluggrad.tune.panels import ROW, Problem
+from pluggrad.tune.panels import ROW, Problem, Way
 from pluggrad.tune.products import product_and_gates
 
 _AT_ONCE: Final = 4  # of the sums that an item works on
@@ -49,21 +51,24 @@ class Applied:
         self.extents = block.rows, block.columns, block.steps
         cut, row_tasks, rows = cover(problem.kernel, problem.ids[0], block.rows, "PARALLEL", "MATRIX")
         cut, column_tasks, columns = cover(cut, problem.ids[1], block.columns, "PARALLEL", "MATRIX")
+        self.boxes = [_in_bounds(problem.value(cut, side)) for side in (0, 1)] if problem.span else []
         cut = replace(cut, stores=rewrite(cut.stores, _compared))
         others = [a.id for a in cut.axes if a.kind == "PARALLEL" and a.id not in (row_tasks, column_tasks)]
         self.cut = reorder(cut, [*others, row_tasks, column_tasks])
         self.inner = rows, columns, problem.ids[2]
         self.tasks = tuple([a.id for a in self.cut.axes if a.kind == "PARALLEL"])
         self.axes, self.buffers = list[Axis](), list(problem.kernel.buffers)
-        self.piece = problem.piece(unit)
+        # what is no whole number of pieces is none along which a panel runs
+        self.pieces = [min(problem.piece(unit), extent) for extent in self.extents]
         self.item = self._new(block.group, "ITEM")
         # two axes each: along one of them pieces of a panel follow each other
-        self.of_unit = [(self._new(extent // self.piece, "MATRIX"), self._new(self.piece, "MATRIX"))
-                        for extent in self.extents]
+        self.of_unit = [(self._new(extent // piece, "MATRIX"), self._new(piece, "MATRIX"))
+                        for extent, piece in zip(self.extents, self.pieces, strict=True)]
 
     def kernel(self) -> Kernel:
         """Fills of both panels, the product, and what becomes of the sums."""
-        (fill, left), (other_fill, right) = self._panel(0), self._panel(1)
+        panel = self._boxed if self.boxes else self._panel
+        (fill, left), (other_fill, right) = panel(0), panel(1)
         total = node(ops.REDUCE, (node(g.MUL, (left, right), None, dtypes.float32),),
                      ("ADD", (self.problem.loop, *self.of_unit[2])), dtypes.float32)
         stride = self.block.columns + ROW // 4  # each row begins in other banks
@@ -89,12 +94,13 @@ class Applied:
     def _along(self, which: int, stride: int) -> _Terms:
         """Positions that the unit takes along rows, columns or steps, at a stride."""
         outer, inner = self.of_unit[which]
-        return [(axis(outer), stride * self.piece), (axis(inner), stride)]
+        return [(axis(outer), stride * self.pieces[which]), (axis(inner), stride)]
 
     def _panel(self, side: int) -> tuple[Node, Node]:
         """The store that fills the panel of a factor, and the factor as it is read there."""
         value, way = self.problem.value(self.cut, side), self.problem.ways[side]
-        dtype, piece, run, count = value.type, self.piece, self.extents[way.along], self.extents[way.across]
+        dtype, run, count = value.type, self.extents[way.along], self.extents[way.across]
+        piece = self.pieces[way.along]
         if self.unit.piece_bytes:  # so many columns of pieces, apart so that neighbors are in other banks
             gap = max(piece, BANKS // dtype.itemsize * piece // run)
             leading, stride = count * piece + gap, piece
@@ -108,9 +114,27 @@ class Applied:
         place = weighted_sum([*_in_pieces(spread.along, piece, leading), (spread.across, stride)])
         moved, = spread.moved([value], self.inner[way.along], self.inner[way.across])
         fill = node(ops.STORE, (place, moved), (slot, (*self.tasks, self.problem.loop, *spread.axes)), dtype)
+        return fill, self._read(slot, dtype, way, leading, stride)
+
+    def _boxed(self, side: int) -> tuple[Node, Node]:
+        """The same, of a panel that an engine copies: spans of pieces, without gaps."""
+        value, way, span = self.boxes[side], self.problem.ways[side], self.problem.span
+        run, count = self.extents[way.along], self.extents[way.across]
+        slot = self._local(value.type, run * count, self.block.stages)
+        ids = [self._new(extent, "BOX") for extent in (run // span, count, span)]
+        spans, across, within = map(axis, ids)
+        there = {axis(self.inner[way.along]): weighted_sum([(spans, span), (within, 1)]),
+                 axis(self.inner[way.across]): across}
+        moved, = substitute([value], there)
+        place = weighted_sum([(spans, span * count), (across, span), (within, 1)])
+        fill = node(ops.STORE, (place, moved), (slot, (*self.tasks, self.problem.loop, *ids)), value.type)
+        return fill, self._read(slot, value.type, way, span * count, span)
+
+    def _read(self, slot: int, dtype: dtypes.DType, way: Way, leading: int, stride: int) -> Node:
+        """A factor as the unit reads it from a panel."""
         outer, inner = self.of_unit[way.along]
         at = weighted_sum([(axis(outer), leading), (axis(inner), 1), *self._along(way.across, stride)])
-        return fill, cast(node(ops.LOAD, (at,), slot, dtype), dtypes.float32)
+        return cast(node(ops.LOAD, (at,), slot, dtype), dtypes.float32)
 
     def _ends(self, slot: int, stride: int) -> list[Node]:
         """The kernel's stores, of sums that are in memory."""
@@ -191,6 +215,13 @@ def _in_pieces(terms: _Terms, piece: int, leading: int) -> _Terms:
             found += [(node(ops.CDIV, (part, count), None, INDEX), leading),
                       (node(ops.CMOD, (part, count), None, INDEX), factor)]
     return found
+
+
+def _in_bounds(load: Node) -> Node:
+    """A load of a box without what its bounds say, too: that splits left a last part shorter."""
+    left = [bound for bound in bounds(load.src[1]) if bound.op is not ops.TAIL]
+    gate = reduce(lambda x, y: node(g.AND, (x, y), None, dtypes.bool_), left)
+    return node(ops.LOAD, (load.src[0], gate), load.arg, load.type)
 
 
 def _compared(n: Node, src: tuple[Node, ...]) -> Node:

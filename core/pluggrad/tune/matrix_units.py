@@ -18,8 +18,8 @@ from pluggrad.target import Capabilities, MatrixUnit
 from pluggrad.tune.accesses import reduction_of
 from pluggrad.tune.contraction import Scheduled, padded, without_shared_gates
 from pluggrad.tune.matrix_blocks import BANKS, Applied, Block
-from pluggrad.tune.panels import ROW, Problem, in_parts, narrowest, problems_of, sides_of
-from pluggrad.tune.products import multiplied
+from pluggrad.tune.panels import ROW, Problem, in_parts, problems_of, sides_of
+from pluggrad.tune.products import multiplied, narrowest
 
 _LEAST: Final = 1 << 16  # multiply-adds; below, filling panels takes longer than the products
 _SHORTEST: Final = 16  # rows, columns and steps; fewer leave most of a unit idle
@@ -32,6 +32,7 @@ _THROUGH_REGISTERS: Final = 2  # stages, where nothing is copied, beside those o
 _MOST_MOVES: Final = 16  # of ROW bytes, that an item makes for a panel: each is code, and registers
 _PARTS: Final = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # of a sum that is too long for its outputs
 _SHORTEST_PART: Final = 4  # panels
+_WITH_ENGINE: Final = 0.9  # of the time, where no item has panels to fill
 # outputs that could be computed while a core
 _ADD: Final = 400.0  # writes and reads a partial sum
 _COPY: Final = 200.0  # copies an element to where it has zeros around it
@@ -88,7 +89,9 @@ def _best_block(problems: Sequence[Problem], unit: MatrixUnit,
         moved = [_ADD * others * rows * columns * block.parts] if block.parts > 1 else []
         moved += [_COPY * fill.tasks for fill in problem.before]
         more = sum([_PHASE + each / capabilities.cores for each in moved])
-        return -(-tasks(block) // capabilities.cores) * (block.rows * block.columns + edges) * steps + more
+        share = _WITH_ENGINE if problem.span else 1.0
+        outputs = block.rows * block.columns + edges
+        return -(-tasks(block) // capabilities.cores) * outputs * steps * share + more
 
     def parts(problem: Problem, block: Block) -> int:
         """The most that a sum may be cut into."""
@@ -111,11 +114,19 @@ def _blocks(problem: Problem, unit: MatrixUnit, capabilities: Capabilities) -> I
         if rows % unit.rows or columns % unit.columns or rows * columns % tile \
                 or rows * columns > group * unit.sums_per_item or 4 * rows * (columns + ROW) > limit:
             continue
+        if problem.span and not _in_spans(problem, (rows, columns), unit):
+            continue
         room = limit // ((rows + columns) * steps * size + 2 * BANKS * ROW)
         moves = [extent * steps // (group * way.width)
                  for extent, way in zip((rows, columns), problem.ways, strict=True)]
-        if room >= min(wanted, _FEWEST_STAGES) and max(moves) <= _MOST_MOVES:
+        if room >= min(wanted, _FEWEST_STAGES) and (problem.span or max(moves) <= _MOST_MOVES):
             yield Block(rows, columns, steps, min(wanted, room), group)
+
+
+def _in_spans(problem: Problem, extents: Sequence[int], unit: MatrixUnit) -> bool:
+    """Whether panels of a block are whole spans, and none longer than the unit's engine copies."""
+    sizes, most = (*extents, problem.steps), unit.engine.most if unit.engine else 0
+    return all(sizes[way.along] % problem.span == 0 and sizes[way.across] <= most for way in problem.ways)
 
 
 def _stages(problem: Problem, unit: MatrixUnit, capabilities: Capabilities) -> int:

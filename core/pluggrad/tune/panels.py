@@ -21,7 +21,8 @@ from pluggrad.kernel.kernel import Kernel, axis
 from pluggrad.target import MatrixUnit
 from pluggrad.tune.accesses import position, reduction_of
 from pluggrad.tune.actions import axis_of, join_all, split, split_reduce
-from pluggrad.tune.products import multiplied
+from pluggrad.tune.boxed import in_boxes, runs_along
+from pluggrad.tune.products import multiplied, narrowest
 from pluggrad.tune.quotients import join_in_order, part_of
 
 _EDGE: Final = 64.0  # outputs that could be computed while memory brings a step of a row or column
@@ -54,7 +55,8 @@ class Problem:
 
     before: kernels that fill memory that this one reads. loop: the sum's other axis, around panels. lengths:
     of rows, columns and the sum. sides: which factor of the product is the left one, and which the right.
-    end_width: columns that what is done with the sums can do at once.
+    end_width: columns that what is done with the sums can do at once. span: elements of a span, where panels
+    are boxes that an engine copies (0: items fill them).
     """
 
     before: tuple[Kernel, ...]
@@ -66,6 +68,7 @@ class Problem:
     inputs: dtypes.DType
     ways: tuple[Way, Way]
     end_width: int
+    span: int = 0
 
     @property
     def edges(self) -> tuple[float, float]:
@@ -94,11 +97,12 @@ class Problem:
 
     def piece(self, unit: MatrixUnit) -> int:
         """Elements of a piece."""
-        return unit.piece_bytes // self.inputs.itemsize or _PIECE
+        return self.span or unit.piece_bytes // self.inputs.itemsize or _PIECE
 
 
 def problems_of(kernel: Kernel, unit: MatrixUnit, before: Sequence[Kernel] = ()) -> list[Problem]:
-    """A contraction with its axes joined, for panels of some steps along one of the sum's axes or all.
+    """A contraction with its axes joined, for panels of some steps along one of the sum's axes or all; the
+    first is for panels that are boxes, if they may be.
 
     before: what fills memory that it reads.
     """
@@ -107,8 +111,25 @@ def problems_of(kernel: Kernel, unit: MatrixUnit, before: Sequence[Kernel] = ())
     (rows, columns, steps), most = sides.axes, _RUN // dtypes.by_name(unit.inputs).itemsize
     kernel, row = join_in_order(kernel, rows)
     kernel, column = join_in_order(kernel, columns)
-    return [_problem(cut, (row, column), sides.order, tuple(before))
-            for count in (most, most // 2) for cut in _cuts(kernel, steps, count)]
+    found = [_problem(cut, (row, column), sides.order, tuple(before))
+             for count in (most, most // 2) for cut in _cuts(kernel, steps, count)]
+    whole, step = join_in_order(kernel, steps)
+    boxed = unit.engine and in_boxes(whole, (row, column, step), unit.engine)
+    if unit.engine is None or boxed is None:
+        return found
+    span = unit.engine.span_bytes // dtypes.by_name(unit.inputs).itemsize
+    first = _problem(_Cut(boxed, step, None, span), (row, column), sides.order, tuple(before))
+    first = replace(first, span=span)
+    return [replace(first, ways=_ways_of_boxes(first)), *found]
+
+
+def _ways_of_boxes(problem: Problem) -> tuple[Way, Way]:
+    """Panels that nobody fills by hand, each along the axis along which its factor lies."""
+    steps, ways = problem.ids[2], []
+    for own in (0, 1):
+        along = 2 if runs_along(problem.value(problem.kernel, own), steps) else own
+        ways.append(Way(along, own + 2 - along, problem.span, 0.0))
+    return ways[0], ways[1]
 
 
 def in_parts(problem: Problem, rounds: int) -> tuple[Problem, Kernel]:
@@ -149,10 +170,6 @@ def sides_of(kernel: Kernel) -> Sides | None:
     steps = [min([abs(written.get(id, 0)) or math.inf for id in ids]) for ids in own]
     order = (0, 1) if steps[1] <= steps[0] else (1, 0)
     return Sides(order, (own[order[0]], own[order[1]], reduction.arg[1]))
-
-
-def narrowest(factor: Node) -> Node:
-    return factor.src[0] if factor.op is g.CAST and factor.src[0].type.is_float else factor
 
 
 class _Cut(NamedTuple):

@@ -53,6 +53,11 @@ def multiplied(reduction: Node) -> Node:
     return product_and_gates(reduction)[0]
 
 
+def narrowest(factor: Node) -> Node:
+    """A factor before it is widened."""
+    return factor.src[0] if factor.op is g.CAST and factor.src[0].type.is_float else factor
+
+
 def product_and_gates(reduction: Node) -> tuple[Node, list[Node]]:
     """The product that is summed up, and the gates of last steps around it."""
     gates, value = [], reduction.src[0]

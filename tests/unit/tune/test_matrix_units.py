@@ -13,6 +13,7 @@ from pluggrad.config import Context
 from pluggrad.graph.ops import LE
 from pluggrad.ir.passes import Trace
 from pluggrad.ir.walk import toposort
+from pluggrad.kernel.boxes import boxes_of
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
@@ -21,7 +22,7 @@ from pluggrad.lower import lower
 from pluggrad.lower.program import Instr
 from pluggrad.lower.verify import verify_program
 from pluggrad.runtime.normalize import normalize
-from pluggrad.target import Capabilities, MatrixUnit, Target
+from pluggrad.target import BoxEngine, Capabilities, MatrixUnit, Target
 from pluggrad.tune import matrix_units, tune
 from pluggrad.tune.heuristics import tune_kernel
 from pluggrad.tune.matrix_units import multiply_matrices
@@ -37,6 +38,9 @@ GROUPS = Capabilities(
     copies_ahead=True, matrix_units=UNITS)
 AT_ONCE = replace(GROUPS, copies_ahead=False)
 IN_FLIGHT = replace(GROUPS, matrix_units=tuple([unit._replace(in_flight=1) for unit in UNITS]))
+ENGINE = BoxEngine(span_bytes=128, alignment=16, most=256, dims=5)
+BOXES = replace(IN_FLIGHT, cores=1, matrix_units=tuple([
+    unit._replace(engine=ENGINE if unit.inputs != "float32" else None) for unit in IN_FLIGHT.matrix_units]))
 BY_ROWS = replace(AT_ONCE, matrix_units=tuple([unit._replace(piece_bytes=0) for unit in UNITS]))
 PRODUCTS = [
     MatrixProduct(128, 128, 128, F16), MatrixProduct(170, 100, 150, F16, (True, True), out=F16),
@@ -96,6 +100,49 @@ def test_panels_that_products_read_are_left_alone():
     run_program(program, arguments(kernel))
     with pytest.raises(AssertionError, match="while products read there"):
         run_program(replace(program, body=body), arguments(kernel))
+
+
+BOXED = [
+    MatrixProduct(128, 512, 128, F16), MatrixProduct(168, 104, 150, F16, (True, True), out=F16),
+    MatrixProduct(129, 168, 67, BF16, (False, True)), MatrixProduct(30, 1000, 136, F16),
+    MatrixProduct(256, 64, 264, BF16, (True, False), stack=3)]
+
+
+@pytest.mark.parametrize("product", BOXED, ids=str)
+def test_boxes_are_copied_in_time_with_zeros_beyond_their_ends(product):
+    kernel = tuned(product, BOXES)
+    verify_kernel(kernel, "tune")
+    assert parse_kernel(kernel_text(kernel)) == kernel
+    assert kernel.local_bytes <= BOXES.scratch_bytes
+    program = lower(kernel, Target("x", BOXES))
+    verify_program(program, "lower")
+    assert {"ARRIVALS", "COPY_BOX", "WAIT_BOX"} <= {instr.op for instr in program.body}
+    assert {"COPY", "WAIT", "COMMIT"}.isdisjoint({instr.op for instr in program.body})
+    arrays = arguments(kernel)
+    want = expected(product.kernel(), arrays)
+    for run in (lambda found: interpret(kernel, found, []), lambda found: run_program(program, found)):
+        found = [array.copy() for array in arrays]
+        run(found)
+        np.testing.assert_array_equal(found[0], want[0])
+
+
+@pytest.mark.parametrize("product", [
+    MatrixProduct(128, 132, 128, F16), MatrixProduct(128, 128, 132, F16), MatrixProduct(64, 128, 180, F32),
+    MatrixProduct(36, 512, 128, F16, (True, False))], ids=str)
+def test_what_does_not_lie_as_boxes_do_is_copied_by_items(product):
+    program = lower(tuned(product, BOXES), Target("x", BOXES))
+    assert "COPY" in {instr.op for instr in program.body}
+    assert program.boxes == ()
+
+
+def test_a_long_sum_of_boxes_is_cut_into_parts(monkeypatch):
+    monkeypatch.setattr(matrix_units, "_PHASE", 0.0)
+    monkeypatch.setattr(matrix_units, "_PARTS", (3,))
+    partial, _ = run_phases(MatrixProduct(128, 2040, 128, BF16, (False, True)).kernel(),
+                            replace(BOXES, cores=12))
+    assert next(axis.extent for axis in partial.axes if axis.kind == "PARALLEL") == 3
+    dims = [copy.box.dims for copy in boxes_of(partial).values()]
+    assert [2040 in {dim.extent for dim in each} for each in dims] == [True, True]
 
 
 CONVOLUTIONS = [
@@ -164,11 +211,17 @@ WRONG = {
     "MMA_ACC": lambda instr: replace(instr, arg=instr.arg._replace(rows=instr.arg.rows - 1))}
 
 
-@pytest.mark.parametrize("op", WRONG)
+WRONG_ON_BOXES = {
+    "ARRIVALS": lambda instr: replace(instr, arg=(instr.arg[0], instr.arg[1] + 1)), "COPY_BOX": nothing,
+    "WAIT_BOX": nothing}
+
+
+@pytest.mark.parametrize("op", [*WRONG, *WRONG_ON_BOXES])
 def test_a_program_that_is_wrong_on_one_instruction_is_found(op):
-    kernel = tuned(PRODUCTS[0])
-    program = lower(kernel, Target("x", GROUPS))
-    body = tuple([WRONG[op](instr) if instr.op == op else instr for instr in program.body])
+    capabilities = BOXES if op in WRONG_ON_BOXES else GROUPS
+    kernel = tuned(PRODUCTS[0], capabilities)
+    program = lower(kernel, Target("x", capabilities))
+    body = tuple([(WRONG | WRONG_ON_BOXES)[op](instr) if instr.op == op else instr for instr in program.body])
     assert body != program.body
     arrays = arguments(kernel)
     want = expected(PRODUCTS[0].kernel(), arrays)
