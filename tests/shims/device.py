@@ -29,6 +29,7 @@ from pluggrad.lower.program import Program
 from pluggrad.target import Target
 from tests.shims.languages import Architecture
 from tests.shims.libraries import Libraries
+from tests.shims.maps import encoded
 from tests.shims.memory import Block, GuardedAllocator
 
 NAME: Final = "shim"
@@ -147,7 +148,8 @@ class Running:
         function, packed = self._libraries.function(source), self._libraries.language.packed
 
         def launch(args: Sequence[Block], values: Sequence[Scalar], grid: int) -> None:
-            given = Arguments(args, pack_values(values, signature.values), packed)
+            maps = encoded(signature.boxes, signature.buffers, [arg.address for arg in args])
+            given = Arguments(args, maps, pack_values(values, signature.values), packed)
 
             def run(order: int) -> None:
                 error = function(given.addresses, grid, signature.group, signature.scratch, order)
@@ -164,15 +166,17 @@ class Running:
 
 
 class Arguments:
-    """The addresses of a kernel's arguments: of pointers to buffers, and of values. packed: these are one
-    more buffer, if there are any."""
+    """The addresses of a kernel's arguments: of pointers to buffers, of maps of its boxes, and of values.
+    packed: these are one more buffer, if there are any."""
 
-    def __init__(self, args: Sequence[Block], values: bytes, packed: bool) -> None:
+    def __init__(self, args: Sequence[Block], maps: Sequence[Any], values: bytes, packed: bool) -> None:
+        self._maps = maps
         self._values = ctypes.create_string_buffer(values, len(values) or 1)
         start = ctypes.addressof(self._values)
         pointers = [arg.address for arg in args] + ([start] if packed and values else [])
         self._pointers = (ctypes.c_void_p * len(pointers))(*pointers)
         given = [ctypes.addressof(self._pointers) + _SLOT * i for i in range(len(pointers))]
+        given += [ctypes.addressof(map) for map in maps]
         given += [] if packed else [start + i for i in range(0, len(values), _SLOT)]
         self.addresses = (ctypes.c_void_p * len(given))(*given)
 

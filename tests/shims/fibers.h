@@ -48,6 +48,7 @@ static Thread threads[most_threads];
 static unsigned order[most_threads], ready[most_threads];
 static unsigned workers_used, idle_count, count, begun, ended, ready_first, ready_count, current;
 static unsigned arrived, barrier_line;  // of the block's barrier
+static const char *(*at_end)();  // of a block: what is wrong with what it leaves, or null
 static void (*body)(void *);
 static void *body_argument;
 static jmp_buf home;
@@ -238,7 +239,7 @@ static const char *run_block() {
     begun = ended = arrived = ready_first = ready_count = 0;
     const int how = _setjmp(home);
     if (how == 0) go_on();
-    if (how == 1 && ended == count) return nullptr;
+    if (how == 1 && ended == count) return at_end ? at_end() : nullptr;
     if (how == 1) describe_waiting();
     for (unsigned i = 0; i < workers_used; i++) workers[i].begun = false;
     workers_used = idle_count = 0;

@@ -58,6 +58,8 @@ void wait_for_copies() {
 
 inline char *local_memory() { return simt::dynamic_memory; }
 
+#include "boxes.h"
+
 // ------------------------------------------------------------------------------------------ numbers
 
 namespace shim {
@@ -158,16 +160,18 @@ namespace shim {
 
 static const char *nearby;  // an address in shared memory: of others a descriptor has the last bits alone
 
-// What a descriptor without a swizzle says: blocks of eight rows of 16 bytes, and how far they lie apart.
+// What a descriptor says. Without a swizzle: blocks of eight rows of 16 bytes, and how far they lie apart along the sum
+// and along outputs. With that of 128 bytes: blocks of eight rows of as many, how far spans lie apart, and blocks.
 struct Operand {
     const char *start;
-    long along_sum, along_outputs;
+    long first, second;
+    bool in_spans;
 
-    explicit Operand(unsigned long long x) : along_sum(field(x, 16)), along_outputs(field(x, 32)) {
+    explicit Operand(unsigned long long x) : first(field(x, 16)), second(field(x, 32)), in_spans(x >> 62 == 1) {
         constexpr uintptr_t window = 1 << 18;
         const uintptr_t known = (uintptr_t)nearby, at = (known & -window) | field(x, 0);
         start = (const char *)(at + window / 2 < known ? at + window : at > known + window / 2 ? at - window : at);
-        if (x >> 46) refuse("a descriptor with a base offset or a swizzle");
+        if (x >> 46 & 0xffff || (x >> 62 && !in_spans)) refuse("a descriptor with a base offset or another swizzle");
     }
 
     static long field(unsigned long long x, int shift) { return (x >> shift & 0x3fff) << 4; }
@@ -176,8 +180,11 @@ struct Operand {
     float element(int x, int step, bool rows_along_sum) const {
         constexpr int size = 4 / NUMBER::count, piece = 16 / size;
         const int row = rows_along_sum ? x : step, column = rows_along_sum ? step : x;
-        return NUMBER::element(start + (rows_along_sum ? row / 8 * along_outputs + column / piece * along_sum
-                                                       : row / 8 * along_sum + column / piece * along_outputs)
+        if (in_spans)
+            return NUMBER::element(exchanged((char *)start + row / 8 * second + row % 8 * span_bytes
+                                             + column * size / span_bytes * first + column * size % span_bytes));
+        return NUMBER::element(start + (rows_along_sum ? row / 8 * second + column / piece * first
+                                                       : row / 8 * first + column / piece * second)
                                + row % 8 * 16 + column % piece * size);
     }
 };

@@ -21,7 +21,7 @@ from pluggrad.plugin_api import (
     SlotRef,
     pack_values,
 )
-from pluggrad_cuda import driver, libcuda
+from pluggrad_cuda import driver, libcuda, tensor_maps
 from pluggrad_cuda.architecture import grid
 from pluggrad_cuda.memory import Block
 from pluggrad_cuda.queue import CudaEvent, Queue
@@ -45,11 +45,13 @@ class Module:
 
 
 class CudaExecutable(Executable):
-    """A loaded kernel: parameters are buffers, by address, then the run-time values."""
+    """A loaded kernel: parameters are buffers, by address, maps of its boxes, then the run-time values."""
 
     def __init__(self, module: Module, function: int, signature: Signature, queue: Queue) -> None:
         self.module, self.function, self.signature, self._queue = module, function, signature, queue
-        self.shared = _dynamic_shared(function, signature.scratch)
+        # spans begin where an address is a multiple, which the block's memory need not
+        room = signature.scratch + tensor_maps.ALIGNMENT if signature.boxes else signature.scratch
+        self.shared = _dynamic_shared(function, room)
 
     def launch(self, args: Sequence[Block], values: Sequence[Scalar], grid: int, block: int,
                scratch: int) -> None:
@@ -81,10 +83,14 @@ class LaunchStep:
             raise DeviceError(op="command list", expected="kernels of this device",
                               got=type(executable).__name__)
         self._executable, self._args, self._positions = executable, command.args, command.values
-        self._count = len(command.args) + len(command.values)
-        self._parameters = (c_uint64 * max(self._count, 1))()
+        count = len(command.args) + len(command.values)
+        self._parameters = (c_uint64 * max(count, 1))()
         start = ctypes.addressof(self._parameters)
-        self._pointers = (c_void_p * max(self._count, 1))(*(start + _SLOT * i for i in range(self._count)))
+        places = [start + _SLOT * i for i in range(count)]
+        signature = executable.signature
+        self._maps = tensor_maps.TensorMaps(signature.boxes, signature.buffers)
+        places[len(command.args):len(command.args)] = self._maps.places
+        self._pointers = (c_void_p * max(len(places), 1))(*places)
         self._bound = b""
         width, height = grid(command.tasks)
         self.node = libcuda.KernelNode(
@@ -105,6 +111,7 @@ class LaunchStep:
             packed += pack_values([values[i] for i in self._positions], self._executable.signature.values)
         if packed == self._bound:
             return False
+        self._maps.bind(addresses)
         ctypes.memmove(self._parameters, packed, len(packed))
         self._bound = packed
         return True

@@ -1,5 +1,5 @@
 """The driver's library by ctypes: what pycuda lacks. That is a function's handle, which graphs need, and with
-it modules and launches; graphs; copies between two contexts; and the numbers of errors.
+it modules and launches; graphs; copies between two contexts; maps of tensors; and the numbers of errors.
 
 Layouts and signatures are those of cuda.h for CUDA 12.0 and later; entry points carry their version suffix.
 """
@@ -47,6 +47,13 @@ _NAMED: Final = STICKY | {OUT_OF_MEMORY, DEVICE_UNAVAILABLE, NO_DEVICE, PEER_ACC
 SHARED_SIZE_BYTES: Final = 1  # CUfunction_attribute
 MAX_DYNAMIC_SHARED_SIZE_BYTES: Final = 8
 DEVICE_MEMORY: Final = 2  # CUmemorytype
+# of tensor maps: CUtensorMapDataType, -Interleave, -Swizzle, -L2promotion, -FloatOOBfill
+MAP_OF_UINT16: Final = 1
+NO_INTERLEAVE: Final = 0
+SWIZZLE_128B: Final = 3
+PROMOTED_TO_256B: Final = 3
+FILLED_WITH_ZEROS: Final = 0
+ENCODE_MAP: Final = "cuTensorMapEncodeTiled"
 
 
 class KernelNode(ctypes.Structure):
@@ -108,6 +115,11 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "cuGraphExecDestroy": (_HANDLE,),
     "cuGraphDestroy": (_HANDLE,),
 }
+# what a driver may lack
+_OPTIONAL: Final[dict[str, tuple[Any, ...]]] = {
+    ENCODE_MAP: (c_void_p, c_int, c_uint, c_uint64, c_void_p, c_void_p, c_void_p, c_void_p, c_int, c_int,
+                 c_int, c_int),
+}
 
 
 class DriverCallFailed(Exception):
@@ -122,7 +134,8 @@ class DriverCallFailed(Exception):
 def library() -> Any:
     """The driver's library, its prototypes set. OSError without a driver, AttributeError of an older one."""
     loaded = open_library()
-    for name, arguments in _PROTOTYPES.items():
+    there = {name: arguments for name, arguments in _OPTIONAL.items() if hasattr(loaded, name)}
+    for name, arguments in (_PROTOTYPES | there).items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, c_int
     return loaded
@@ -131,6 +144,11 @@ def library() -> Any:
 def open_library() -> Any:
     """The driver's library; OSError where there is none."""
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def makes_maps() -> bool:
+    """Whether the driver encodes tensor maps, as all for CUDA 12 should."""
+    return hasattr(library(), ENCODE_MAP)
 
 
 def call(name: str, *arguments: Any) -> None:

@@ -5,15 +5,17 @@ multiplies what it has loaded by `ldmatrix`. On sm_90a groups of four warps mult
 out of shared memory.
 
 A panel is made of pieces of 16 bytes along one of its axes. Eight of them in a row are what both
-instructions read at once, all banks a single time. Sums are blocks of 16 x 8, of which a thread holds two
-neighbors of row lane / 4, at 2 * (lane % 4), and two of row lane / 4 + 8. Along the rows the blocks of DOWN
-warps take turns.
+instructions read at once, all banks a single time. On sm_90a an engine copies halves that lie as boxes: there
+a panel is made of spans of eight pieces, exchanged so that those of eight rows are in all banks, too.
+
+Sums are blocks of 16 x 8, of which a thread holds two neighbors of row lane / 4, at 2 * (lane % 4), and two
+of row lane / 4 + 8. Along the rows the blocks of DOWN warps take turns.
 """
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from pluggrad.plugin_api import MatrixTile, MatrixUnit, Panel, Program, Source
+from pluggrad.plugin_api import BoxEngine, MatrixTile, MatrixUnit, Panel, Program, Source
 from pluggrad_cuda import prelude
 
 WARP: Final = 32
@@ -24,12 +26,17 @@ _MOST_COLUMNS: Final = 256  # of wgmma
 _TYPES: Final = {"float16": ("f16", 16), "bfloat16": ("bf16", 16), "float32": ("tf32", 8)}
 
 _IN_FLIGHT: Final = {_WITH_GROUPS: 1}  # by compute capability: wgmma need not be waited for
+SPAN_BYTES: Final = 128
+_ENGINE: Final = BoxEngine(span_bytes=SPAN_BYTES, alignment=16, most=256, dims=5)
 
 
-def units(capability: int) -> tuple[MatrixUnit, ...]:
-    """What multiplies matrices, from sm_80 on."""
+def units(capability: int, *, maps: bool) -> tuple[MatrixUnit, ...]:
+    """What multiplies matrices, from sm_80 on. maps: the driver makes those that boxes are copied by; float32
+    is rounded by the threads that bring it, and is none."""
     in_flight = _IN_FLIGHT.get(capability, 0)
-    return tuple([MatrixUnit(_ROWS, 2 * _COLUMNS, steps, inputs, in_flight=in_flight)
+    boxes = maps and capability == _WITH_GROUPS
+    return tuple([MatrixUnit(_ROWS, 2 * _COLUMNS, steps, inputs, in_flight=in_flight,
+                             engine=_ENGINE if boxes and inputs != "float32" else None)
                   for inputs, (_, steps) in _TYPES.items()])
 
 
@@ -61,9 +68,12 @@ def _suits_groups(tile: MatrixTile, program: Program) -> bool:
         and tile.columns <= _MOST_COLUMNS and (along or halves)
 
 
-def panel_type(panel: Panel, program: Program) -> str:
+def panel_type(panel: Panel, program: Program, out: Source) -> str:
     """The type that reads a panel."""
     size = program.buffers[panel.buffer].dtype.itemsize
+    if panel.piece * size == SPAN_BYTES:
+        prelude.use("spans", out)
+        return f"Spans<{size}, {str(panel.along_sum).lower()}, {panel.leading}>"
     return f"Panel<{size}, {str(panel.along_sum).lower()}, {panel.leading}, {panel.stride}>"
 
 

@@ -34,13 +34,14 @@ class CudaBackend(Backend):
         return Probe(len(found), tuple(gpu.name for gpu in found))
 
     def target(self, index: int, variant: str) -> Target:
-        from pluggrad_cuda import driver
+        from pluggrad_cuda import driver, libcuda
         from pluggrad_cuda.target import Properties, target_of
 
         self._check(variant)
         gpu = driver.gpu(index)
         major, minor = gpu.capability
-        return target_of(Properties.asked(gpu.name, 10 * major + minor, gpu.attribute))
+        return target_of(Properties.asked(gpu.name, 10 * major + minor, gpu.attribute,
+                                          maps=libcuda.makes_maps()))
 
     def targets(self) -> dict[str, Target]:
         """A GPU of each generation of matrix units."""

@@ -16,10 +16,12 @@ FOLDER: Final = Path(__file__).parent
 HEAD: Final = "static __device__ __forceinline__"
 # no header of the language's is needed for more
 PREAMBLE: Final = "#define NAN __int_as_float(0x7fffffff)\n#define INFINITY __int_as_float(0x7f800000)"
-NATIVE: Final = frozenset({"halves", "exchange", "local_memory", "load_blocks", "copies", "products", "tf32"})
+NATIVE: Final = frozenset({"halves", "exchange", "local_memory", "load_blocks", "copies", "products", "tf32",
+                           "engine"})
 _NEEDS: Final = {
     "rows": ("lanes",), "lanes_bits": ("lanes", "bits"), "lanes_exchange": ("lanes", "exchange"),
     "panels": ("load_blocks",), "by_warps": ("panels",), "by_groups": ("panels", "describe", "products"),
+    "boxes": ("engine",), "spans": ("load_blocks",),
     "round_panels": ("panels", "products", "tf32"),
 }
 

@@ -50,6 +50,7 @@ class CudaRenderer(CLikeRenderer):
         for i, buffer in enumerate(program.arguments):
             const = "const " if buffer.role == "in" else ""
             parameters.append(f"{const}{self.memory_type(buffer.dtype, out)} *__restrict__ b{i}")
+        parameters += [f"const __grid_constant__ TensorMap m{i}" for i in range(len(program.boxes))]
         parameters += [f"const {self.memory_type(dtype, out)} s{i}" for i, dtype in enumerate(program.values)]
         if program.group > 1:
             out.do(f"__builtin_assume(threadIdx.x < {program.group});")
@@ -68,14 +69,16 @@ class CudaRenderer(CLikeRenderer):
 
     def declare_local(self, program: Program, out: Source) -> None:
         """In the text where it fits, else in memory that the launch brings."""
-        if sum(buffer.nbytes for buffer in program.buffers if buffer.role == "local") <= DECLARED_BYTES:
+        declared = sum(buffer.nbytes for buffer in program.buffers if buffer.role == "local")
+        if declared <= DECLARED_BYTES and not program.boxes:
             super().declare_local(program, out)
             return
         places, _ = program.local_places
-        prelude.use("local_memory", out)
+        prelude.use("boxes" if program.boxes else "local_memory", out)
+        memory = "aligned_memory" if program.boxes else "local_memory"
         for slot, place in places.items():
             kind = self.memory_type(program.buffers[slot].dtype, out)
-            out.do(f"{kind} *const b{slot} = ({kind} *)(local_memory() + {place});")
+            out.do(f"{kind} *const b{slot} = ({kind} *)({memory}() + {place});")
 
     # ------------------------------------------------------------------------------------------------ casts
 
@@ -171,6 +174,20 @@ class CudaRenderer(CLikeRenderer):
         prelude.use("copies", out)
         return f"wait_for_copies<{newer}>();"
 
+    def arrivals(self, stages: int, copies: int, out: Source) -> str:
+        out.do(f"__shared__ unsigned long long arrivals[{stages}];")
+        return f"open_arrivals<{copies}>(arrivals);"
+
+    def copy_box(self, to: str, number: int, starts: Sequence[str], step: str, stages: int, program: Program,
+                 out: Source) -> str:
+        box = program.boxes[number]
+        nbytes = box.size * program.buffers[box.source].dtype.itemsize // box.spans
+        shape = f"{box.spans}, {box.span}, {nbytes}"
+        return f"copy_box<{shape}>({to}, m{number}, arrivals, {', '.join([step, *starts])});"
+
+    def wait_box(self, step: str, stages: int, out: Source) -> str:
+        return f"wait_for_boxes(arrivals, {step});"
+
     # ----------------------------------------------------------------------------------------- matrix units
 
     def matrix_sums(self, name: str, tile: MatrixTile, program: Program, out: Source) -> str:
@@ -182,7 +199,7 @@ class CudaRenderer(CLikeRenderer):
         place = matrix_units.layout(tile, program, self.capability)
         prelude.use("by_groups" if place.by_groups else "by_warps", out)
         unit = matrix_units.unit(tile, place, program, out)
-        panels = [f"{matrix_units.panel_type(panel, program)}{{(const char *)({at})}}"
+        panels = [f"{matrix_units.panel_type(panel, program, out)}{{(const char *)({at})}}"
                   for panel, at in ((tile.left, left), (tile.right, right))]
         operands = ", ".join(panels)
         if not place.by_groups:

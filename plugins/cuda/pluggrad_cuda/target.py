@@ -40,7 +40,8 @@ class Properties:
 
     capability: compute capability times ten. cache_bytes: of the first level, a multiprocessor's, the
     memory that its blocks share included. shared_bytes: that a block can have of it. clock_hz: of the
-    multiprocessors. bytes_per_second: of device memory.
+    multiprocessors. bytes_per_second: of device memory. maps: the driver makes those of tensors, by which
+    boxes are copied.
     """
 
     name: str
@@ -51,9 +52,11 @@ class Properties:
     l2_bytes: int
     clock_hz: float
     bytes_per_second: float
+    maps: bool = True
 
     @classmethod
-    def asked(cls, name: str, capability: int, attribute: Callable[[str], int]) -> Properties:
+    def asked(cls, name: str, capability: int, attribute: Callable[[str], int], *,
+              maps: bool = True) -> Properties:
         """From the driver, whose attributes have pycuda's names; a usual rate where it answers 0."""
         double_rate, bits = 2, 8
         bus = attribute("GLOBAL_MEMORY_BUS_WIDTH") * attribute("MEMORY_CLOCK_RATE") * _KILO
@@ -62,7 +65,7 @@ class Properties:
             name, capability, attribute("MULTIPROCESSOR_COUNT"),
             attribute("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"),
             attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN"), attribute("L2_CACHE_SIZE"),
-            attribute("CLOCK_RATE") * _KILO or clock, double_rate * bus / bits or memory)
+            attribute("CLOCK_RATE") * _KILO or clock, double_rate * bus / bits or memory, maps)
 
 
 # for making code without a GPU
@@ -87,7 +90,7 @@ def capabilities(gpu: Properties) -> Capabilities:
         cache_bytes=gpu.cache_bytes, shared_cache_bytes=gpu.l2_bytes, alignment=_ALIGNMENT,
         max_buffers=(_PARAMETER_BYTES - _VALUE_BYTES) // _POINTER,
         max_group=_THREADS, subgroup_width=CudaRenderer.subgroup, scratch_bytes=gpu.shared_bytes,
-        copies_ahead=modern, matrix_units=units(gpu.capability) if modern else (),
+        copies_ahead=modern, matrix_units=units(gpu.capability, maps=gpu.maps) if modern else (),
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=2 * float32_units * gpu.clock_hz, bytes_per_second=gpu.bytes_per_second,
         features=FEATURES)

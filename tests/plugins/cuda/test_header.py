@@ -16,8 +16,10 @@ HEADER = Path(sysconfig.get_paths()["purelib"], "nvidia", "cu13", "include", "cu
 STRUCTURES = {libcuda.KernelNode: "CUDA_KERNEL_NODE_PARAMS_v2_st", libcuda.CopyNode: "CUDA_MEMCPY3D_st",
               libcuda.FillNode: "CUDA_MEMSET_NODE_PARAMS_st"}
 # a parameter of C -> its size in bytes; whatever has a star is a pointer
-SIZES = {"unsigned int": 4, "int": 4, "size_t": 8, "unsigned long long": 8, "CUdeviceptr": 8,
+SIZES = {"unsigned int": 4, "int": 4, "cuuint32_t": 4, "size_t": 8, "unsigned long long": 8, "CUdeviceptr": 8,
          "CUmemorytype": 4, "CUresult": 4, "CUfunction_attribute": 4} | dict.fromkeys(
+             [f"CUtensorMap{kind}" for kind in ("DataType", "Interleave", "Swizzle", "L2promotion",
+                                                "FloatOOBfill")], 4) | dict.fromkeys(
              ("CUmodule", "CUfunction", "CUgraph", "CUgraphNode", "CUgraphExec", "CUstream", "CUcontext",
               "CUkernel", "CUarray"), 8)
 
@@ -55,7 +57,7 @@ def parameters(header: str, name: str) -> list[str]:
 PLAIN = {"cuGraphInstantiateWithFlags": "cuGraphInstantiate"}
 
 
-@pytest.mark.parametrize("name", libcuda._PROTOTYPES)
+@pytest.mark.parametrize("name", libcuda._PROTOTYPES | libcuda._OPTIONAL)
 def test_signatures_are_those_of_the_header(header, name):
     plain = PLAIN.get(name, name.removesuffix("_v2"))
     if plain != name:
@@ -63,7 +65,8 @@ def test_signatures_are_those_of_the_header(header, name):
     else:
         assert not re.search(rf"#define {plain}\s+{plain}_v", header), "the header means a later version"
     expected = [size(parameter) for parameter in parameters(header, plain)]
-    assert [ctypes.sizeof(kind) for kind in libcuda._PROTOTYPES[name]] == expected
+    prototypes = libcuda._PROTOTYPES | libcuda._OPTIONAL
+    assert [ctypes.sizeof(kind) for kind in prototypes[name]] == expected
     if name in library.SIGNATURES:  # and those that the double takes
         assert [ctypes.sizeof(library._TYPES[kind]) for kind in library.SIGNATURES[name].split()] == expected
 
@@ -83,3 +86,14 @@ def test_numbers_are_those_of_the_header(header):
               "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION", "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE",
               "INVALID_PC", "LAUNCH_FAILED", "TENSOR_MEMORY_LEAK", "UNKNOWN")
     assert {number(f"CUDA_ERROR_{name}") for name in sticky} == libcuda.STICKY
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), [
+    ("DataType", "DATA_TYPE_UINT16", libcuda.MAP_OF_UINT16),
+    ("Interleave", "INTERLEAVE_NONE", libcuda.NO_INTERLEAVE),
+    ("Swizzle", "SWIZZLE_128B", libcuda.SWIZZLE_128B),
+    ("L2promotion", "L2_PROMOTION_L2_256B", libcuda.PROMOTED_TO_256B),
+    ("FloatOOBfill", "FLOAT_OOB_FILL_NONE", libcuda.FILLED_WITH_ZEROS)])
+def test_modes_of_tensor_maps_are_those_of_the_header(header, kind, name, value):
+    body = re.search(rf"^typedef enum CUtensorMap{kind}_enum {{(.*?)}}", header, re.DOTALL | re.MULTILINE)[1]
+    assert re.findall(r"CU_TENSOR_MAP_\w+", body).index(f"CU_TENSOR_MAP_{name}") == value

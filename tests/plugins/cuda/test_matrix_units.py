@@ -59,7 +59,30 @@ def test_large_tiles_stay_in_registers(gpu, product):
     assert found.spilled_bytes == found.stack_bytes == 0
     assert found.registers * program.group <= 64 << 10
     assert ("wgmma.mma_async" in source) == (gpu is H100)
-    assert ("copy_ahead<16>" in source) == (product.rows % 2 == 0)
+    boxed = gpu is H100 and product.inputs is not F32 and product.rows % 2 == 0
+    assert ("copy_box<" in source) == boxed
+    assert ("copy_ahead<16>" in source) == (product.rows % 2 == 0 and not boxed)
+
+
+BOXED = [
+    *[MatrixProduct(2048, 1024, 2048, dtype, turned) for dtype in (F16, BF16)
+      for turned in ((False, False), (False, True), (True, False), (True, True))],
+    MatrixProduct(4001, 4088, 4008, F16), MatrixProduct(4096, 4088, 4001, BF16, (True, True)),
+    MatrixProduct(1000, 1016, 1064, F16, stack=5)]
+
+
+@pytest.mark.parametrize("product", BOXED, ids=str)
+def test_products_of_boxes_compile_without_spills_or_warnings(product):
+    program, toolchain = program_of(product.kernel(), H100), CudaToolchain(target_of(H100))
+    assert len(program.boxes) == 2
+    source = toolchain.render(program)
+    _, log = nvrtc.library().compile(source, toolchain.options)
+    assert "warning" not in log
+    (found,) = toolchain.resources(source).values()
+    assert waits(source, toolchain) == []
+    assert found.spilled_bytes == found.stack_bytes == 0
+    assert "wgmma.mma_async" in source
+    assert f"cp.async.bulk.tensor.{2 + (product.stack > 1)}d" in source
 
 
 def test_sums_that_are_touched_while_products_are_under_way_are_waited_for():

@@ -19,12 +19,13 @@ from pluggrad.device.seal import seal
 from pluggrad.dtypes import DType
 from pluggrad.errors import CompileError
 from pluggrad.kernel.interpret import compile_kernel
-from pluggrad.kernel.kernel import BufferParam
+from pluggrad.kernel.kernel import Box, BufferParam
 from pluggrad.kernel.text import kernel_text, parse_kernel
 from pluggrad.lower.program import Program
 from tests.plugins.cuda.double.world import Failed, Work, World
 
 _HEADER = 64
+ENCODED = 0x7E5042 << 32  # what a map begins with, and its number
 _MADE = "Cuda compilation tools, release {0}.{1}, V{0}.{1}.37"
 Run = Callable[[Sequence[np.ndarray], Sequence[Any]], None]
 
@@ -35,6 +36,26 @@ def _add(buffers: Sequence[np.ndarray], values: Sequence[Any]) -> None:
 
 def _halve(buffers: Sequence[np.ndarray], values: Sequence[Any]) -> None:
     buffers[0][:] = buffers[0] / 2 + np.float32(values[0])
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """What a tensor map was made from; strides in bytes."""
+
+    kind: int
+    address: int
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    box: tuple[int, ...]
+    every: tuple[int, ...]
+    modes: tuple[int, ...]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether cuda.h lets it be."""
+        aligned = self.address % 16 == 0 and all(s % 16 == 0 and s < 1 << 40 for s in self.strides)
+        return aligned and 1 <= len(self.extents) <= 5 and all(0 < n <= 1 << 31 for n in self.extents) \
+            and all(0 < n <= 256 for n in self.box) and all(0 < n <= 8 for n in self.every)
 
 
 # kernels written by hand: roles of their buffers, dtypes of their values, what they do
@@ -56,6 +77,7 @@ class Loaded:
     static_shared: int
     dynamic_shared: int
     run: Run
+    maps: int = 0
 
     def bind(self, world: World, gpu: Any, grid: tuple[int, ...], block: tuple[int, ...], shared: int,
              parameters: int) -> Work:
@@ -68,10 +90,12 @@ class Loaded:
         if shared != self.dynamic_shared:
             world.violate(f"{self.name}: {shared} bytes of dynamic shared memory, not {self.dynamic_shared}")
         places = [c_void_p.from_address(parameters + 8 * i).value or 0
-                  for i in range(len(self.buffers) + len(self.values))]
+                  for i in range(len(self.buffers) + self.maps + len(self.values))]
         addresses = [c_uint64.from_address(place).value for place in places[:len(self.buffers)]]
-        values = [self._value(world, place, dtype)
-                  for place, dtype in zip(places[len(self.buffers):], self.values, strict=True)]
+        maps, behind = places[len(self.buffers):][:self.maps], places[len(self.buffers) + self.maps:]
+        for place in maps:
+            self._look_at(world, place, addresses)
+        values = [self._value(world, place, dtype) for place, dtype in zip(behind, self.values, strict=True)]
         sizes = [b.size * b.dtype.itemsize for b in self.buffers]
         for address in addresses:
             if address % 16:
@@ -84,6 +108,14 @@ class Loaded:
                       for address, size, b in zip(addresses, sizes, self.buffers, strict=True)]
             self.run(arrays, values)
         return Work(work, tuple(zip(addresses, sizes, strict=True)))
+
+    def _look_at(self, world: World, place: int, addresses: Sequence[int]) -> None:
+        """Violation unless a map has been encoded, for a buffer that the kernel is given."""
+        word = c_uint64.from_address(place).value - ENCODED
+        if place % 64 or not 0 <= word < len(world.maps):
+            world.violate(f"{self.name}: a tensor map that is none, or not aligned to 64 bytes")
+        elif not any(0 <= world.maps[word].address - address < 4096 for address in addresses):
+            world.violate(f"{self.name}: a tensor map of memory that the kernel is not given")
 
     def _value(self, world: World, place: int, dtype: DType) -> Any:
         if place % dtype.itemsize:
@@ -118,7 +150,7 @@ class Image:
 
 
 def _loaded(name: str, text: str | None, size: int, tasks: int, group: int, static_shared: int,
-            dynamic_shared: int) -> Loaded:
+            dynamic_shared: int, maps: int = 0) -> Loaded:
     if text is None:
         roles, values, run = HAND[name]
         buffers = tuple(BufferParam(dtypes.float32, size, role) for role in roles)
@@ -127,7 +159,7 @@ def _loaded(name: str, text: str | None, size: int, tasks: int, group: int, stat
         kernel = parse_kernel(text)
         buffers = tuple(b for b in kernel.buffers if b.role != "local")
         taken, run = kernel.values, compile_kernel(kernel)
-    return Loaded(name, buffers, taken, tasks, group, static_shared, dynamic_shared, run)
+    return Loaded(name, buffers, taken, tasks, group, static_shared, dynamic_shared, run, maps)
 
 
 def image(kernels: dict[str, dict[str, Any]], capability: tuple[int, int] = (9, 0),
@@ -142,19 +174,19 @@ def image(kernels: dict[str, dict[str, Any]], capability: tuple[int, int] = (9, 
 
 
 def hand_kernel(name: str, size: int = 16, tasks: int | None = None, group: int = 1, static_shared: int = 0,
-                dynamic_shared: int = 0) -> dict[str, dict[str, Any]]:
+                dynamic_shared: int = 0, maps: int = 0) -> dict[str, dict[str, Any]]:
     """A kernel of `HAND` on buffers of `size` floats."""
     return {name: {"text": None, "size": size, "tasks": size if tasks is None else tasks, "group": group,
-                   "static_shared": static_shared, "dynamic_shared": dynamic_shared}}
+                   "static_shared": static_shared, "dynamic_shared": dynamic_shared, "maps": maps}}
 
 
 def signature(name: str, size: int = 16, tasks: int | None = None, group: int = 1,
-              scratch: int = 0) -> Signature:
+              scratch: int = 0, boxes: tuple[Box, ...] = (), dtype: DType = dtypes.float32) -> Signature:
     """How a kernel of `HAND` is called."""
     roles, values, _ = HAND[name]
-    return Signature(name, tuple(BufferParam(dtypes.float32, size, role) for role in roles),
+    return Signature(name, tuple(BufferParam(dtype, size, role) for role in roles),
                      tuple(getattr(dtypes, value) for value in values), size if tasks is None else tasks,
-                     scratch, group=group)
+                     scratch, group=group, boxes=boxes)
 
 
 class DoubleToolchain(Toolchain):

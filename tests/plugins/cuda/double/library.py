@@ -12,7 +12,7 @@ from ctypes import CFUNCTYPE, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_ulo
 from types import SimpleNamespace
 from typing import Any
 
-from tests.plugins.cuda.double.kernels import Image, Loaded
+from tests.plugins.cuda.double.kernels import ENCODED, Image, Loaded, TensorMap
 from tests.plugins.cuda.double.world import STATUS, Failed, Work, World
 
 _ALWAYS_SHARED = 48 << 10
@@ -26,6 +26,7 @@ SIGNATURES = {
     "cuFuncGetAttribute": "out int handle",
     "cuFuncSetAttribute": "handle int int",
     "cuLaunchKernel": "handle uint uint uint uint uint uint uint handle struct struct",
+    "cuTensorMapEncodeTiled": "struct int uint address struct struct struct struct int int int int",
     "cuMemcpyPeerAsync": "address handle address handle size handle",
     "cuGraphCreate": "out uint",
     "cuGraphAddKernelNode_v2": "out handle struct size struct",
@@ -187,6 +188,20 @@ class Library:
                 return stream
         self.world.violate(f"{call} in no stream")
         raise Failed(400)
+
+    def cuTensorMapEncodeTiled(self, out, kind, rank, address, extents, strides, box, every, interleave,
+                               swizzle, promotion, fill) -> None:
+        self.world.here("cuTensorMapEncodeTiled")
+        told = TensorMap(
+            kind, address, tuple(_word(extents, 8 * i, c_uint64) for i in range(rank)),
+            tuple(_word(strides, 8 * i, c_uint64) for i in range(rank - 1)),
+            tuple(_word(box, 4 * i, c_uint) for i in range(rank)),
+            tuple(_word(every, 4 * i, c_uint) for i in range(rank)), (interleave, swizzle, promotion, fill))
+        if out % 64 or not told.is_valid:
+            raise Failed(1)
+        self.world.maps.append(told)
+        for i in range(16):
+            c_uint64.from_address(out + 8 * i).value = ENCODED + len(self.world.maps) - 1
 
     def cuMemcpyPeerAsync(self, target, target_context, source, source_context, nbytes, stream) -> None:
         queue = self._stream(stream, "cuMemcpyPeerAsync")

@@ -122,6 +122,7 @@ class World:
         self.gpus = [Gpu(index) for index in range(gpus)]
         self.driver_version = driver_version
         self.calls: list[str] = []
+        self.maps: list[Any] = []  # of tensors, as they were encoded
         self.violations: list[str] = []
         self.held = False  # nothing enqueued runs
         self.patience = 0  # looks at an event that find it incomplete, each time
