@@ -28,6 +28,7 @@ _REGISTERS: Final = 64  # of 16 bytes: a thread can have 255 of 4
 _WITH_MATRIX_UNITS: Final = 80  # the compute capability from which on `matrix_units` are there
 _PARAMETER_BYTES: Final = 4096  # of a kernel
 _VALUE_BYTES: Final = 256  # of those, kept free for run-time values
+_MAP_BYTES: Final = 3 * 128  # and for the maps of two boxes, which are aligned
 _POINTER: Final = 8
 _ALIGNMENT: Final = 256  # of the driver's allocations
 _LAUNCH_US: Final = 2.5  # of a kernel in a graph
@@ -83,14 +84,16 @@ def capabilities(gpu: Properties) -> Capabilities:
     """The capabilities of a GPU."""
     stored = frozenset(dtype.name for dtype in dtypes.ALL)
     modern = gpu.capability >= _WITH_MATRIX_UNITS
+    matrix_units = units(gpu.capability, maps=gpu.maps) if modern else ()
+    kept = _VALUE_BYTES + (_MAP_BYTES if any(unit.engine for unit in matrix_units) else 0)
     float32_units = _FLOAT32_UNITS.get(gpu.capability, _MOST_UNITS)
     return Capabilities(
         dtypes=stored, arithmetic=stored - _STORED_ONLY, ops=CudaRenderer.ops,
         vector_bytes=_VECTOR_BYTES, vector_registers=_REGISTERS, cores=gpu.multiprocessors,
         cache_bytes=gpu.cache_bytes, shared_cache_bytes=gpu.l2_bytes, alignment=_ALIGNMENT,
-        max_buffers=(_PARAMETER_BYTES - _VALUE_BYTES) // _POINTER,
+        max_buffers=(_PARAMETER_BYTES - kept) // _POINTER,
         max_group=_THREADS, subgroup_width=CudaRenderer.subgroup, scratch_bytes=gpu.shared_bytes,
-        copies_ahead=modern, matrix_units=units(gpu.capability, maps=gpu.maps) if modern else (),
+        copies_ahead=modern, matrix_units=matrix_units,
         launch_cost_us=_LAUNCH_US, team_cost_us=_TEAM_US,
         flops_per_core=2 * float32_units * gpu.clock_hz, bytes_per_second=gpu.bytes_per_second,
         features=FEATURES)

@@ -13,7 +13,7 @@ from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.plugin_api import DeviceUnavailable
 from pluggrad.tune.heuristics import tune_kernel
-from pluggrad_cuda import nvrtc
+from pluggrad_cuda import nvrtc, tensor_maps
 from pluggrad_cuda.compiler import CudaToolchain
 from pluggrad_cuda.matrix_units import layout
 from pluggrad_cuda.target import A100, H100, Properties, target_of
@@ -81,6 +81,8 @@ def test_products_of_boxes_compile_without_spills_or_warnings(product):
     (found,) = toolchain.resources(source).values()
     assert waits(source, toolchain) == []
     assert found.spilled_bytes == found.stack_bytes == 0
+    # what the launch asks for beside the panels, so that they begin where spans do
+    assert program.kernel.local_bytes + tensor_maps.ALIGNMENT + found.shared_bytes <= H100.shared_bytes
     assert "wgmma.mma_async" in source
     assert f"cp.async.bulk.tensor.{2 + (product.stack > 1)}d" in source
 
