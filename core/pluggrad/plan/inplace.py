@@ -21,7 +21,7 @@ def overwrite(kernel: Kernel, source: int, target: int) -> Kernel | None:
     for n in order:
         if n.op is not ops.LOAD or n.arg != source:
             continue
-        if n in reduced or n.src[0] is not store.src[0] or len(n.src) > 1:
+        if n in reduced or n.src[0] is not store.src[0]:
             return None
 
     def rule(n: Node, src: tuple[Node, ...]) -> Node:

@@ -42,7 +42,7 @@ def integer_ranges(program: Program) -> list[Range | None]:
         elif instr.op in ("CDIV", "CMOD"):
             found = _divided(instr.op, *sources)
         elif instr.op == "CAST":
-            found = None if overflows(sources[0], dtype) else sources[0]
+            found = sources[0]
         known.append(found)
     return known
 

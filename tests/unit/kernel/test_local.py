@@ -81,6 +81,16 @@ def test_neighbors_share_loops_and_a_load_waits_for_the_store():
     assert steps == (Group((0, 1)), Nest(1, (Group((2,)), Group((3, 4))), frozenset({2, 3, 4})), Group((5,)))
 
 
+def test_what_is_stored_in_the_loop_of_a_sum_is_a_group_of_its_own():
+    """Whether or not it reads what was stored before."""
+    one = const(1.0, F32)
+    stores = (store(0, (), const(0), one), store(1, (0,), axis(0), one), store(1, (0,), axis(0), one),
+              store(0, (), const(0), one))
+    axes = (Axis(0, 3, "REDUCE"),)
+    kernel = Kernel("filling", (write(1), local(3)), (), axes, stores)
+    assert store_order(kernel) == (Group((0,)), Group((1, 2), within=0), Group((3,)))
+
+
 def test_a_value_loaded_before_a_loop_that_changes_it_is_loaded_again_inside():
     """out[0] = m before; then three times: out[1 + i] = m, m = m + 1."""
     m = load(1, const(0))

@@ -112,6 +112,17 @@ def test_an_elementwise_write_over_its_operand_is_in_place():
     np.testing.assert_array_equal(floats(result), np.arange(64) ** 2)
 
 
+def test_what_is_read_within_a_border_and_written_all_over_is_in_place():
+    """The border becomes zero."""
+    x = leaf(8, 8)
+    inner = build.slice(x, ((1, 6, 1), (1, 6, 1)))
+    plan = plan_of(build.pad(inner, ((1, 1), (1, 1))), donated=(0,))
+    assert plan.outputs[0].reuses == 0
+    (result,) = run_plan(plan, [bytes_of(np.arange(64))], ())
+    expected = np.pad(np.arange(64).reshape(8, 8)[1:7, 1:7], 1)
+    np.testing.assert_array_equal(floats(result).reshape(8, 8), expected)
+
+
 @pytest.mark.parametrize("value", [
     lambda x: build.flip(x, (0,)),
     lambda x: build.binary(ops.SUB, x, build.expand(build.reshape(build.reduce(ops.SUM, x, 0), (1,)), (64,))),
@@ -128,6 +139,38 @@ def test_a_base_that_is_read_later_is_not_written_in_place():
     results = run_plan(plan, [bytes_of(np.arange(64))], [3.0])
     assert floats(results[1])[0] == np.arange(64).sum()
     np.testing.assert_array_equal(floats(results[0])[:8], [0, 1, 3, 3, 3, 3, 3, 7])
+
+
+def test_what_writes_over_an_input_goes_after_those_that_read_it():
+    x = leaf(64, 8)
+    plan = plan_of(build.binary(ops.MUL, x, x), build.reduce(ops.SUM, x, 0), donated=(0, None))
+    assert [output.reuses for output in plan.outputs].count(0) == 1
+    results = run_plan(plan, [bytes_of(np.arange(512))], ())
+    np.testing.assert_array_equal(floats(results[0]), np.arange(512) ** 2)
+    np.testing.assert_array_equal(floats(results[1]), np.arange(512).reshape(64, 8).sum(0))
+
+
+def test_what_others_wait_for_leaves_an_input_that_is_read_later_alone():
+    x = leaf(64, 8)
+    squares = build.binary(ops.MUL, x, x)
+    columns = build.reduce(ops.SUM, squares, 0)
+    later = build.binary(ops.ADD, x, build.expand(build.reshape(columns, (1, 8)), (64, 8)))
+    plan = plan_of(squares, build.flip(later, (0,)), donated=(0, None))
+    results = run_plan(plan, [bytes_of(np.arange(512))], ())
+    given = np.arange(512.0).reshape(64, 8)
+    np.testing.assert_array_equal(floats(results[0]).reshape(64, 8), given**2)
+    np.testing.assert_array_equal(floats(results[1]).reshape(64, 8), (given + (given**2).sum(0))[::-1])
+
+
+def test_a_part_that_is_made_of_another_part_needs_no_copy_of_the_whole():
+    x = leaf(1 << 12)
+    part = build.slice(x, ((8, 4, 1),))
+    root = build.update(x, build.binary(ops.MUL, part, part), (("slice", ((2, 4, 1),)),))
+    plan = plan_of(root, donated=(0,))
+    assert not any(isinstance(c, PlannedCopy) for c in plan.commands)
+    assert (plan.outputs[0].reuses, plan.arena_bytes) == (0, 64)
+    (result,) = run_plan(plan, [bytes_of(np.arange(1 << 12))], ())
+    np.testing.assert_array_equal(floats(result)[:8], [0, 1, 64, 81, 100, 121, 6, 7])
 
 
 def test_equal_kernels_are_one():

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from pluggrad import Context, Device, GlobalCounters, Tensor, jit, memory_stats
+from pluggrad.device.contract import Event
 from pluggrad.errors import KernelFault, TensorIndexError
+from pluggrad.runtime.queue import Queue
 from pluggrad.runtime.sessions import session
 from pluggrad.target import DeviceId
 from tests.deferred_device import MAX_IN_FLIGHT, opened
@@ -222,6 +224,27 @@ def test_a_fault_found_late_names_the_list_and_spoils_it_and_those_after_it(name
         with pytest.raises(KernelFault, match="it burned"):
             (lost + 1).realize()
     np.testing.assert_array_equal((x * 3).numpy(), np.arange(8) * 3)  # the device goes on
+
+
+def test_lists_behind_a_failed_one_have_ended_when_it_is_reported(name):
+    """Until then they use the memory that the report sets free."""
+    ended = []
+
+    class Ending(Event):
+        def __init__(self, number: int, error: Exception | None = None) -> None:
+            self.number, self.error = number, error
+
+        def wait(self) -> None:
+            ended.append(self.number)
+            if self.error is not None:
+                raise self.error
+
+    queue = Queue(opened(name), name)
+    for event in (Ending(0, KernelFault("it burned")), Ending(1, KernelFault("it burned, too")), Ending(2)):
+        queue.add(event, "list", [], None)
+    with pytest.raises(KernelFault, match=r"it burned\."):
+        queue.wait()
+    assert (ended, len(queue)) == ([0, 1, 2], 0)
 
 
 def test_what_a_failed_list_wrote_over_is_unusable(name):

@@ -123,6 +123,18 @@ def test_two_regions_never_wait_for_each_other():
     check(schedule([c, a, b]), [c, a, b])
 
 
+def test_who_waits_for_a_region_waits_for_what_joins_it():
+    """`x` joins `d`, for which `e` waits already, and reads `p`: what reads `e` cannot join `p`."""
+    a, b = given_input(0, 1 << 17, 16), given_input(1, 1 << 17, 16)
+    d, p = build.reduce(ops.SUM, b, 1), build.reduce(ops.SUM, a, 0)
+    e = build.reduce(ops.RMAX, d, 0)
+    spread = build.expand(build.reshape(d, (1 << 17, 1)), b.shape)
+    x = build.binary(ops.MUL, spread, build.expand(build.reshape(p, (1, 16)), b.shape))
+    y = build.binary(ops.SUB, p, build.expand(build.reshape(e, (1,)), (16,)))
+    regions = schedule([e, x, y])
+    check(regions, [e, x, y])
+
+
 def test_a_long_chain_is_cut_into_equal_pieces():
     n = given_input(0, 16)
     for _ in range(20_000):

@@ -24,7 +24,19 @@ from pluggrad.tune.actions import (
     split_reduce,
     split_shifted,
 )
-from tests.unit.kernel.kernels import I64, load, matmul, op, read, reduce, softmax, store, strided, write
+from tests.unit.kernel.kernels import (
+    I64,
+    load,
+    matmul,
+    op,
+    read,
+    reduce,
+    running,
+    softmax,
+    store,
+    strided,
+    write,
+)
 
 F32 = dtypes.float32
 
@@ -262,3 +274,10 @@ def test_what_a_partial_split_leaves_out_is_not_counted_either():
     tally = next(n for n in toposort(made.stores) if n.op is ops.TALLY)
     assert len(tally.src) == 2
     verify_kernel(made, "split")
+
+
+@pytest.mark.parametrize("along", [0, 1])
+def test_a_running_sum_keeps_its_loop_apart(along):
+    kernel = running(along)
+    assert {a.kind for a in kernel.axes} == {"LOOP"}
+    assert merge_adjacent(kernel).axes == kernel.axes
