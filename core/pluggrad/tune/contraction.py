@@ -18,6 +18,7 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, reduction_of
 from pluggrad.tune.actions import axis_of, cover, reorder, split, split_reduce
+from pluggrad.tune.bands import best_band, copied_in_bands
 from pluggrad.tune.pairs import Paired, in_pairs
 from pluggrad.tune.place import Dim, footprint, gate_dims, place, place_local, whole
 from pluggrad.tune.tiles import PAGE, Contraction, Tile
@@ -52,10 +53,14 @@ def tune_contraction(kernel: Kernel, capabilities: Capabilities) -> Scheduled:
     if not capabilities.vector_bytes:
         return Scheduled([], kernel, [])
     kernel, after = _without_end(kernel)
+    gated = without_shared_gates(kernel)
     before, kernel = padded(kernel)
     kernel = _nearest_last(kernel)
     paired = in_pairs(kernel, capabilities)
     if paired is None or not _is_cheaper(paired, kernel, capabilities):
+        banded = _in_bands(gated, kernel, capabilities) if len(before) == 1 else None
+        if banded is not None:
+            return Scheduled(banded.before, banded.contraction, after)
         tiled = _tiled(kernel, capabilities)
     else:
         tiled = _tiled(paired.kernel, capabilities, paired.dear)
@@ -84,6 +89,32 @@ def _tiled(kernel: Kernel, capabilities: Capabilities, dear: frozenset[int] = fr
     if best is not None:
         kernel, packed = (_along_reduction if best.reduces else _across_outputs)(problem, best)
     return Scheduled(packed, kernel, total)
+
+
+def _in_bands(gated: Kernel, kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
+    """In the cheapest tile, the input of `gated` copied by the tasks; None where `kernel`, whose input is
+    padded beforehand, is as fast."""
+    problem = Contraction(kernel, capabilities)
+    tile = problem.cheapest()
+    if tile is None or tile.reduces or _blocks(problem, tile) > 1:
+        return None
+    slot = len(gated.buffers)  # of the padded input
+    band = best_band(gated, problem, tile, slot)
+    if band is None:
+        return None
+    gated = reorder(gated, [a.id for a in kernel.axes if a.kind == "REDUCE"])
+    made = copied_in_bands(gated, band, capabilities)
+    if made is None:
+        return None
+    copied, rows = made
+    kernel, cut = _in_registers(copied, tile.renamed(band.along, rows))
+    columns = cut.outer[0]
+    kernel = reorder(kernel, [id for id in cut.outer if axis_of(kernel, id).kind == "LOOP"])
+    if band.parts > 1:
+        kernel = _divided(kernel, columns, band.parts)
+    beside = [x.node for x in problem.packed(tile) if x.node.arg != slot]
+    kernel, fills = _with_panels(kernel, _became(problem.kernel, kernel, beside), cut)
+    return Scheduled(fills, kernel, [])
 
 
 def _without_end(kernel: Kernel) -> tuple[Kernel, list[Kernel]]:
@@ -189,41 +220,64 @@ def _in_blocks(kernel: Kernel, capabilities: Capabilities,
     best = problem.cheapest()
     if best is None:
         return kernel, []
-    blocks = -(-problem.panel_bytes(best) * _CACHE_SHARE // capabilities.cache_bytes)
-    longest = problem.reduced[0]
-    blocks = min(blocks, longest.extent, problem.length // _SHORTEST_BLOCK)
+    blocks, longest = _blocks(problem, best), problem.reduced[0]
     if blocks < 2:
         return kernel, []
     partial, total = split_reduce(kernel, longest.id, -(-longest.extent // blocks))
     return _nearest_last(partial), [total]
 
 
+def _blocks(problem: Contraction, tile: Tile) -> int:
+    """How many blocks a reduction has to be cut into."""
+    blocks = -(-problem.panel_bytes(tile) * _CACHE_SHARE // problem.capabilities.cache_bytes)
+    return min(blocks, problem.reduced[0].extent, problem.length // _SHORTEST_BLOCK)
+
+
 # ---- applying a tile ---------------------------------------------------------------------------------------
-def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kernel]]:
-    """Vectors of outputs, each row's element the same for all lanes."""
-    packed = [x.node for x in problem.packed(tile)]
-    kernel, columns, lanes = cover(problem.kernel, tile.vector, tile.lanes, "PARALLEL", "VECTOR")
-    outer = [columns]
-    inner = []
+class _Cut(NamedTuple):
+    """A tile's axes: outside of it, of vectors first; of its rows; of its lanes."""
+
+    outer: list[int]
+    rows: list[int]
+    lanes: int
+
+
+def _in_registers(kernel: Kernel, tile: Tile) -> tuple[Kernel, _Cut]:
+    """The axes of outputs cut into tiles: what was a task or a loop is one over tiles."""
+    kind = axis_of(kernel, tile.vector).kind
+    kernel, columns, lanes = cover(kernel, tile.vector, tile.lanes, kind, "VECTOR")
+    cut = _Cut([columns], [], lanes)
     for id, extent in tile.rows:
-        kernel, tasks, row = cover(kernel, id, extent, "PARALLEL", "TILE")
-        outer.append(tasks)
-        inner.append(row)
-    # consecutive tasks share the panel of columns, which then stays in cache
-    kernel = _fastest_tasks(kernel, *outer)
-    own = _became(problem.kernel, kernel, [x.node for x in problem.own(tile)])
+        kernel, outer, row = cover(kernel, id, extent, axis_of(kernel, id).kind, "TILE")
+        cut.outer.append(outer)
+        cut.rows.append(row)
+    return kernel, cut
+
+
+def _with_panels(kernel: Kernel, loads: list[Node], cut: _Cut) -> tuple[Kernel, list[Kernel]]:
+    """The kernel that reads `loads` from panels, and the kernels that pack these."""
     fills = []
-    for load in _became(problem.kernel, kernel, packed):
-        panel = _panel(kernel, load, inner, lanes)
-        placed = place(kernel, load, panel)
+    for load in loads:
+        placed = place(kernel, load, _panel(kernel, load, cut))
         if placed is not None:
             fills.append(placed[0])
             kernel = placed[1]
+    return kernel, fills
+
+
+def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kernel]]:
+    """Vectors of outputs, each row's element the same for all lanes."""
+    kernel, cut = _in_registers(problem.kernel, tile)
+    # consecutive tasks share the panel of columns, which then stays in cache
+    kernel = _fastest_tasks(kernel, *cut.outer)
+    own = _became(problem.kernel, kernel, [x.node for x in problem.own(tile)])
+    packed = _became(problem.kernel, kernel, [x.node for x in problem.packed(tile)])
+    kernel, fills = _with_panels(kernel, packed, cut)
     if own:
-        along = outer[1 + [id for id, _ in tile.rows].index(problem.rows_of_task(tile)[0])]
+        along = cut.outer[1 + [id for id, _ in tile.rows].index(problem.rows_of_task(tile)[0])]
         kernel = _divided(kernel, along, tile.parts)
     for load in own:
-        panel = [dim for dim in _panel(kernel, load, inner, lanes) if not _is_task(kernel, dim)]
+        panel = [dim for dim in _panel(kernel, load, cut) if not _is_task(kernel, dim)]
         kernel = place_local(kernel, load, panel) or kernel
     return kernel, fills
 
@@ -240,14 +294,15 @@ def _is_task(kernel: Kernel, dim: Dim) -> bool:
 
 def _became(before: Kernel, after: Kernel, loads: list[Node]) -> list[Node]:
     """What `loads` of the unsplit kernel have become: splitting keeps their order."""
-    was, now = [[n for n in toposort(k.stores) if n.op is ops.LOAD] for k in (before, after)]
+    stores = [[n for n in k.stores if n.arg[0] not in k.local] for k in (before, after)]
+    was, now = [[n for n in toposort(each) if n.op is ops.LOAD] for each in stores]
     return [new for old, new in zip(was, now, strict=True) if old in loads]
 
 
-def _panel(kernel: Kernel, load: Node, rows: list[int], lanes: int) -> list[Dim]:
+def _panel(kernel: Kernel, load: Node, cut: _Cut) -> list[Dim]:
     """Panels in the order in which tiles read them: outputs, then the reduction, then rows, then lanes."""
     used = {n.arg for n in toposort([load]) if n.op is ops.AXIS}
-    last = [id for id in (*rows, lanes) if id in used]
+    last = [id for id in (*cut.rows, cut.lanes) if id in used]
     first = [a for a in kernel.axes if a.id in used and a.id not in last]
     ordered = sorted(first, key=lambda a: a.kind == "REDUCE") + [axis_of(kernel, id) for id in last]
     return [whole(a) for a in ordered]

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import reduce
 from typing import Final, NamedTuple
 
-from pluggrad import dtypes
-from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import substitute, toposort
+from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.index_nodes import linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import Access, accesses, even_tile, fit_lanes, reduction_of, vector_lanes
 from pluggrad.tune.actions import bind, cover, merge_adjacent, split
+from pluggrad.tune.borders import trim
 from pluggrad.tune.place import Dim, gate_dims, place_local, span, whole
 from pluggrad.tune.prefetch import prefetch_loads
 
@@ -111,7 +108,7 @@ def _copied(kernel: Kernel, within: list[int], lanes: int) -> tuple[Kernel, list
     first = next(i for i, n in enumerate(made.stores) if n.arg[0] == len(kernel.buffers))
     *others, column = [a for a in made.axes if a not in kernel.axes]
     for a, low, high in (*[(a, 0, a.extent) for a in others], (column, lanes, lanes + inside[-1].extent)):
-        made = _inner(made, first, a, low, high)
+        made = trim(made, first, a, low, high).kernel
     if any(a.extent < 1 for a in made.axes):  # nothing but zeros
         return kernel, []
     zeros = Axis(column.id + 1, made.buffers[-1].size, "LOOP")
@@ -119,32 +116,6 @@ def _copied(kernel: Kernel, within: list[int], lanes: int) -> tuple[Kernel, list
     store = node(ops.STORE, (axis(zeros.id), const(0, image.type)), (len(kernel.buffers), (*outer, zeros.id)),
                  image.type)
     return replace(made, axes=(*made.axes, zeros), stores=(store, *made.stores)), [zeros, column]
-
-
-def _inner(kernel: Kernel, number: int, a: Axis, low: int, high: int) -> Kernel:
-    """A store of a gated load without the part along an axis where the gate is false whatever else."""
-    store = kernel.stores[number]
-    load, kept = store.src[1], list[Node]()
-    for test in _tests(load.src[1]) if len(load.src) > 1 else []:
-        (left, right), strict = [linear(s) for s in test.src], test.op is g.LT
-        step = right.strides.get(a.id, 0) - left.strides.get(a.id, 0)
-        if left.rest or right.rest or {*left.strides, *right.strides} != {a.id} or abs(step) != 1:
-            kept.append(test)
-            continue
-        beyond = right.offset - left.offset - strict  # true where step * position + beyond >= 0
-        low, high = (max(low, -beyond), high) if step > 0 else (low, min(high, beyond + 1))
-    gate = [reduce(lambda x, y: node(g.AND, (x, y), None, dtypes.bool_), kept)] if kept else []
-    loaded = node(ops.LOAD, (load.src[0], *gate), load.arg, load.type)
-    moved = substitute([node(ops.STORE, (store.src[0], loaded), store.arg, store.type)],
-                       {axis(a.id): weighted_sum([(axis(a.id), 1)], low)})[0]
-    axes = [replace(x, extent=high - low) if x == a else x for x in kernel.axes]
-    stores = [moved if i == number else n for i, n in enumerate(kernel.stores)]
-    return replace(kernel, axes=tuple(axes), stores=tuple(stores))
-
-
-def _tests(gate: Node) -> list[Node]:
-    """The comparisons that are all true where a gate is."""
-    return [test for s in gate.src for test in _tests(s)] if gate.op is g.AND else [gate]
 
 
 def _in_lines(dim: Dim, lanes: int) -> Dim:

@@ -61,6 +61,11 @@ class Tile:
     reduces: bool = False
     parts: int = 0
 
+    def renamed(self, id: int, new: int) -> Tile:
+        """The tile with axis `id` called `new`."""
+        rows = tuple([(new if each == id else each, extent) for each, extent in self.rows])
+        return replace(self, vector=new if self.vector == id else self.vector, rows=rows)
+
 
 class Contraction:
     """A kernel that is a contraction, and what a tile of it would cost.
@@ -178,10 +183,25 @@ class Contraction:
     def _divided_cycles(self, tile: Tile, one: float, own: list[Access], parts: int) -> float:
         id, extent = self.rows_of_task(tile)
         tiles = -(-self.extents[id] // extent)
-        tasks, cores = self._tiles(tile) // tiles * min(parts, tiles), self.capabilities.cores
+        tasks = self._tiles(tile) // tiles * min(parts, tiles)
         copy = sum([self._panel(x, tile) * (_COPY + _COPY_ROW / tile.lanes) for x in own])
         task = -(-tiles // parts) * one + copy
-        return (-(-tasks // cores) + _LAST) * cores * task
+        return self.price_of_tasks(tasks, task)
+
+    def price_of_tasks(self, tasks: int, one: float) -> float:
+        """Cycles of all cores together for so many tasks."""
+        cores = self.capabilities.cores
+        return (-(-tasks // cores) + _LAST) * cores * one
+
+    def prices_beside(self, slot: int, tile: Tile) -> tuple[float, float]:
+        """Cycles of all cores to pack operands but that in buffer `slot`, which tasks have at hand, and those
+        of a tile then."""
+        packed = [x for x in self.packed(tile) if x.node.arg != slot]
+        return sum([self._packing_cycles(x, tile) for x in packed]), self._tile_cycles(tile, packed)
+
+    def padding_cycles(self, size: int) -> float:
+        """Cycles of all cores to copy an operand of so many elements with its padding."""
+        return size * _PACK + self._fetching_cycles(size)
 
     def rows_of_task(self, tile: Tile) -> tuple[int, int]:
         """The (axis, extent) of a tile's rows along which a task goes from tile to tile."""
@@ -283,8 +303,10 @@ class Contraction:
         """Of all cores, until each has what the team packed. Short rows of memory fill no vector."""
         size = self._packed_size(x)
         run = min([extent for id, extent in tile.rows if x.stride(id) == 1], default=self.width)
-        fetched = min(size * _FETCH, _MOST_FETCHED * self.capabilities.cores)
-        return size * _PACK * max(self.width / run, 1) + fetched
+        return size * _PACK * max(self.width / run, 1) + self._fetching_cycles(size)
+
+    def _fetching_cycles(self, size: int) -> float:
+        return min(size * _FETCH, _MOST_FETCHED * self.capabilities.cores)
 
     def _packed_size(self, x: Access) -> int:
         return math.prod([self.extents[id] for id in x.strides])
