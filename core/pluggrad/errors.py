@@ -181,7 +181,22 @@ class PluggradWarning(UserWarning):
 
 def warn(message: str) -> None:
     """Warn with PluggradWarning at the first caller outside pluggrad: the line that can do something."""
-    depth, frame = 2, sys._getframe(1)
+    _, depth = _outside()
+    warnings.warn(message, PluggradWarning, stacklevel=depth)
+
+
+def caller_line() -> str:
+    """The line outside pluggrad that is being run, as `file:number: text`."""
+    import linecache  # for messages alone
+
+    frame, _ = _outside()
+    name, number = frame.f_code.co_filename, frame.f_lineno
+    return f"{name}:{number}: {linecache.getline(name, number).strip()}"
+
+
+def _outside() -> tuple[FrameType, int]:
+    """The first frame outside pluggrad, and how many frames up it is for the function that asks, itself 1."""
+    depth, frame = 2, sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "pluggrad":
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(message, PluggradWarning, stacklevel=depth)
+    return frame, depth

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from pluggrad.kernel.offer import Extern, Offer
     from pluggrad.lower.matrices import MatrixTile, Panel
     from pluggrad.lower.program import Instr, Program, RegisterAxis
-    from pluggrad.render import CLikeRenderer, CVectorRenderer, Source, Value
+    from pluggrad.render import CLikeRenderer, CVectorRenderer, Source, Value, merged
 
 # name -> the module that holds it, imported when it is first asked for
 _ON_ACCESS: Final[dict[str, str]] = {
@@ -103,6 +103,7 @@ _ON_ACCESS: Final[dict[str, str]] = {
     "CVectorRenderer": "pluggrad.render",
     "Source": "pluggrad.render",
     "Value": "pluggrad.render",
+    "merged": "pluggrad.render",
 }
 
 __all__ = [
@@ -127,7 +128,7 @@ __all__ = [
     "Program", "Instr", "RegisterAxis", "MatrixTile", "Panel", "Kernel", "Axis", "BufferParam", "ConstBits",
     "Box", "Dim",
     # a renderer to derive one from
-    "CLikeRenderer", "CVectorRenderer", "Source", "Value",
+    "CLikeRenderer", "CVectorRenderer", "Source", "Value", "merged",
     # what a backend may take over
     "Offer", "Extern", "Matmul", "Matrix",
     # settings and errors

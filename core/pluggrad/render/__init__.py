@@ -3,6 +3,6 @@ from __future__ import annotations
 
 from pluggrad.render.c_vectors import CVectorRenderer
 from pluggrad.render.renderer import CLikeRenderer
-from pluggrad.render.source import Source, Value
+from pluggrad.render.source import Source, Value, merged
 
-__all__ = ["CLikeRenderer", "CVectorRenderer", "Source", "Value"]
+__all__ = ["CLikeRenderer", "CVectorRenderer", "Source", "Value", "merged"]

@@ -1,7 +1,7 @@
 """Text of one kernel while it is being written: statements, and the functions and types that they need."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -39,6 +39,13 @@ class Value:
 def shared_name(kind: str) -> str:
     """What the group's memory of elements of a C type is called; the name of a type may be several words."""
     return f"shared_{kind.replace(' ', '_')}"
+
+
+def merged(sources: Iterable[str]) -> str:
+    """The kernels of several sources as one. They are blocks between blank lines; what several use stands in
+    each of them as the same block, and once in the result."""
+    blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n"))
+    return "\n\n".join(blocks) + "\n"
 
 
 class Source:

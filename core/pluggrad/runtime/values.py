@@ -1,14 +1,13 @@
 """Values on their way between the host and a device: uploads, reads, copies; and waiting for a device."""
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pluggrad.device.registry import REGISTRY
 from pluggrad.dtypes import DType
-from pluggrad.errors import JitError
+from pluggrad.errors import JitError, caller_line
 from pluggrad.graph.leaf import Identity
 from pluggrad.graph.types import TensorType
 from pluggrad.ir.node import Node
@@ -76,17 +75,9 @@ def version_of(handle: Handle) -> BufferVersion:
     with lock:
         if realization.recorder is not None:
             raise JitError(op="jit", expected="no value to be read while a function is captured",
-                           got=f"a read at {_caller()}", hint="Return the tensor and read it outside")
+                           got=f"a read at {caller_line()}", hint="Return the tensor and read it outside")
         realize([handle], keep_history=True)
         return stored_version(handle.node)
-
-
-def _caller() -> str:
-    """The line outside pluggrad that asked."""
-    for frame in reversed(traceback.extract_stack()):
-        if "pluggrad" not in frame.filename:
-            return f"{frame.filename}:{frame.lineno}: {frame.line}"
-    return "an unknown line"
 
 
 def duplicate(place: Session, version: BufferVersion) -> BufferVersion:

@@ -1,8 +1,6 @@
 """anomaly(): which operation first made a NaN."""
 from __future__ import annotations
 
-import linecache
-import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -10,14 +8,13 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from pluggrad import runtime
-from pluggrad.errors import AnomalyError, JitError
+from pluggrad.errors import AnomalyError, JitError, caller_line
 from pluggrad.graph import build, ops, origin
 from pluggrad.ir.node import Node
 from pluggrad.ir.walk import toposort
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
 
-_OURS: Final = __name__.partition(".")[0]
 _AT_ONCE = 32  # values that are looked at in one run, in the order in which they are computed
 # what gives on what it was given
 _PASSING: Final = ops.MOVEMENT | {ops.LEAF, ops.DETACH, ops.CONTIGUOUS, ops.CUSTOM_VJP, ops.BARRIER, ops.COPY}
@@ -60,7 +57,7 @@ class anomaly:
     # ---- what was made where -------------------------------------------------------------------------------
     def _operation(self, node: Node) -> None:
         if threading.get_ident() == self._thread:
-            self._origins.setdefault(node, _line())
+            self._origins.setdefault(node, caller_line())
 
     def _gradient(self, gradient: Node, of: Node) -> None:
         if threading.get_ident() == self._thread:
@@ -127,12 +124,3 @@ class anomaly:
 def _counts(n: Node) -> bool:
     """Whether a value can be an anomaly."""
     return n.dtype.is_float and n.type.size > 0 and n.op is not ops.VJP_CALL
-
-
-def _line() -> str:
-    """The line outside of pluggrad that is being run."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _OURS:
-        frame = frame.f_back
-    name, number = frame.f_code.co_filename, frame.f_lineno
-    return f"{name}:{number}: {linecache.getline(name, number).strip()}"

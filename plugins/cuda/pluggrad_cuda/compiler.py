@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Final
 
-from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, seal, unseal
+from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, merged, seal, unseal
 from pluggrad_cuda import nvrtc
 from pluggrad_cuda.architecture import Architecture
 from pluggrad_cuda.nvdisasm import disassembled
@@ -72,12 +72,6 @@ class CudaToolchain(Toolchain):
             raise CompileError(f"NVRTC {library} makes code for {made}; not for {self.architecture}. Another "
                                f"version may: {nvrtc.FIX}", source=source)
         return library.compile(source, self.options)
-
-
-def merged(sources: Iterable[str]) -> str:
-    """One program. Sources are blocks between blank lines; what several use is the same block in each."""
-    blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n"))
-    return "\n\n".join(blocks) + "\n"
 
 
 def _programs(sources: Sequence[str], most: int) -> list[list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pluggrad.plugin_api import CompileError, Program, Target, Toolchain
+from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, merged
 from pluggrad_metal.binaries import Library, write
 from pluggrad_metal.render import MetalRenderer
 from pluggrad_metal.target import language_of
@@ -43,9 +43,3 @@ class MetalToolchain(Toolchain):
             return [self.compile(merged(sources))] * len(sources)
         except CompileError:
             return [self.compile(source) for source in sources]  # the error is then about one kernel
-
-
-def merged(sources: Sequence[str]) -> str:
-    """One file. Sources are blocks between blank lines; what several use is the same block in each."""
-    blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n"))
-    return "\n\n".join(blocks) + "\n"

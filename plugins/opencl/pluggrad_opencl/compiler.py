@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pyopencl as cl
 
-from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, seal
+from pluggrad.plugin_api import CompileError, Program, Target, Toolchain, merged, seal
 from pluggrad_opencl import driver
 from pluggrad_opencl.render import OpenCLRenderer
 from pluggrad_opencl.target import find
@@ -58,12 +58,6 @@ class OpenCLToolchain(Toolchain):
             driver.processor_name(device)
             self._context = cl.Context([device])
         return self._context
-
-
-def merged(sources: Sequence[str]) -> str:
-    """One program. Sources are blocks between blank lines; what several use is the same block in each."""
-    blocks = dict.fromkeys(block.strip("\n") for source in sources for block in source.split("\n\n"))
-    return "\n\n".join(blocks) + "\n"
 
 
 def _options(device: cl.Device) -> list[str]:

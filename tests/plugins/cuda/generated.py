@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from pluggrad.plugin_api import CompileError, DeviceUnavailable
+from pluggrad.plugin_api import CompileError, DeviceUnavailable, merged
 from pluggrad_cuda import nvrtc
-from pluggrad_cuda.compiler import CudaToolchain, merged
+from pluggrad_cuda.compiler import CudaToolchain
 from pluggrad_cuda.resources import Resources
 from pluggrad_cuda.target import KNOWN, target_of
 from tests.shims.collection import sources

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pluggrad.plugin_api import CompileError, DeviceUnavailable, unseal
+from pluggrad.plugin_api import CompileError, DeviceUnavailable, merged, unseal
 from pluggrad_cuda import nvrtc, toolkit
-from pluggrad_cuda.compiler import CudaToolchain, merged
+from pluggrad_cuda.compiler import CudaToolchain
 from pluggrad_cuda.resources import Resources, parse
 from pluggrad_cuda.target import A100, H100, target_of
 from tests.program_cases import CASES, GROUPS
@@ -71,11 +71,6 @@ def test_a_few_small_kernels_are_one_program(toolchain) -> None:
     first, second = toolchain.compile_many([ADD, other])
     assert first is second
     assert toolchain.compile_many([]) == []
-
-
-def test_a_block_that_two_sources_share_stands_once() -> None:
-    text = merged([f"{HELPER}\n\nkernel one\n", f"{HELPER}\n\nkernel two\n"])
-    assert text == f"{HELPER}\n\nkernel one\n\nkernel two\n"
 
 
 def test_threads_compile_at_once(toolchain) -> None:

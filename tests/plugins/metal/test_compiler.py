@@ -8,7 +8,7 @@ import pytest
 
 from pluggrad.plugin_api import KernelFault, seal
 from pluggrad_metal.binaries import read, refused
-from pluggrad_metal.compiler import MetalToolchain, merged
+from pluggrad_metal.compiler import MetalToolchain
 from pluggrad_metal.target import M1, M3_MAX, Gpu, language_of, target_of
 from tests.plugins.metal.gpus import DISCRETE, EVERY, PARAVIRTUAL
 from tests.program_cases import CASES
@@ -51,10 +51,6 @@ def test_kernels_compiled_together_share_a_binary() -> None:
     assert source.count("inline float4 load_float4(device ") == 1
     assert source.count("[[kernel") == 2
     assert toolchain.compile_many([]) == []
-
-
-def test_a_block_that_two_sources_share_stands_once() -> None:
-    assert merged(["shared\n\none", "shared\n\ntwo"]) == "shared\n\none\n\ntwo\n"
 
 
 @pytest.mark.parametrize("binary", [b"", b"metal3.0\nkernel", seal(b"\x7fELF..."), seal(b"metal3\n")])

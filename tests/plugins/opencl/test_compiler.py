@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from pluggrad.plugin_api import CompileError, KernelFault, Signature
-from pluggrad_opencl.compiler import OpenCLToolchain, merged
+from pluggrad_opencl.compiler import OpenCLToolchain
 from tests.plugins.opencl import kernels
 
 TRAIN = """
@@ -31,13 +31,6 @@ def test_kernels_compiled_together_share_a_binary(device, toolchain):
     for name in ("add", "spin"):
         device.load(first, Signature(name, (), (), 1))
     assert toolchain.compile_many([]) == []
-
-
-def test_a_block_that_two_sources_share_stands_once():
-    helper = "float twice(float x) { return 2 * x; }"
-    text = merged([f"{helper}\n\nkernel one", f"{helper}\n\nkernel two"])
-    assert text.count(helper) == 1
-    assert text.index(helper) < text.index("kernel one") < text.index("kernel two")
 
 
 def test_a_pickled_toolchain_compiles(device, toolchain):

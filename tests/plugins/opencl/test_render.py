@@ -11,8 +11,8 @@ import pytest
 from pluggrad import dtypes
 from pluggrad.dtypes import Scalar
 from pluggrad.lower.program import Program
+from pluggrad.plugin_api import merged
 from pluggrad_opencl import driver
-from pluggrad_opencl.compiler import merged
 from pluggrad_opencl.plugin import OpenCLBackend
 from pluggrad_opencl.render import OpenCLRenderer
 from tests.elementwise_cases import batches

@@ -335,3 +335,23 @@ def test_other_threads_work_on_while_one_captures():
     before = rng_counter.value
     assert slow(numbers(4)).item() == 4
     assert rng_counter.value - before <= 4
+
+
+READING = """
+from pluggrad import Tensor, jit
+
+@jit
+def reads(x):
+    return x + x.sum().item()
+
+def run():
+    reads(Tensor([1.0]))
+"""
+
+
+def test_a_value_that_is_read_is_named_by_the_line_that_reads_it():
+    """Wherever that file lies."""
+    names = {"__name__": "train"}
+    exec(compile(READING, "/home/me/pluggrad/train.py", "exec"), names)
+    with pytest.raises(JitError, match=r"got a read at /home/me/pluggrad/train\.py:6: "):
+        names["run"]()

@@ -9,7 +9,7 @@ import pytest
 
 from pluggrad import dtypes
 from pluggrad.errors import CompileError
-from pluggrad.plugin_api import CLikeRenderer, CVectorRenderer
+from pluggrad.plugin_api import CLikeRenderer, CVectorRenderer, merged
 from pluggrad.render.source import Value
 from tests.elementwise_cases import Batch, Case
 from tests.program_builder import ProgramBuilder
@@ -111,3 +111,9 @@ def test_a_renderer_of_ones_own_is_a_few_table_entries() -> None:
 def test_what_is_named_is_free_to_repeat() -> None:
     value = Value("x + 1", I64, form="operation")
     assert (str(value), str(value.named("v1"))) == ("(x + 1)", "v1")
+
+
+def test_a_block_that_two_sources_share_stands_once():
+    helper = "float twice(float x) { return 2 * x; }"
+    text = merged([f"{helper}\n\nkernel one\n", f"{helper}\n\nkernel two\n"])
+    assert text == f"{helper}\n\nkernel one\n\nkernel two\n"
