@@ -9,13 +9,15 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from pluggrad import config
 from pluggrad.errors import warn
 
-_KINDS: Final = ("plan-", "kernel-", "blob-", "limits-", "tuned-", "new-")  # how names of entries begin
+# how names of entries begin; no other file is touched
+_KINDS: Final = ("plan-", "kernel-", "blob-", "limits-", "tuned-", "new-")
 _judged: dict[Path, bool] = {}  # folders looked at, and whether they can be used
 
 
@@ -105,27 +107,30 @@ def _trim(root: Path, limit: int, every: int = 64) -> None:
     _written += 1
     if _written % every != 1:
         return
-    files = []
-    for path in root.iterdir():
-        try:
-            found = path.stat()
-        except OSError:
-            continue
-        if stat.S_ISREG(found.st_mode):
-            files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
+    files = _entries(root)
+    total = sum(found.st_size for _, found in files)
+    for path, found in sorted(files, key=lambda file: max(file[1].st_atime, file[1].st_mtime)):
         if total <= limit:
             return
         path.unlink(missing_ok=True)
-        total -= size
+        total -= found.st_size
+
+
+def _entries(root: Path) -> list[tuple[Path, os.stat_result]]:
+    """What the cache itself has put there: a folder of the user's may hold other files."""
+    files = []
+    for path in root.iterdir():
+        if path.name.startswith(_KINDS):
+            with suppress(OSError):  # another process has dropped it
+                files.append((path, path.stat()))
+    return files
 
 
 def usage() -> tuple[Path, int, int]:
     """Folder, entries, bytes."""
     path = config.cache_dir()
-    files = [p.stat().st_size for p in path.iterdir() if p.is_file()] if path.is_dir() else []
-    return path, len(files), sum(files)
+    files = _entries(path) if path.is_dir() else []
+    return path, len(files), sum(found.st_size for _, found in files)
 
 
 def clear() -> int:
@@ -133,7 +138,7 @@ def clear() -> int:
     root = folder()
     if root is None:
         return 0
-    entries = [p for p in root.iterdir() if p.name.startswith(_KINDS)]
-    for path in entries:
+    entries = _entries(root)
+    for path, _ in entries:
         path.unlink(missing_ok=True)
     return len(entries)

@@ -164,3 +164,21 @@ def test_the_oldest_entries_go_when_the_folder_is_full(folder, monkeypatch):
     monkeypatch.setattr(cache, "_written", 0)  # the first write of a process looks at the folder
     cache._trim(folder, 4500)
     assert {path.name for path in entries(folder, "plan")} == {f"plan-{number}" for number in (4, 5, 6, 7)}
+
+
+def test_files_that_are_not_the_cache_s_stay_and_do_not_count(folder, monkeypatch):
+    """Somebody may have named a folder that is not empty."""
+    cache.store("plan", "a", bytes(1000))
+    mine = folder / "weights.safetensors"
+    mine.write_bytes(bytes(9000))
+    os.utime(mine, (1, 1))
+    entry = (folder / "plan-a").stat().st_size
+    assert cache.usage() == (folder, 1, entry)
+    monkeypatch.setattr(cache, "_written", 0)
+    cache._trim(folder, entry)
+    assert cache.load("plan", "a") == bytes(1000)
+    monkeypatch.setattr(cache, "_written", 0)
+    cache._trim(folder, 0)
+    assert [path.name for path in folder.iterdir()] == [mine.name]
+    assert cache.clear() == 0
+    assert mine.exists()
