@@ -1,4 +1,4 @@
-"""Schedules of contractions that read a large operand once and use each element a few times.
+"""Schedules of contractions, and of sums, that read a large operand once and use each element a few times.
 
 Memory sets the time of a matrix times a vector, so tasks read the matrix in long runs, a few rows side by
 side. Where memory runs along the sum, lanes do too, and each row has a sum. Where it runs along outputs, a
@@ -42,7 +42,8 @@ _VECTORS: Final = (8, 4, 2, 1)  # of one row side by side, most first
 
 
 class Stream(NamedTuple):
-    """A contraction's large operand, and the output axes that it misses: each element has `times` uses."""
+    """A contraction's large operand, or a sum's, and the output axes that it misses: each element has `times`
+    uses."""
 
     matrix: Access
     size: int
@@ -56,18 +57,37 @@ def find_stream(kernel: Kernel, capabilities: Capabilities) -> Stream | None:
     reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
     if not capabilities.vector_bytes or not is_contraction(kernel, reductions):
         return None
-    extents = {a.id: a.extent for a in kernel.axes}
-
-    def size(x: Access) -> int:
-        return math.prod([extents[id] for id in x.strides])
-
-    *others, matrix = sorted(accesses(kernel), key=size)
+    *others, matrix = sorted(accesses(kernel), key=lambda x: _size(kernel, x))
     uses = [a for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1 and a.id not in matrix.strides]
     times = math.prod([a.extent for a in uses])
-    plain = matrix.node.op is ops.LOAD and len(matrix.node.src) == 1 and None not in matrix.strides.values()
-    if not plain or times > _MOST_USES or size(matrix) < max(_LARGE, _SMALL_SHARE * size(others[-1])):
+    size, other = _size(kernel, matrix), _size(kernel, others[-1])
+    if not _is_plain(matrix) or times > _MOST_USES or size < max(_LARGE, _SMALL_SHARE * other):
         return None
-    return Stream(matrix, size(matrix), reductions[0], uses, times)
+    return Stream(matrix, size, reductions[0], uses, times)
+
+
+def _find_summed(kernel: Kernel, capabilities: Capabilities) -> Stream | None:
+    """The operand of a large sum that reads nothing else along its axis, as if it were multiplied by ones."""
+    reductions = [n for n in toposort(kernel.stores) if n.op is ops.REDUCE]
+    if not capabilities.vector_bytes or len(reductions) != 1 or reductions[0].arg[0] != "ADD":
+        return None
+    summed = [x for x in accesses(kernel)
+              if x.node.op is ops.LOAD and not x.strides.keys().isdisjoint(reductions[0].arg[1])]
+    outputs = {a.id for a in kernel.axes if a.kind == "PARALLEL" and a.extent > 1}
+    alone = len(summed) == 1 and _is_plain(summed[0]) and outputs <= summed[0].strides.keys()
+    if not alone or any(a.kind == "LOOP" for a in kernel.axes) or _size(kernel, summed[0]) < _LARGE:
+        return None
+    return Stream(summed[0], _size(kernel, summed[0]), reductions[0], [], 1)
+
+
+def _size(kernel: Kernel, x: Access) -> int:
+    """The positions that an access has."""
+    return math.prod([a.extent for a in kernel.axes if a.id in x.strides])
+
+
+def _is_plain(x: Access) -> bool:
+    """Whether this is a load at every position, of an element that strides alone tell."""
+    return x.node.op is ops.LOAD and len(x.node.src) == 1 and None not in x.strides.values()
 
 
 # ---- memory runs along the sum -----------------------------------------------------------------------------
@@ -124,8 +144,13 @@ def _placed(kernel: Kernel, load: Node, dims: Sequence[Axis], packs: list[Kernel
 
 # ---- memory runs along outputs -----------------------------------------------------------------------------
 def sweep_rows(kernel: Kernel, capabilities: Capabilities) -> Scheduled | None:
-    """Sums swept up from a share of the matrix's rows in each task; shares are added up after."""
-    stream = find_stream(kernel, capabilities) if capabilities.max_group <= 1 else None
+    """Sums swept up from a share of the matrix's rows in each task; shares are added up after.
+
+    The sum of a matrix along its rows is one of these: each of its elements has one use, too.
+    """
+    if capabilities.max_group > 1:
+        return None
+    stream = find_stream(kernel, capabilities) or _find_summed(kernel, capabilities)
     if stream is None or len(stream.reduction.arg[1]) != 1:
         return None
     column = next((a for a in kernel.axes if a.kind == "PARALLEL" and stream.matrix.stride(a.id) == 1), None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pluggrad import dtypes
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
-from pluggrad.kernel.kernel import Axis, Kernel
+from pluggrad.kernel.kernel import Axis, Kernel, const
 from pluggrad.target import Capabilities
 from pluggrad.tune import tune
 from pluggrad.tune.accesses import accesses
@@ -76,3 +77,31 @@ def test_shares_do_not_depend_on_cores():
 def test_arithmetic_decides_where_elements_have_many_uses():
     assert find_stream(product(64, 1024, 1024, by_rows=True), WIDE) is None
     assert find_stream(product(4, 64, 64, by_rows=True), WIDE) is None
+
+
+def total(rows: int, columns: int, name: str = "ADD") -> Kernel:
+    """out[b, j] = 2 * sum over i of m[b, i, j] squared + y[j]."""
+    element = load(0, strided(a0=rows * columns, a1=1, a2=columns))
+    summed = reduce(name, op("MUL", element, element), 2)
+    value = op("ADD", op("MUL", summed, const(2.0, dtypes.float32)), load(1, strided(a1=1)))
+    axes = (Axis(0, 2, "PARALLEL"), Axis(1, columns, "PARALLEL"), Axis(2, rows, "REDUCE"))
+    buffers = (read(2 * rows * columns), read(columns), write(2 * columns))
+    return Kernel("test", buffers, (), axes, (store(2, (0, 1), strided(a0=columns, a1=1), value),))
+
+
+@pytest.mark.parametrize("shape", [(512, 1024), (333, 1001), (9, 40_000), (9000, 600)], ids=str)
+def test_sums_along_rows_are_swept_up_as_well(shape):
+    kernel = total(*shape)
+    assert sweep_rows(kernel, WIDE) is not None
+    generator = np.random.default_rng(0)
+    expected = [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
+    interpret(kernel, expected, [])
+    for phase in tune(kernel, WIDE).phases:
+        verify_kernel(phase.kernel, "tune")
+    np.testing.assert_array_equal(run(kernel, WIDE)[2], expected[2])
+
+
+def test_few_columns_small_sums_and_other_reductions_are_not_swept_up():
+    assert sweep_rows(total(4096, 512), WIDE) is None
+    assert sweep_rows(total(32, 1024), WIDE) is None
+    assert sweep_rows(total(512, 1024, "MAX"), WIDE) is None
