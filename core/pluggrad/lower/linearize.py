@@ -51,6 +51,7 @@ class _Linearizer(Loops):
         self.pending = Pending()
         self.stage: Item | None = None  # of local buffers that have several
         self.by_unit = any(a.kind == "MATRIX" for a in kernel.axes)
+        self.in_batches = self.by_unit and not boxes  # what items copy, they wait for
         self.groups = self.nodes.grouped(self.nodes.order)
 
     def run(self) -> list[Item]:
@@ -166,7 +167,9 @@ class _Linearizer(Loops):
 
     def _is_copied(self, store: Node) -> bool:
         """Whether a store brings a matrix unit what was loaded for nothing else, in rows long enough for a
-        copy that nobody waits for."""
+        copy that nobody waits for, or as a box."""
+        if store in self.boxes:
+            return True
         lanes = math.prod([self.axes[id].extent for id in self.nodes.registers[store]
                            if self.axes[id].kind == "VECTOR"])
         row: int = lanes * store.type.itemsize
@@ -330,8 +333,7 @@ class _Linearizer(Loops):
         stages, kept = max([param.stages for param in filled]), max([param.kept for param in filled])
         if stages > 1 or self.boxes:
             inner = partial(self._reduce_in, ids[at + 1:], accumulate)
-            ahead = self._loop_of_boxes if self.boxes else self._loop_ahead
-            self._loop_nest(ids[:at], partial(ahead, ids[at], stages, kept, inner))
+            self._loop_nest(ids[:at], partial(self._loop_ahead, ids[at], stages, kept, inner))
             return
 
         def fill() -> None:
@@ -350,10 +352,14 @@ class _Linearizer(Loops):
 
         What a step reads has come when all items have waited for their copies, and for each other; then
         they have also read what the next one to be stored takes the place of, but for `kept` products. What
-        is not copied is on its way to registers meanwhile.
+        is not copied is on its way to registers meanwhile. Boxes are waited for behind those of a later
+        step: when an engine copies, only the place has to be free.
         """
         distance, filled, fills = stages - 1 - kept, self.nodes.filled[id], self.nodes.filled_along(id)
         level, extent = len(self.blocks) - 1, self.axes[id].extent
+        if self.boxes:
+            arrivals = stages, sum([len(stores) for stores in filled])
+            self._append(level, Item("ARRIVALS", None, arg=arrivals))
         self._barrier()
         for step in range(distance):
             if step < extent:
@@ -362,7 +368,7 @@ class _Linearizer(Loops):
             self._commit(level)
         loop = Item("LOOP", None, arg=(0, extent))
         self.blocks.append(Block(self._bound(), fills=fills))
-        if self.by_unit:
+        if self.in_batches:
             self._append(level + 1, Item("WAIT", None, arg=distance - 1))
         self._barrier()
         numbers = (stages, distance, extent) if self.by_unit else (stages, distance)
@@ -375,6 +381,8 @@ class _Linearizer(Loops):
             body = self._filling(copied, id, position, stage)
             self._append(level + 1, Item("IF", None, tuple(within), body=body))
         self._commit(level + 1)
+        if self.boxes:
+            self._append(level + 1, Item("WAIT_BOX", None, (loop,), stages))
         store = self._loading(others, id, position, stage) if others else None
         self.blocks[-1].bound |= {id}
         self.blocks[-1].memo[axis(id)] = loop
@@ -387,42 +395,9 @@ class _Linearizer(Loops):
         loop.body = self.blocks.pop().items
         self._append(level, loop)
 
-    def _loop_of_boxes(self, id: int, stages: int, kept: int, accumulate: Callable[[], None]) -> None:
-        """The same, where an engine copies what is stored.
-
-        Once all items are in a step they are done with all that the next boxes take the place of, but for
-        `kept` products; they wait for their own boxes after those are on their way.
-        """
-        distance, filled, fills = stages - 1 - kept, self.nodes.filled[id], self.nodes.filled_along(id)
-        level, extent = len(self.blocks) - 1, self.axes[id].extent
-        copies = sum([len(stores) for stores in filled])
-        self._append(level, Item("ARRIVALS", None, arg=(stages, copies)))
-        self._barrier()
-        for step in range(min(distance, extent)):
-            position = self._append(level, Item("CONST", INDEX, arg=step))
-            self.blocks[level].items += self._filling(filled, id, position, position)
-        loop = Item("LOOP", None, arg=(0, extent))
-        self.blocks.append(Block(self._bound(), fills=fills))
-        self._barrier()
-        count, ahead, end = [self._append(level + 1, Item("CONST", INDEX, arg=value))
-                             for value in (stages, distance, extent)]
-        position = self._append(level + 1, Item("ADD", INDEX, (loop, ahead)))
-        within = self._append(level + 1, Item("LT", dtypes.bool_, (position, end)))
-        stage = self._append(level + 1, Item("CMOD", INDEX, (position, count)))
-        body = self._filling(filled, id, position, stage)
-        self._append(level + 1, Item("IF", None, (within,), body=body))
-        self._append(level + 1, Item("WAIT_BOX", None, (loop,), stages))
-        self.blocks[-1].bound |= {id}
-        self.blocks[-1].memo[axis(id)] = loop
-        self.stage = self._append(level + 1, Item("CMOD", INDEX, (loop, count)))
-        accumulate()
-        self.stage, self.pending = None, Pending(reads=fills)
-        loop.body = self.blocks.pop().items
-        self._append(level, loop)
-
     def _commit(self, level: int) -> None:
         """Make a batch of the copies since the last one, where there may be any."""
-        if self.by_unit:
+        if self.in_batches:
             self._append(level, Item("COMMIT", None))
 
     def _by_way(self, groups: Sequence[list[Node]]) -> tuple[list[list[Node]], list[list[Node]]]:
