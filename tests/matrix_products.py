@@ -83,12 +83,27 @@ class Convolution(NamedTuple):
         wanted = y
         if self.of != "y":
             wanted, = y.gradient(x if self.of == "x" else w, gradient=self._leaf(*y.shape))
-        regions = schedule(rebuild(normalize([wanted.node])), narrow=HALVES)
-        built = [build_kernel(region).kernel for region in regions]
-        return [kernel for kernel in built if any(n.op is REDUCE for n in toposort(kernel.stores))]
+        return kernels_of(wanted)
 
     def _leaf(self, *shape: int) -> Tensor:
-        return Tensor.zeros(shape, dtype=self.inputs, device="ref").realize()
+        return leaf(self.inputs, *shape)
+
+
+def leaf(dtype: DType, *shape: int) -> Tensor:
+    """In memory, so that kernels read it."""
+    return Tensor.zeros(shape, dtype=dtype, device="ref").realize()
+
+
+def by_heads(x: Tensor, y: Tensor) -> Tensor:
+    """Products of what lies between rows (..., rows, head, steps), as queries and keys of attention do."""
+    return x.transpose(-2, -3).float() @ y.transpose(-2, -3).transpose(-1, -2).float()
+
+
+def kernels_of(y: Tensor) -> list[Kernel]:
+    """The untuned kernels that reduce, of a tensor that is not computed yet."""
+    regions = schedule(rebuild(normalize([y.node])), narrow=HALVES)
+    built = [build_kernel(region).kernel for region in regions]
+    return [kernel for kernel in built if any(n.op is REDUCE for n in toposort(kernel.stores))]
 
 
 def arguments(kernel: Kernel) -> list[np.ndarray]:

@@ -16,7 +16,15 @@ from pluggrad.kernel.kernel import Kernel
 from pluggrad.lower import lower
 from pluggrad.lower.program import Program
 from pluggrad.tune.heuristics import tune_kernel
-from tests.matrix_products import Convolution, MatrixProduct, arguments, expected
+from tests.matrix_products import (
+    Convolution,
+    MatrixProduct,
+    arguments,
+    by_heads,
+    expected,
+    kernels_of,
+    leaf,
+)
 from tests.shims.languages import architecture
 from tests.shims.libraries import Libraries
 from tests.shims.maps import encoded
@@ -66,6 +74,7 @@ def test_products_are_exact(arch: str, tmp_path: Path) -> None:
     of = architecture(arch)
     untuned = [product.kernel() for product in (*PRODUCTS, *BOXED)]
     untuned += [convolution.kernels()[-1] for convolution in CONVOLUTIONS]
+    untuned += kernels_of(by_heads(leaf(BF16, 3, 72, 2, 72), leaf(BF16, 3, 72, 2, 72)))
     programs = [lower(scheduled(kernel, arch), of.target) for kernel in untuned]
     sources = [of.language.render(program, of.target) for program in programs]
     assert {name for name in HELPERS.values() if any(name in source for source in sources)} >= {HELPERS[arch]}

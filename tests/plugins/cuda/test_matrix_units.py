@@ -17,7 +17,7 @@ from pluggrad_cuda import nvrtc, tensor_maps
 from pluggrad_cuda.compiler import CudaToolchain
 from pluggrad_cuda.matrix_units import layout
 from pluggrad_cuda.target import A100, H100, Properties, target_of
-from tests.matrix_products import Convolution, MatrixProduct
+from tests.matrix_products import Convolution, MatrixProduct, by_heads, kernels_of, leaf
 
 try:
     nvrtc.library()
@@ -85,6 +85,19 @@ def test_products_of_boxes_compile_without_spills_or_warnings(product):
     assert program.kernel.local_bytes + tensor_maps.ALIGNMENT + found.shared_bytes <= H100.shared_bytes
     assert "wgmma.mma_async" in source
     assert f"cp.async.bulk.tensor.{2 + (product.stack > 1)}d" in source
+
+
+@pytest.mark.parametrize("dims", [4, 5])
+def test_boxes_of_more_dimensions_compile(dims):
+    x, y = [leaf(F16, 4, 3, 512, 2, 64) for _ in range(2)]
+    x, y = [part[:, 1:] if dims == 5 else part for part in (x, y)]  # else a stack is one dimension
+    (untuned,) = kernels_of(by_heads(x, y))
+    program, toolchain = program_of(untuned, H100), CudaToolchain(target_of(H100))
+    assert {len(box.dims) for box in program.boxes} == {dims}
+    source = toolchain.render(program)
+    (found,) = toolchain.resources(source).values()
+    assert found.spilled_bytes == found.stack_bytes == 0
+    assert f"cp.async.bulk.tensor.{dims}d" in source
 
 
 def test_sums_that_are_touched_while_products_are_under_way_are_waited_for():

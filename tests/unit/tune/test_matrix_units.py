@@ -26,7 +26,7 @@ from pluggrad.target import BoxEngine, Capabilities, MatrixUnit, Target
 from pluggrad.tune import matrix_units, tune
 from pluggrad.tune.heuristics import tune_kernel
 from pluggrad.tune.matrix_units import multiply_matrices
-from tests.matrix_products import Convolution, MatrixProduct, arguments, expected
+from tests.matrix_products import Convolution, MatrixProduct, arguments, expected, kernels_of, leaf
 from tests.program_interpreter import run_program
 
 F16, BF16, F32 = dtypes.float16, dtypes.bfloat16, dtypes.float32
@@ -133,6 +133,37 @@ def test_what_does_not_lie_as_boxes_do_is_copied_by_items(product):
     program = lower(tuned(product, BOXES), Target("x", BOXES))
     assert "COPY" in {instr.op for instr in program.body}
     assert program.boxes == ()
+
+
+def halves(*shape: int) -> Tensor:
+    return leaf(F16, *shape)
+
+
+VIEWS = {
+    "rows and columns left out": (lambda: halves(136, 144)[8:, 16:].float() @ halves(128, 128).float(), True),
+    "both factors in one buffer": (lambda: (x := halves(128, 128).float()) @ x.transpose(0, 1), True),
+    "heads between rows": (lambda: halves(2, 128, 3, 64).permute(0, 2, 1, 3).float()
+                           @ halves(2, 128, 3, 64).permute(0, 2, 3, 1).float(), True),
+    "one matrix for a stack": (lambda: halves(3, 128, 128).float() @ halves(128, 128).float(), True),
+    "a first column that is not aligned": (lambda: halves(128, 144)[:, 4:132].float()
+                                           @ halves(128, 128).float(), False),
+    "every other row": (lambda: halves(256, 128)[::2].float() @ halves(128, 128).float(), True),
+    "backwards": (lambda: halves(128, 128).flip(0).float() @ halves(128, 128).float(), False),
+    "every other column": (lambda: halves(128, 256)[:, ::2].float() @ halves(128, 128).float(), False)}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_are_boxes_where_their_strides_are(view):
+    make, boxed = VIEWS[view]
+    (untuned,) = kernels_of(make())
+    (kernel,) = tune_kernel(untuned, BOXES)
+    assert bool(boxes_of(kernel)) == boxed
+    program = lower(kernel, Target("x", BOXES))
+    verify_program(program, "lower")
+    arrays = arguments(kernel)
+    want = expected(untuned, arrays)
+    run_program(program, arrays)
+    np.testing.assert_array_equal(arrays[0], want[0])
 
 
 def test_a_long_sum_of_boxes_is_cut_into_parts(monkeypatch):
