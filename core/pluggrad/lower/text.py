@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from pluggrad.kernel.kernel import Box
 from pluggrad.kernel.text import buffer_text
 from pluggrad.lower.program import Instr, Program
 
@@ -28,6 +29,7 @@ def _lines(program: Program) -> Iterator[str]:
     yield header(program)
     yield from (buffer_text(i, b) for i, b in enumerate(program.buffers))
     yield from (f"value {i}: {dtype.name}" for i, dtype in enumerate(program.values))
+    yield from (_box(i, box) for i, box in enumerate(program.boxes))
     depth = 0
     for number, instr in enumerate(program.body):
         depth -= instr.op in _CLOSE
@@ -42,6 +44,11 @@ def header(program: Program) -> str:
     tasks = f"{program.tasks} task{'s' * (program.tasks != 1)}"
     items = f" of {program.group} items" * (program.group > 1)
     return f"program {program.name} ({program.kernel.name}): {tasks}{items}{''.join(axes)}"
+
+
+def _box(number: int, box: Box) -> str:
+    dims = ", ".join(f"{dim.held} of {dim.extent} at stride {dim.stride}" for dim in box.dims)
+    return f"box {number}: of buffer {box.source} from {box.offset} on, {dims}, in spans of {box.span}"
 
 
 def _instruction(number: int, instr: Instr) -> str:
@@ -66,6 +73,12 @@ def _gate(instr: Instr, position: int) -> str:
     return f" if %{instr.src[position]}" if len(instr.src) > position else ""
 
 
+def _copied(number: int, instr: Instr) -> str:
+    slot, box, _ = instr.arg
+    step, index, *starts = [f"%{source}" for source in instr.src]
+    return f"COPY_BOX {box} from {', '.join(starts)} to buffer {slot} at {index} for step {step}"
+
+
 def _reduction(number: int, instr: Instr) -> str:
     name, axes = instr.arg
     return f"HREDUCE {name} along {' '.join(f'a{axis}' for axis in axes)} of %{instr.src[0]}"
@@ -78,5 +91,7 @@ _WRITERS: Final[dict[str, Callable[[int, Instr], str]]] = {
     "STORE": lambda number, instr: f"STORE {_place(instr)} = %{instr.src[1]}{_gate(instr, 2)}",
     "PREFETCH": lambda number, instr: f"PREFETCH {_place(instr)}",
     "SET": lambda number, instr: f"SET %{instr.src[0]} = %{instr.src[1]}",
-    "HREDUCE": _reduction,
+    "HREDUCE": _reduction, "COPY_BOX": _copied,
+    "ARRIVALS": lambda number, instr: f"ARRIVALS of {instr.arg[1]} boxes in each of {instr.arg[0]} stages",
+    "WAIT_BOX": lambda number, instr: f"WAIT_BOX for step %{instr.src[0]}",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from pluggrad.kernel.kernel import Kernel
 from pluggrad.kernel.text import kernel_text, parse_kernel
 from pluggrad.lower import lower
 from pluggrad.lower.program import Instr
+from pluggrad.lower.text import program_text
 from pluggrad.lower.verify import verify_program
 from pluggrad.runtime.normalize import normalize
 from pluggrad.target import BoxEngine, Capabilities, MatrixUnit, Target
@@ -133,6 +135,15 @@ def test_what_does_not_lie_as_boxes_do_is_copied_by_items(product):
     program = lower(tuned(product, BOXES), Target("x", BOXES))
     assert "COPY" in {instr.op for instr in program.body}
     assert program.boxes == ()
+
+
+def test_a_program_says_what_it_copies():
+    text = program_text(lower(tuned(MatrixProduct(128, 512, 128, F16), BOXES), Target("x", BOXES)))
+    assert re.search(r"^box 0: of buffer 3 from 0 on, 64 of 512 at stride 1, \d+ of 128 at stride 512, "
+                     r"in spans of 64$", text, re.MULTILINE)
+    assert "ARRIVALS of 2 boxes in each of 4 stages" in text
+    assert re.search(r"  COPY_BOX 1 from %\d+, %\d+ to buffer 5 at %\d+ for step %\d+$", text, re.MULTILINE)
+    assert re.search(r"  WAIT_BOX for step %\d+$", text, re.MULTILINE)
 
 
 def halves(*shape: int) -> Tensor:
