@@ -7,22 +7,24 @@
 ; only for those inside, so a worker that slept through a wave costs nothing. A worker reads the wave only while it is
 ; inside, and the caller returns only when nobody is: finished lists can be freed.
 ;
-; Who waits spins for {{idle}} ns before it sleeps, {{held}} ns while a list is under way: between its waves nobody
-; is to be woken, which takes longer than most waves do.
+; Who waits spins before it sleeps. While a list is under way, for {{held}} ns: between its waves nobody is to be
+; woken, which takes longer than most waves do. After it, for an eighth of what the list took, within {{idle}} and
+; {{linger}} ns: where the same list comes again and again, its caller needs that long between two, since what it
+; touches in Python has left the caches meanwhile.
 ;
 ; Where other processes want the cores, short waves lose by help: a worker that is taken off its core inside one
 ; holds the caller up for a time slice of several ms, and spinning costs the caller its own. So each worker looks for
 ; signs of that: a spin loop that stood still, a call that reached it late, a caller that had to sleep until it came
 ; back. It then rests, twice as long each time, unless the wave at hand is long enough to be worth its while.
 
-;                0 bell (futex; rises with each shared wave), 1 workers asleep, 2 a list with shared waves is under way
+;                0 bell (futex; rises with each shared wave), 1 workers asleep, 2 how many ns who waits spins
 ;                4 gate (futex): OPEN plus the number of workers inside, 5 the caller sleeps on it
 ;                7 next chunk
 ;                9 the wave at hand, 10 list, 11 its position, 12 phase of the wave, 13 cancel, 14 stop (futex of those who rest)
-;                15 how often sleepers were called, 16 when they were, the last 16 times
+;                15 how often sleepers were called, 16 when they were, the last 16 times, 17 when the list began
 ; Fields that different threads write lie two cache lines apart: some CPUs fetch lines in pairs.
 %Team = type { i32, i32, i32, [116 x i8], i32, i32, [120 x i8], i64, [120 x i8],
-               ptr, ptr, i64, i32, i32, i32, i32, [16 x i64] }
+               ptr, ptr, i64, i32, i32, i32, i32, [16 x i64], i64 }
 %Time = type { i64, i64 }
 ; What a worker remembers: 0 how long it rested last, 1 until when, 2 how often it had lost its core by then,
 ;                         3 since when it has been in a wave that it came late for (1: it is on its way, 0: in none)
@@ -173,7 +175,7 @@ pass:
 define void @serve(ptr %team) {
 entry:
   %sleepers.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 1
-  %under.way.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
+  %patience.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
   %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
   %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 5
   %stop.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 14
@@ -224,9 +226,8 @@ rest.go:
   br label %listen
 
 patient:
-  %under.way = load atomic i32, ptr %under.way.at monotonic, align 4
-  %held = icmp ne i32 %under.way, 0
-  %limit = select i1 %held, i64 {{held}}, i64 {{idle}}
+  %allowed = load atomic i32, ptr %patience.at monotonic, align 4
+  %limit = zext i32 %allowed to i64
   %spent = sub nsw i64 %now, %since
   %staying = icmp slt i64 %spent, %limit
   br i1 %staying, label %spin, label %drowse
@@ -348,7 +349,7 @@ define void @stop(ptr %team) {
 
 ; Begin a list. 0: it is done. 1: call `resume`.
 define i32 @start(ptr %team, ptr %list) {
-  %under.way.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
+  %patience.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
   %list.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 10
   %position.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 11
   %phase.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 12
@@ -364,7 +365,10 @@ define i32 @start(ptr %team, ptr %list) {
   br i1 %alone, label %go, label %call
 
 call:                                                    ; the first waves may be too short to wake anybody for
-  store atomic i32 1, ptr %under.way.at seq_cst, align 4
+  store atomic i32 {{held}}, ptr %patience.at seq_cst, align 4
+  %began.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 17
+  %now = call i64 @now()
+  store i64 %now, ptr %began.at
   call void @ring(ptr %team)
   br label %go
 
@@ -397,10 +401,35 @@ done:
   ret void
 }
 
+; At the end of a list: tell the workers how long to wait for the next one.
+define internal void @linger(ptr %team) {
+  %patience.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
+  %list.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 10
+  %began.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 17
+  %list = load ptr, ptr %list.at
+  %shared.at = getelementptr inbounds %List, ptr %list, i64 0, i32 10
+  %shared = load i64, ptr %shared.at
+  %alone = icmp eq i64 %shared, 0
+  br i1 %alone, label %done, label %share
+
+share:
+  %began = load i64, ptr %began.at
+  %now = call i64 @now()
+  %took = sub nsw i64 %now, %began
+  %eighth = lshr i64 %took, 3
+  %least = call i64 @llvm.smax.i64(i64 %eighth, i64 {{idle}})
+  %most = call i64 @llvm.smin.i64(i64 %least, i64 {{linger}})
+  %patience = trunc i64 %most to i32
+  store atomic i32 %patience, ptr %patience.at monotonic, align 4
+  br label %done
+
+done:
+  ret void
+}
+
 ; Go on with a list for about 20 ms. 0: it is done, or cancelled with nobody left inside. 1: call again.
 define i32 @resume(ptr %team) {
 entry:
-  %under.way.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 2
   %gate.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 4
   %waiting.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 5
   %next.at = getelementptr inbounds %Team, ptr %team, i64 0, i32 7
@@ -518,7 +547,7 @@ finished:
   br label %next
 
 done:
-  store atomic i32 0, ptr %under.way.at monotonic, align 4
+  call void @linger(ptr %team)
   ret i32 0
 
 again:

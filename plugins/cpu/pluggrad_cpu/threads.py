@@ -105,13 +105,13 @@ class _TeamState(ctypes.Structure):
     """`%Team` of team.ll; Python itself touches only `cancel`."""
 
     _fields_ = [
-        ("bell", ctypes.c_int32), ("asleep", ctypes.c_int32), ("under_way", ctypes.c_int32),
+        ("bell", ctypes.c_int32), ("asleep", ctypes.c_int32), ("patience", ctypes.c_int32),
         ("_line0", ctypes.c_char * 116),
         ("gate", ctypes.c_int32), ("caller_sleeps", ctypes.c_int32), ("_line1", ctypes.c_char * 120),
         ("next_chunk", ctypes.c_int64), ("_line2", ctypes.c_char * 120),
         ("wave", ctypes.c_void_p), ("list", ctypes.c_void_p), ("position", ctypes.c_int64),
         ("phase", ctypes.c_int32), ("cancel", ctypes.c_int32), ("stop", ctypes.c_int32),
-        ("calls", ctypes.c_int32), ("_called", ctypes.c_int64 * 16),
+        ("calls", ctypes.c_int32), ("_called", ctypes.c_int64 * 16), ("_began", ctypes.c_int64),
     ]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from pluggrad.plugin_api import Launch, Prepared, dtypes
+from pluggrad_cpu import native
 from pluggrad_cpu.device import CpuDevice
 from pluggrad_cpu.memory import Block
 from tests.plugins.cpu.conftest import MakeDevice
@@ -117,6 +118,20 @@ def test_all_threads_share_a_wave_of_single_tasks(make_device: MakeDevice) -> No
 def test_all_threads_take_part_in_long_work(device: CpuDevice) -> None:
     meet = load(device, MEET, "meet", 1, [dtypes.int64, dtypes.int64])
     assert_all_meet(device, [launch(meet, 60, 60 * PARALLEL_US, 0)])
+
+
+def test_workers_stay_awake_after_a_list_for_a_share_of_its_time(make_device: MakeDevice) -> None:
+    device = make_device("native")
+    slow, block = load(device, SLOW, "slow", 1, [dtypes.int64]), filled(device, np.zeros(6, np.int64))
+    shared, alone = (device.prepare([launch(slow, 6, work_us, 0)], [dtypes.int64])
+                     for work_us in (PARALLEL_US, 0.0))
+    state, times = device._team._state, native._TIMES_NS  # type: ignore[attr-defined]
+    shared([block], [1])
+    assert times["idle"] <= state.patience <= times["linger"]
+    shared([block], [slow_steps(0.01)])  # far longer than eight times that
+    assert state.patience == times["linger"]
+    alone([block], [1])  # calls nobody, and says nothing about the next list
+    assert state.patience == times["linger"]
 
 
 def tasks_after_an_interrupt(run: Prepared, block: Block, counts: np.ndarray, steps: int) -> int:
