@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 from weakref import ref
 
 from pluggrad import config, runtime
+from pluggrad.device.registry import REGISTRY
 from pluggrad.errors import JitError
 from pluggrad.graph import ops
 from pluggrad.graph import scalar as host_values
@@ -28,7 +29,6 @@ from pluggrad.runtime import normalize as normalizing
 from pluggrad.runtime import realization as realizing
 from pluggrad.tensor import Tensor
 from pluggrad.tensor import gradient as gradients
-from pluggrad.tensor.base import place
 from pluggrad.tensor.grad_mode import mode
 from pluggrad.tensor.precision import mode as autocasting
 from pluggrad.tensor.tracing import active
@@ -48,6 +48,8 @@ class CapturedFunction(Generic[P, R]):
     def __init__(self, function: Callable[P, R], check: bool = False) -> None:
         self._function, self._check = function, check
         self._replays: dict[Any, deque[tuple[Replay, Any]]] = {}
+        # the last key and what it found: equal keys mostly hold the same objects, whose hashes cost more
+        self._recent: tuple[Any, Sequence[tuple[Replay, Any]]] = (None, ())
         self._methods: dict[int, tuple[ref[Any], CapturedFunction[..., R]]] = {}
         self.captures = 0
         functools.update_wrapper(self, function, updated=())  # its attributes may be ours
@@ -66,6 +68,7 @@ class CapturedFunction(Generic[P, R]):
     def reset(self) -> None:
         """Forget every capture: the next call captures anew."""
         self._replays.clear()
+        self._recent = (None, ())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         with realizing.lock:
@@ -76,9 +79,13 @@ class CapturedFunction(Generic[P, R]):
             tensors: list[Tensor] = []
             description = _describe(args, kwargs, tensors)
             kinds, versions = _kinds(tensors)
-            key = (description, kinds, Tensor.training, mode.enabled, autocasting.casting, place(None),
-                   config.traced())
-            for known in self._replays.get(key, ()):
+            key = (description, kinds, Tensor.training, mode.enabled, autocasting.casting,
+                   REGISTRY.resolve(None), config.traced())
+            recent, found = self._recent
+            if recent != key:
+                found = self._replays.get(key, ())
+                self._recent = key, found
+            for known in found:
                 if known[0].fits(tensors):
                     break
             else:
@@ -99,6 +106,7 @@ class CapturedFunction(Generic[P, R]):
         nodes = {i: stand_ins[i].node for i in replay.overwritten}
         write_back(tensors, {i: fresh(n.arg, n.type) for i, n in nodes.items()})
         self._replays.setdefault(key, deque(maxlen=_STATES)).append((replay, outcome))
+        self._recent = key, self._replays[key]
         self.captures += 1
         return rebuild(outcome, results.__getitem__)  # type: ignore[no-any-return]
 
@@ -203,7 +211,9 @@ def _kinds(tensors: list[Tensor]) -> tuple[tuple[Any, ...], list[BufferVersion]]
     versions: list[BufferVersion] = []
     memory = set()
     for tensor in tensors:
-        node = tensor.node
+        node = tensor._node
+        if node is None or tensor._base is not None:
+            node = tensor.node
         if node.op is not ops.BUFFER:
             versions = [held.node.arg for held in _stored(tensors)]
             kinds = [part for tensor in tensors for part in (tensor.node.type, tensor._flag())]

@@ -37,7 +37,7 @@ class Direct:
     def __call__(self, versions: Sequence[BufferVersion]) -> list[Tensor] | None:
         """The results; None where somebody looks on, or something is missing or wrong: the long way then says
         what."""
-        if held.entered or self._queue.lost is not None or one_by_one() or REGISTRY.observed:
+        if held.depth or self._queue.lost is not None or one_by_one() or REGISTRY.observed:
             return None
         leaves = dropped(self._leaves)
         if len(leaves) < len(self._given):
@@ -50,7 +50,9 @@ class Direct:
             if storage.fault is not None or version.version != storage.version:
                 return None
             slots.append(storage.block.allocation)
-        slots += [leaves[number].arg.storage.block.allocation for number in range(len(leaves))]
+        for number in range(len(leaves)):
+            version = leaves[number].arg
+            slots.append(version.storage.block.allocation)
         GlobalCounters.realizations += 1
         nbytes = self._loaded.plan.arena_bytes
         if nbytes:

@@ -68,9 +68,8 @@ def transfer(place: Session, target: Storage, other: Session, source: Storage, n
     if place.device is other.device:  # two variants of one device
         duplicate(place, target, source, nbytes)
         return
-    with other.queue:
-        other.queue.synchronize()
-        source.require_usable()
+    other.queue.synchronize()
+    source.require_usable()
     _timed(place.id, "transfer", nbytes, _way(place, other), place, target.block.allocation, other,
            source.block.allocation, nbytes, source=other.id)
 
@@ -90,8 +89,7 @@ def _out_of_shared(place: Session, to: Allocation, other: Session, origin: Alloc
 
 
 def _into_shared(place: Session, to: Allocation, other: Session, origin: Allocation, nbytes: int) -> None:
-    with place.queue:
-        place.queue.synchronize()
+    place.queue.synchronize()
     with other.queue:
         other.device.allocator.copyout(_host_view(place, to, nbytes), origin, 0)
 

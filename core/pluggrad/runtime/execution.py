@@ -45,7 +45,7 @@ def execute(place: Session, loaded: LoadedPlan, inputs: Sequence[BufferVersion],
     GlobalCounters.realizations += 1
     wrong = None
     try:
-        if written or queue.deferred or not held.entered:
+        if written or queue.deferred or not held.depth:
             event = loaded.run(slots, values)
         else:
             with at_once:

@@ -17,30 +17,25 @@ class _Held:
     runtime's lock; does nothing outside the main thread, where Python delivers signals."""
 
     def __init__(self) -> None:
-        self._depth = 0
+        self.depth = 0  # blocks entered: above 0 Ctrl-C waits
         self._previous: Callable[[int, Any], Any] | None = None
         self.waiting = self.open = False
-
-    @property
-    def entered(self) -> bool:
-        """Whether Ctrl-C waits now."""
-        return self._depth > 0
 
     def __enter__(self) -> None:
         if threading.get_ident() != threading.main_thread().ident:
             return
-        if self._depth == 0:
+        if self.depth == 0:
             previous = _signal.getsignal(SIGINT)
             if callable(previous) and previous != self._arrived:
                 self._previous, self.waiting, self.open = previous, False, False
                 _signal.signal(SIGINT, self._arrived)
-        self._depth += 1  # last: what interrupts the lines before leaves the block unentered
+        self.depth += 1  # last: what interrupts the lines before leaves the block unentered
 
     def __exit__(self, *error: object) -> None:
         if threading.get_ident() != threading.main_thread().ident:
             return
-        self._depth -= 1
-        if self._depth == 0 and self._previous is not None:
+        self.depth -= 1
+        if self.depth == 0 and self._previous is not None:
             _signal.signal(SIGINT, self._previous)
             self.deliver()
             self._previous = None

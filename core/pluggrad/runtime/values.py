@@ -93,5 +93,4 @@ def synchronize(device: DeviceId) -> None:
     with lock:
         known = opened(device)
         queue = queue_of(REGISTRY.open_device(device), device) if known is None else known.queue
-        with queue:
-            queue.synchronize()
+        queue.synchronize()

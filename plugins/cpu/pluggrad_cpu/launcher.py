@@ -218,8 +218,10 @@ class CommandListRunner:
         bound = slots if len(slots) == self.slots else self._named(slots)
         with team.lock:
             if self.slots <= _FEW_SLOTS:
-                for place, block in enumerate(bound, self._first_slot):
-                    self._memory[place] = block.address
+                memory, place = self._memory, self._first_slot
+                for block in bound:
+                    memory[place] = block.address
+                    place += 1
             else:
                 self._pack_slots(self._memory, _WORD * self._first_slot, *map(_ADDRESS, bound))
             if self._has_values:

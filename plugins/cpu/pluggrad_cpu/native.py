@@ -16,9 +16,9 @@ from pluggrad_cpu.target import machine
 
 KERNEL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
-# In ns. A thread spins before it sleeps: between lists at least as long as waking costs (`idle`), which covers
-# the gap between calls of a short loop, and at most `linger`; while a list is under way (`held`) longer than
-# the waves its caller runs alone.
+# In ns. A thread spins before it sleeps: between lists at least as long as waking costs (`idle`), which
+# covers the gap between calls of a short loop, and at most `linger`; while a list is under way (`held`)
+# longer than the waves its caller runs alone.
 # Other work wants a worker's core if the worker is off it for longer than `away`, which no wakeup takes on a
 # core that is free. It then keeps away if it has no more than `brief` to do: for as long as the system lets
 # another run (`shortest`), up to what loses little where such a try holds the caller up once (`longest`).
