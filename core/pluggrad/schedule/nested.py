@@ -166,9 +166,10 @@ def _weighted(total: Node, weights: Node, other: Node) -> _Chain | None:
         return None
     chain = _Chain(total.src[0])
     n = weights
-    while n.op in _PLAIN:
-        chain.values.add(n)
-        n = n.src[0]
+    while n.op in _PLAIN or _is_rounded(n):
+        passed = [n, n.src[0]] if _is_rounded(n) else [n]
+        chain.values.update(passed)
+        n = passed[-1].src[0]
     fits = n.type.size * _repeats(weights) == weights.type.size and _repeated_axes(weights) == 1 \
         and _scores(n, chain, _MOST_CONTRACTIONS) and any(m.op is ops.EXP for m in chain.values)
     return chain if fits and chain.many else None
@@ -193,8 +194,9 @@ def _is_row(n: Node) -> bool:
 
 
 def _is_rounded(n: Node) -> bool:
-    """Whether a value is that of another, as a narrower dtype has it."""
-    return n.op is ops.CAST and n.src[0].op is ops.CAST and n.src[0].src[0].dtype is n.dtype
+    """Whether a value is that of another, as another float dtype has it."""
+    return n.op is ops.CAST and n.src[0].op is ops.CAST and n.src[0].dtype.is_float \
+        and n.src[0].src[0].dtype is n.dtype
 
 
 def _is_contraction(n: Node) -> bool:

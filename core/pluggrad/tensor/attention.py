@@ -29,7 +29,8 @@ class Attention(Losses):
         is_causal: query i sees keys 0 to i. dropout_p: drops weights while `Tensor.training`. enable_gqa:
         axis -3 of key and value has a divisor of the queries' heads, each serving as many heads in a row.
         scale: 1 / sqrt(E) by default. A query that sees no key gives zeros. If all three
-        are of one 16-bit dtype, weights may be rounded to it. ShapeError if shapes do not fit.
+        are of one 16-bit dtype, weights and what their gradients multiply may be rounded to it. ShapeError if
+        shapes do not fit.
         """
         op = "scaled_dot_product_attention"
         keys, values = self._new(self._operand(key, op)), self._new(self._operand(value, op))
@@ -44,12 +45,12 @@ class Attention(Losses):
         if attn_mask is not None:
             operands.append(self._new(self._operand(attn_mask, op)))
         scores = operands[0]._scores(operands[1], factor, is_causal, *operands[3:])
-        weights = scores._masked_softmax().dropout(dropout_p)
-        if self.dtype.itemsize == 2 and self.dtype is keys.dtype is values.dtype:
-            weights = weights._to_nearest(self.dtype)
-        result = weights @ operands[2]
+        alike = self.dtype is keys.dtype is values.dtype
+        factors = self.dtype if alike and self.dtype.itemsize == 2 else scores.dtype
+        result = scores._masked_softmax().dropout(dropout_p)._to_nearest(factors) @ operands[2]
         if mode.enabled and not dropout_p and scores.node.type.size >= products.MANY:
-            result = result._attended(scores, operands, factor, is_causal)
+            rule = _AttentionRule(type(self), factor, is_causal, factors)
+            result = result._attended(scores, operands, rule)
         return result._narrow(self)
 
     def _scores(self, keys: Self, factor: float, is_causal: bool, *attn_mask: Self) -> Self:
@@ -59,18 +60,19 @@ class Attention(Losses):
             return scores._band("scaled_dot_product_attention", 0).where(scores, -math.inf)
         return scores._masked_scores(*attn_mask) if attn_mask else scores
 
-    def _attended(self, scores: Self, operands: Sequence[Self], factor: float, is_causal: bool) -> Self:
+    def _attended(self, scores: Self, operands: Sequence[Self], rule: _AttentionRule) -> Self:
         """The result of attention, whose gradient computes the scores again instead of having them kept."""
         largest = scores._row_maximum()
         total = (scores - largest).exp().sum(-1, keepdim=True)
         level = build.contiguous((largest + total.eq(0).where(1.0, total).log()).node)
         inputs = [x.node for x in operands]
-        rule = _AttentionRule(type(self), factor, is_causal)
         result, = custom.custom_vjp([self.node], inputs, [self.node, level, *inputs], rule)
         return self._new(result)
 
     def _to_nearest(self, dtype: DType) -> Self:
         """The nearest values of `dtype`, in the dtype of before; the gradient passes as it is."""
+        if dtype is self.dtype:
+            return self
         nearest = build.cast(build.cast(self.node, dtype), self.dtype)
         return self._new(custom.custom_vjp([nearest], [self.node], [], _unrounded)[0])
 
@@ -132,12 +134,14 @@ class _AttentionRule(NamedTuple):
     """The gradients of attention, from weights that are computed again as exp(scores - level).
 
     Saved are the result, for each query the level (the logarithm of its sum of exponentials), and the inputs:
-    queries, keys, values and a mask, if there is one.
+    queries, keys, values and a mask, if there is one. factors: the dtype to which those of products may be
+    rounded.
     """
 
     family: type[Attention]
     factor: float
     is_causal: bool
+    factors: DType
 
     def __call__(self, saved: tuple[Node, ...], gradients: tuple[Node | None, ...]) -> Sequence[Node | None]:
         result, level, *operands = [self.family._of(n) for n in saved]
@@ -145,12 +149,12 @@ class _AttentionRule(NamedTuple):
         given = gradients[0]
         assert given is not None
         with enable_grad():
-            g = self.family._of(build.contiguous(given))
+            g = self.family._of(build.contiguous(build.cast(given, self.factors)))._wide()
             scores = queries._scores(keys, self.factor, self.is_causal, *attn_mask)
             weights = (scores - level).exp()
             by_scores = weights * (g @ values.mT - (g * result).sum(-1, keepdim=True))
-            by_products = by_scores * self.factor
-            found = [by_products @ keys, by_products.mT @ queries, weights.mT @ g]
+            by_products = (by_scores * self.factor)._to_nearest(self.factors)
+            found = [by_products @ keys, by_products.mT @ queries, weights._to_nearest(self.factors).mT @ g]
             found += [by_scores] * len(attn_mask)
             return [_summed(x, to).node for x, to in zip(found, operands, strict=True)]
 

@@ -270,5 +270,13 @@ def op(op: Op, *sources: Node) -> Node:
     return node(op, sources, None, sources[-1].type)
 
 
+def unrounded(n: Node) -> Node:
+    """The value that `n` is near, as another float dtype has it; else `n` itself."""
+    if n.op is not g.CAST or n.src[0].op is not g.CAST or not n.src[0].type.is_float:
+        return n
+    value, = n.src[0].src
+    return value if value.type is n.type else n
+
+
 def where(condition: Node, yes: Node, no: Node) -> Node:
     return node(g.WHERE, (condition, yes, no), None, no.type)

@@ -19,7 +19,7 @@ from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.kernel.reductions import identity
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import axis_of, share_axis
-from pluggrad.tune.blockwise import Blockwise, State, fitted, op, where
+from pluggrad.tune.blockwise import Blockwise, State, fitted, op, unrounded, where
 
 
 def tune_online(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
@@ -82,8 +82,8 @@ class _Online(Blockwise):
                 times.append(factor)
             elif factor.op is g.MUL:
                 stack += factor.src
-            elif factor.op is g.CAST and factor.src[0].op is g.CAST and factor.src[0].src[0].type is n.type:
-                stack.append(factor.src[0].src[0])  # rounded for who reads it from memory: here nobody does
+            elif unrounded(factor) is not factor and maximum in toposort([factor]):
+                stack.append(unrounded(factor))  # weights that nobody reads from memory, or by a unit
             elif factor.op is g.DIV and not self.free[factor.src[1]] & {self.axes.blocks, self.axes.step}:
                 stack.append(factor.src[0])
                 divided.append(factor.src[1])

@@ -18,7 +18,7 @@ from pluggrad.kernel.free import free_axes
 from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.target import Capabilities
 from pluggrad.tune.actions import axis_of
-from pluggrad.tune.blockwise import BlockAxes, Blockwise, State, fitted, op
+from pluggrad.tune.blockwise import BlockAxes, Blockwise, State, fitted, op, unrounded
 
 
 def tune_weighted(kernel: Kernel, capabilities: Capabilities) -> Kernel | None:
@@ -136,11 +136,11 @@ class _Weighted(Blockwise):
 
 
 def _multiplied(product: Node) -> list[Node]:
-    """The factors of a product, down to those that are none."""
+    """The factors of a product, rounded or not, down to those that are none."""
     found: list[Node] = []
     stack = [product]
     while stack:
-        n = stack.pop()
+        n = unrounded(stack.pop())
         if n.op is g.MUL:
             stack += n.src
         else:

@@ -65,6 +65,17 @@ def test_odd_sizes_and_masks(name):
 
 
 @pytest.mark.usefixtures("again", "device")
+@pytest.mark.parametrize(("dtype", "spacing"), [("float16", 2.0**-10), ("bfloat16", 2.0**-7)])
+def test_halves_lose_no_more_than_their_spacing(dtype, spacing):
+    x = [Tensor(a).cast(dtype).detach().requires_grad_(True) for a in (Q, K, V)]
+    out = x[0].scaled_dot_product_attention(*x[1:], is_causal=True)
+    found = (out.float() * Tensor(G).cast(dtype).float()).sum().gradient(*x)
+    exact = [a.float().numpy() for a in (*x, Tensor(G).cast(dtype))]
+    for have, want in zip(found, gradients(*exact, CASES["causal"][1])[:3], strict=True):
+        np.testing.assert_allclose(have.float().numpy(), want, rtol=0, atol=2 * spacing * np.abs(want).max())
+
+
+@pytest.mark.usefixtures("again", "device")
 def test_grouped_heads_and_a_mask_that_learns():
     q, g, bias = normal(4, 100, 32), normal(4, 100, 32), normal(120)
     k, v = normal(2, 120, 32), normal(2, 120, 32)

@@ -104,6 +104,12 @@ def test_weights_of_halves_stay_as_exact_as_they_are(dtype):
     np.testing.assert_allclose(out.float().numpy(), want, rtol=0.51 * spacing, atol=1e-6)  # rounded once
 
 
+def test_weights_that_are_cast_to_no_float_are_not_taken_for_rounded_ones():
+    weights = (Tensor(Q) @ Tensor(K).transpose(-2, -1) * 0.125).softmax(-1)
+    found = (weights.bool().float() @ Tensor(V)).numpy()  # all of them are positive
+    np.testing.assert_allclose(found, np.broadcast_to(V.sum(1, keepdims=True), V.shape), rtol=1e-4, atol=1e-4)
+
+
 def test_blocks_that_no_query_of_a_task_sees_are_left_out():
     q, k, v = [Tensor(normal(2, 256, 64)) for _ in range(3)]
 

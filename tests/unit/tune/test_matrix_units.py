@@ -11,10 +11,12 @@ import pytest
 from pluggrad import Tensor, dtypes
 from pluggrad.cli.stages import run_stages, verify_stage
 from pluggrad.config import Context
+from pluggrad.graph import products
 from pluggrad.graph.ops import LE
 from pluggrad.ir.passes import Trace
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel.boxes import boxes_of
+from pluggrad.kernel.cost import cost
 from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Kernel
@@ -323,9 +325,21 @@ def test_both_products_of_attention_are_a_unit_s(dtype):
                for i, length in enumerate((128, 256, 256))]
     graph = normalize([q.scaled_dot_product_attention(k, v).node])
     stages = run_stages(graph, (None,), Target("x", GROUPS), Trace(verify=verify_stage))
-    products = [p for p in stages.programs if any(instr.op == "MMA" for instr in p.body)]
-    assert [[b.dtype.name for b in p.arguments] for p in products] == [
+    by_unit = [p for p in stages.programs if any(instr.op == "MMA" for instr in p.body)]
+    assert [[b.dtype.name for b in p.arguments] for p in by_unit] == [
         ["float32", dtype, dtype], [dtype, dtype, dtype]]
+
+
+def test_all_products_of_a_training_step_of_attention_are_a_unit_s(monkeypatch):
+    monkeypatch.setattr(products, "MANY", 1 << 16)
+    x = [Tensor.empty(2, 256, 64, dtype="float16", device="ref").contiguous() + i for i in range(3)]
+    out = x[0].scaled_dot_product_attention(*x[1:], is_causal=True)
+    steps = [out, *out.float().square().sum().gradient(*x)]
+    stages = run_stages(normalize([each.node for each in steps]), (None,) * 4, Target("x", GROUPS), Trace())
+    least = 2 * 2 * 256 * 256 * 64  # operations of a product
+    by_unit = [any(instr.op == "MMA" for instr in program.body) for program in stages.programs]
+    assert by_unit == [cost(program.kernel).flops >= least for program in stages.programs]
+    assert sum(by_unit) >= 4  # some of the six are alike
 
 
 def test_blocks_are_larger_where_there_are_tasks_enough():
