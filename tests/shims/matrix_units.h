@@ -168,9 +168,11 @@ struct Operand {
     bool in_spans;
 
     explicit Operand(unsigned long long x) : first(field(x, 16)), second(field(x, 32)), in_spans(x >> 62 == 1) {
+        // memory that the launch brings is within one window of addresses, arrays are not far from each other
         constexpr uintptr_t window = 1 << 18;
-        const uintptr_t known = (uintptr_t)nearby, at = (known & -window) | field(x, 0);
-        start = (const char *)(at + window / 2 < known ? at + window : at > known + window / 2 ? at - window : at);
+        const uintptr_t known = (uintptr_t)nearby, brought = (uintptr_t)simt::dynamic_memory;
+        const uintptr_t origin = known - brought < window ? brought : known - window / 2;
+        start = (const char *)(origin + ((field(x, 0) - origin) & (window - 1)));
         if (x >> 46 & 0xffff || (x >> 62 && !in_spans)) refuse("a descriptor with a base offset or another swizzle");
     }
 

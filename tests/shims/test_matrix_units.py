@@ -154,7 +154,7 @@ BOXES_WRONG = {
 
 @pytest.mark.parametrize("defect", ["", *BOXES_WRONG])
 def test_boxes_that_are_waited_for_wrongly_are_found(defect: str, tmp_path: Path) -> None:
-    of, product = architecture("sm_90a"), MatrixProduct(128, 512, 128, F16).kernel()
+    of, product = architecture("sm_90a"), MatrixProduct(256, 512, 256, F16).kernel()  # for two groups
     program = lower(scheduled(product, "sm_90a"), of.target)
     source = of.language.render(program, of.target)
     pattern, wrong, says = BOXES_WRONG.get(defect, ("", "", ""))

@@ -139,6 +139,17 @@ def test_what_does_not_lie_as_boxes_do_is_copied_by_items(product):
     assert program.boxes == ()
 
 
+def test_boxes_come_only_where_all_are_done():
+    kernel = tuned(MatrixProduct(128, 512, 128, F16), BOXES)
+    program = lower(kernel, Target("x", BOXES))
+    order = [instr.op for instr in program.body]
+    barrier = order.index("BARRIER", order.index("LOOP"))
+    assert barrier < order.index("COPY_BOX", barrier) < order.index("WAIT_BOX") < order.index("MMA")
+    body = (*program.body[:barrier], nothing(program.body[barrier]), *program.body[barrier + 1:])
+    with pytest.raises(AssertionError, match="no barrier before"):
+        run_program(replace(program, body=body), arguments(kernel))
+
+
 def test_a_program_says_what_it_copies():
     text = program_text(lower(tuned(MatrixProduct(128, 512, 128, F16), BOXES), Target("x", BOXES)))
     assert re.search(r"^box 0: of buffer 3 from 0 on, 64 of 512 at stride 1, \d+ of 128 at stride 512, "
