@@ -47,3 +47,23 @@ def test_a_child_of_a_process_with_the_driver_in_use_is_told():
 
 def test_any_other_child_is_free():
     assert said(in_use=False) == "free False"
+
+
+CLOSING = """
+import os
+from pluggrad.device.ref import RefDevice
+from pluggrad.device.registry import REGISTRY
+from pluggrad.target import DeviceId
+
+parent = os.getpid()
+RefDevice.close = lambda self: os.write(1, b"in the parent " if os.getpid() == parent else b"in the child ")
+REGISTRY.open_device(DeviceId("ref"))
+if os.fork():
+    os.wait()
+"""
+
+
+def test_a_child_that_ends_leaves_its_parent_s_devices_open():
+    command = [sys.executable, "-c", CLOSING]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert made.stdout == "in the parent "

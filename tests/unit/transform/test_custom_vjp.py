@@ -203,3 +203,20 @@ def test_errors():
         f.defvjp(forward, backward)
         with pytest.raises(GradientError, match=text):
             f(x).sum().gradient(x)
+
+
+def test_a_rule_whose_arguments_are_the_same_for_a_batch_that_its_function_finds():
+    c = Tensor(X)
+
+    def of(row):
+        @pluggrad.custom_vjp
+        def scaled(c):
+            return c * row
+
+        scaled.defvjp(lambda c: (scaled(c), None), lambda _, g: (3 * g,))
+        return scaled(c)
+
+    made = pluggrad.vmap(of)(Tensor(np.stack([X, Y])))
+    np.testing.assert_allclose(made.numpy(), [X * X, X * Y], rtol=1e-6)
+    (made * Tensor([[1.0], [10.0]])).sum().backward()
+    np.testing.assert_allclose(c.grad.numpy(), [33.0] * 3)
