@@ -216,7 +216,7 @@ def write_of(layout: Layout, node: Node) -> Write:
         if gates:
             index, value = np.broadcast_to(index, shape)[gates[0]], value[gates[0]]
         if combine:
-            numpy_ops.combine_at(combine[0], dtype)(buffer, index, value)
+            numpy_ops.combine_at(combine[0])(buffer, index, value)
         else:
             buffer[index] = numpy_ops.encode(value, dtype)
 

@@ -184,7 +184,7 @@ def running(name: str, dtype: DType) -> Callable[[Array, int], Array]:
     return lambda x, dimension: ufunc.accumulate(x, axis=dimension, dtype=held)
 
 
-def combine_at(name: str, dtype: DType) -> Callable[[Array, Array, Array], None]:
+def combine_at(name: str) -> Callable[[Array, Array, Array], None]:
     """Combine values with the elements at the given indices of a buffer, one after another in their order.
 
     Never of a half, which the graph combines as float32.

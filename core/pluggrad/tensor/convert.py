@@ -164,7 +164,7 @@ def from_storage(array: Array, dtype: DType) -> Array:
     return np.left_shift(array, np.uint32(16), out=wide, dtype=np.uint32).view(np.float32)
 
 
-def flatten_shape(op: str, shape: Sequence[Any]) -> tuple[Any, ...]:
+def flatten_shape(shape: Sequence[Any]) -> tuple[Any, ...]:
     """`f(2, 3)` and `f((2, 3))` alike."""
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         return tuple(shape[0])

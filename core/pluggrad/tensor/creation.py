@@ -36,7 +36,7 @@ class Creation(LinearAlgebra):
     ) -> Self:
         """Zeros, of the default float unless `dtype` says otherwise: `zeros(2, 3)` or `zeros((2, 3))`."""
         found = dtypes.default_float if dtype is None else dtype
-        sizes = check_shape("zeros", flatten_shape("zeros", shape))
+        sizes = check_shape("zeros", flatten_shape(shape))
         return cls.full(sizes, 0, found, device, requires_grad=requires_grad)
 
     @classmethod
@@ -45,7 +45,7 @@ class Creation(LinearAlgebra):
     ) -> Self:
         """Ones, of the default float unless `dtype` says otherwise."""
         found = dtypes.default_float if dtype is None else dtype
-        sizes = check_shape("ones", flatten_shape("ones", shape))
+        sizes = check_shape("ones", flatten_shape(shape))
         return cls.full(sizes, 1, found, device, requires_grad=requires_grad)
 
     @classmethod

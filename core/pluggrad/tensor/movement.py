@@ -30,7 +30,7 @@ class Movement(Activation):
         ShapeError if the number of elements differs.
         """
         x = self.node
-        wanted = flatten_shape("reshape", (shape, *args))
+        wanted = flatten_shape((shape, *args))
         if None in wanted:
             wanted = tuple(
                 [x.shape[i] if dim is None and i < len(x.shape) else dim for i, dim in enumerate(wanted)]
@@ -45,7 +45,7 @@ class Movement(Activation):
     def expand(self, shape: Any = (), *args: Any) -> Self:
         """A view broadcast to `shape` by NumPy's rule; -1 or None keeps a size. It cannot be written."""
         x = self.node
-        wanted = flatten_shape("expand", (shape, *args))
+        wanted = flatten_shape((shape, *args))
         aligned = (1,) * (len(wanted) - len(x.shape)) + x.shape
         if len(aligned) != len(wanted):
             raise ShapeError(op="expand", expected=f"at least {len(x.shape)} dimensions, as {x.shape} has",
@@ -61,7 +61,7 @@ class Movement(Activation):
     def permute(self, order: Any = (), *args: Any) -> Self:
         """A view whose axis i is axis order[i] of this tensor; ShapeError unless each axis is named once."""
         x = self.node
-        axes = flatten_shape("permute", (order, *args))
+        axes = flatten_shape((order, *args))
         if len(axes) != len(x.shape):
             raise ShapeError(op="permute", expected=f"each of {len(x.shape)} axes once", got=str(axes))
         checked = tuple([check_axis("permute", axis, len(x.shape)) for axis in axes])
@@ -133,7 +133,7 @@ class Movement(Activation):
     def shrink_to(self, shape: Any = (), *args: Any) -> Self:
         """A view of the first elements on each axis, as many as `shape` says; None keeps an axis."""
         return self.shrink([None if dim is None else (0, dim)
-                            for dim in flatten_shape("shrink_to", (shape, *args))])
+                            for dim in flatten_shape((shape, *args))])
 
     def narrow(self, dim: int, start: int, length: int) -> Self:
         """A view of `length` elements from `start` along an axis."""
@@ -223,7 +223,7 @@ class Movement(Activation):
     # ---- repeating: `repeat` and friends are expansions, read in row-major order ---------------------------
     def repeat(self, repeats: Any = (), *args: Any) -> Self:
         """The tensor repeated whole along each axis; more numbers than axes add axes in front."""
-        counts = flatten_shape("repeat", (repeats, *args))
+        counts = flatten_shape((repeats, *args))
         if len(counts) < self.ndim or any(count < 0 for count in counts):
             raise ShapeError(
                 op="repeat", expected=f"at least {self.ndim} counts of at least 0", got=str(counts)
@@ -236,7 +236,7 @@ class Movement(Activation):
 
     def tile(self, repeats: Any = (), *args: Any) -> Self:
         """NumPy's `tile`: like `repeat`, with missing counts taken as 1."""
-        counts = flatten_shape("tile", (repeats, *args))
+        counts = flatten_shape((repeats, *args))
         return self.repeat((1,) * (self.ndim - len(counts)) + counts)
 
     def repeat_interleave(self, repeats: int, dim: int | None = None) -> Self:
@@ -321,7 +321,7 @@ class Movement(Activation):
 
     def pad_to(self, shape: Any = (), *args: Any, value: float = 0) -> Self:
         """`value` added at the end of each axis up to `shape`; None keeps an axis."""
-        sizes = flatten_shape("pad_to", (shape, *args))
+        sizes = flatten_shape((shape, *args))
         if len(sizes) != self.ndim:
             raise ShapeError(op="pad_to", expected=f"{self.ndim} sizes", got=str(sizes))
         return self.pad(

@@ -51,7 +51,7 @@ class Random(Creation):
         """
         if not (low <= high and math.isfinite(high - low)):
             raise ValueRangeError(op="uniform", expected="finite low <= high", got=f"{low} and {high}")
-        sizes, where = check_shape("uniform", flatten_shape("uniform", shape)), place(device)
+        sizes, where = check_shape("uniform", flatten_shape(shape)), place(device)
         node = uniform_node(sizes, _float_dtype("uniform", dtype), where, low, high)
         return cls._made(node, requires_grad)
 
@@ -71,7 +71,7 @@ class Random(Creation):
         """
         if not std >= 0:
             raise ValueRangeError(op="normal", expected="a standard deviation of at least 0", got=str(std))
-        sizes, where = check_shape("normal", flatten_shape("normal", shape)), place(device)
+        sizes, where = check_shape("normal", flatten_shape(shape)), place(device)
         node = normal_node(sizes, _float_dtype("normal", dtype), where, mean, std)
         return cls._made(node, requires_grad)
 
@@ -81,7 +81,7 @@ class Random(Creation):
         """Exponential with mean 1 / rate, of a float dtype. ValueRangeError unless `rate` is above 0."""
         if not rate > 0:
             raise ValueRangeError(op="exponential", expected="a rate above 0", got=str(rate))
-        sizes, where = check_shape("exponential", flatten_shape("exponential", shape)), place(device)
+        sizes, where = check_shape("exponential", flatten_shape(shape)), place(device)
         node = exponential_node(sizes, _float_dtype("exponential", dtype), where, rate)
         return cls._made(node, requires_grad)
 
@@ -99,7 +99,7 @@ class Random(Creation):
         if not low < high or low < found.min or high - 1 > found.max:
             expected = f"low < high within {found.name} ({found.min} to {found.max})"
             raise ValueRangeError(op="randint", expected=expected, got=f"{low} and {high}")
-        sizes, where = check_shape("randint", flatten_shape("randint", shape)), place(device)
+        sizes, where = check_shape("randint", flatten_shape(shape)), place(device)
         node = integers_node(sizes, high - low, where)
         if low != 0:  # a negative one wraps, and back as the result is cast
             offset = build.const(low % (1 << 64), dtypes.uint64, where, sizes)
@@ -111,7 +111,7 @@ class Random(Creation):
         """1 with probability `p`, else 0."""
         if not 0 <= p <= 1:
             raise ValueRangeError(op="bernoulli", expected="a probability in [0, 1]", got=str(p))
-        sizes, where = check_shape("bernoulli", flatten_shape("bernoulli", shape)), place(device)
+        sizes, where = check_shape("bernoulli", flatten_shape(shape)), place(device)
         uniform = uniform_node(sizes, dtypes.float32, where)
         hit = build.binary(ops.LT, uniform, build.const(p, dtypes.float32, where, sizes))
         return cls._made(build.cast(hit, dtypes.default_float if dtype is None else dtypes.to_dtype(dtype)))
@@ -119,14 +119,14 @@ class Random(Creation):
     @classmethod
     def scaled_uniform(cls, *shape: Any, **kwargs: Any) -> Self:
         """Uniform in [-1, 1) divided by the square root of the number of elements."""
-        count = math.prod(check_shape("scaled_uniform", flatten_shape("scaled_uniform", shape)))
+        count = math.prod(check_shape("scaled_uniform", flatten_shape(shape)))
         bound = max(count, 1) ** -0.5
         return cls.uniform(*shape, low=-bound, high=bound, **kwargs)
 
     @classmethod
     def glorot_uniform(cls, *shape: Any, **kwargs: Any) -> Self:
         """Glorot and Bengio's uniform start: bound sqrt(6 / (fan in + fan out)); axis 0 is the outputs."""
-        sizes = check_shape("glorot_uniform", flatten_shape("glorot_uniform", shape))
+        sizes = check_shape("glorot_uniform", flatten_shape(shape))
         fans = (sizes[0] if sizes else 1) + math.prod(sizes[1:])
         bound = math.sqrt(6 / max(fans, 1))
         return cls.uniform(*shape, low=-bound, high=bound, **kwargs)
@@ -158,5 +158,5 @@ class Random(Creation):
 
 
 def _kaiming(op: str, shape: tuple[Any, ...], slope: float) -> float:
-    sizes = check_shape(op, flatten_shape(op, shape))
+    sizes = check_shape(op, flatten_shape(shape))
     return math.sqrt(2 / ((1 + slope * slope) * max(math.prod(sizes[1:]), 1)))

@@ -73,7 +73,7 @@ def _bands(gated: Kernel, problem: Contraction, tile: Tile) -> list[Band]:
     found = []
     for height in _evenly(along.extent, _sizes(tile).get(along.id, 1)):
         extents = {**problem.extents, along.id: height}
-        band = tuple([span(dict(dim.terms), 0, extents) for dim in copied])
+        band = tuple([span(dict(dim.terms), extents) for dim in copied])
         if footprint(band) <= room:
             found += [Band(along.id, height, whole, -(-blocks // n), band) for n in _evenly(blocks, 1)]
     return found

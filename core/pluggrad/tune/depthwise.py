@@ -126,7 +126,7 @@ def _in_lines(dim: Dim, lanes: int) -> Dim:
 def _without(kernel: Kernel, dim: Dim, outside: set[int]) -> Dim | None:
     """The part of a dim that varies within a band."""
     terms = {id: factor for id, factor in dim.terms if id not in outside}
-    return span(terms, 0, {a.id: a.extent for a in kernel.axes}) if terms else None
+    return span(terms, {a.id: a.extent for a in kernel.axes}) if terms else None
 
 
 def _band(rows: int, row_bytes: int, line: int) -> int:

@@ -181,11 +181,11 @@ def gate_dims(kernel: Kernel, load: Node) -> list[Dim] | None:
         if n.op not in (g.LT, g.LE):
             continue
         for side in n.src:
-            terms, other, offset = linear(side)
+            terms, other, _ = linear(side)
             if other:
                 return None
             if terms:
-                bounded[frozenset(terms.items())] = span(terms, offset, extents)
+                bounded[frozenset(terms.items())] = span(terms, extents)
     grouped = [id for dim in bounded.values() for id, _ in dim.terms]
     if rest or not bounded or len(set(grouped)) != len(grouped):
         return None
@@ -195,7 +195,7 @@ def gate_dims(kernel: Kernel, load: Node) -> list[Dim] | None:
     return sorted([*bounded.values(), *alone], key=steps, reverse=True)  # as the source: rows are copied
 
 
-def span(terms: Mapping[int, int], offset: int, extents: Mapping[int, int]) -> Dim:
+def span(terms: Mapping[int, int], extents: Mapping[int, int]) -> Dim:
     """The dim of a sum of axes, without its offset."""
     reach = [factor * (extents[id] - 1) for id, factor in terms.items()]
     low, high = sum([min(r, 0) for r in reach]), sum([max(r, 0) for r in reach])
