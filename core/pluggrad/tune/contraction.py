@@ -220,17 +220,24 @@ def _in_blocks(kernel: Kernel, capabilities: Capabilities,
     best = problem.cheapest()
     if best is None:
         return kernel, []
-    blocks, longest = _blocks(problem, best), problem.reduced[0]
+    blocks = _blocks(problem, best)
     if blocks < 2:
         return kernel, []
-    partial, total = split_reduce(kernel, longest.id, -(-longest.extent // blocks))
+    cut, blocks = _evenly_cut(problem.reduced, blocks)
+    partial, total = split_reduce(kernel, cut.id, -(-cut.extent // blocks))
     return _nearest_last(partial), [total]
+
+
+def _evenly_cut(axes: list[Axis], blocks: int) -> tuple[Axis, int]:
+    """An axis to cut into so many blocks or a few more, which divide it: else the last one has gates."""
+    even = [(a, count) for count in range(blocks, 2 * blocks) for a in axes if a.extent % count == 0]
+    return even[0] if even else (max(axes, key=lambda a: a.extent), blocks)
 
 
 def _blocks(problem: Contraction, tile: Tile) -> int:
     """How many blocks a reduction has to be cut into."""
     blocks = -(-problem.panel_bytes(tile) * _CACHE_SHARE // problem.capabilities.cache_bytes)
-    return min(blocks, problem.reduced[0].extent, problem.length // _SHORTEST_BLOCK)
+    return min(blocks, max([a.extent for a in problem.reduced]), problem.length // _SHORTEST_BLOCK)
 
 
 # ---- applying a tile ---------------------------------------------------------------------------------------

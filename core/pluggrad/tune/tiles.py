@@ -289,7 +289,7 @@ class Contraction:
         return math.prod([sizes.get(id, 1) for id in x.strides])
 
     def _can_be_packed(self, x: Access) -> bool:
-        if None in x.strides.values() or len(x.node.src) > 1:
+        if None in x.strides.values() or any(gate.op is not ops.TAIL for gate in x.node.src[1:]):
             return False
         return self._packed_size(x) <= int(_LARGEST_FOOTPRINT * self.kernel.buffers[x.node.arg].size)
 

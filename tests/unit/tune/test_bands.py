@@ -128,3 +128,10 @@ def test_copies_ask_for_the_next_band():
     assert ahead % shape.width == 0
     *_, main = tune(convolution(shape), WIDE).phases
     assert not any(n.op is ops.PREFETCH for n in toposort(main.kernel.stores))
+
+
+def test_a_long_sum_is_cut_along_channels_and_not_along_the_window():
+    tuned = tune(convolution(Shape(2, 512, 7, 7, 64)), WIDE)
+    partial = next(phase.kernel for phase in tuned.phases if phase.kernel.name.endswith("_partial"))
+    assert sum(phase.kernel.name.endswith("_partial_pack") for phase in tuned.phases) == 1, "the weights"
+    assert not any(len(n.src) > 1 for n in toposort(partial.stores) if n.op is ops.LOAD)

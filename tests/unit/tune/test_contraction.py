@@ -98,11 +98,16 @@ def test_a_product_with_itself_packs_one_side():
     np.testing.assert_array_equal(run(kernel, WIDE)[1].reshape(256, 256), x @ x.T)
 
 
-def test_panels_of_a_long_product_stay_in_cache():
-    small = replace(WIDE, cache_bytes=1 << 16)
-    kernel = against_rows(120, 130, 2500)
+@pytest.mark.parametrize("length", [2500, 4098, 2503], ids=["even", "even in more blocks", "prime"])
+def test_panels_of_a_long_product_stay_in_cache(length):
+    small = replace(WIDE, cache_bytes=1 << 17)
+    kernel = against_rows(120, 130, length)
     tuned = tune(kernel, small)
-    assert sum(phase.kernel.name.endswith("_partial") for phase in tuned.phases) == 1
+    packed, partial, _ = [phase.kernel for phase in tuned.phases]
+    assert packed.name.endswith("_partial_pack"), "vectors are read from panels, whatever the length"
+    assert partial.name.endswith("_partial")
+    gated = any(len(n.src) > 1 for n in toposort(partial.stores) if n.op is ops.LOAD)
+    assert gated == (length == 2503), "blocks that divide the sum need no gates"
     generator = np.random.default_rng(0)
     expected = [generator.integers(-3, 4, b.size).astype(b.dtype.numpy) for b in kernel.buffers]
     interpret(kernel, expected, [])
