@@ -8,7 +8,7 @@ struct alignas(64) TensorMap {
     unsigned rank, element_bytes;
     unsigned long long strides[4];  // bytes, of all dimensions but the first
     unsigned extents[5], box[5];
-    unsigned exchanged, known;
+    unsigned known;
 };
 static_assert(sizeof(TensorMap) == 128, "a tensor map has 128 bytes");
 

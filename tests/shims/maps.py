@@ -42,8 +42,8 @@ def encode(kind: int, rank: int, address: int, extents: Any, strides: Any, held:
     assert list(every) == [1] * rank
     assert (interleave, swizzle, fill) == (0, _SWIZZLE_128B, 0)
     assert promotion in range(4)
-    return struct.pack("<QII4Q5I5III32x", address, rank, size, *_five(strides)[:4], *_five(extents),
-                       *_five(held), 1, _KNOWN)
+    return struct.pack("<QII4Q5I5II36x", address, rank, size, *_five(strides)[:4], *_five(extents),
+                       *_five(held), _KNOWN)
 
 
 def _five(values: Sequence[int]) -> list[int]:

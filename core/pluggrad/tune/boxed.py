@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -27,7 +28,7 @@ def in_boxes(kernel: Kernel, ids: Sequence[int], engine: BoxEngine) -> Kernel | 
     if not all(_suits(kernel, factor, ids, extents, engine) for factor in factors):
         return None
     bound = {factor: _within_bounds(factor, extents) for factor in factors}
-    return Kernel(kernel.name, kernel.buffers, kernel.values, kernel.axes, substitute(kernel.stores, bound))
+    return replace(kernel, stores=substitute(kernel.stores, bound))
 
 
 def runs_along(load: Node, id: int) -> bool:

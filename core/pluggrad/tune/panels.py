@@ -111,25 +111,30 @@ def problems_of(kernel: Kernel, unit: MatrixUnit, before: Sequence[Kernel] = ())
     (rows, columns, steps), most = sides.axes, _RUN // dtypes.by_name(unit.inputs).itemsize
     kernel, row = join_in_order(kernel, rows)
     kernel, column = join_in_order(kernel, columns)
-    found = [_problem(cut, (row, column), sides.order, tuple(before))
-             for count in (most, most // 2) for cut in _cuts(kernel, steps, count)]
+    boxed = _cut_in_boxes(kernel, (row, column), steps, unit)
+    found = [_of_boxes(_problem(boxed, (row, column), sides.order, tuple(before)))] if boxed else []
+    return found + [_problem(cut, (row, column), sides.order, tuple(before))
+                    for count in (most, most // 2) for cut in _cuts(kernel, steps, count)]
+
+
+def _cut_in_boxes(kernel: Kernel, outputs: tuple[int, int], steps: Sequence[int],
+                  unit: MatrixUnit) -> _Cut | None:
+    """Blocks of a span each, where a unit has an engine that copies both factors."""
+    if unit.engine is None:
+        return None
     whole, step = join_in_order(kernel, steps)
-    boxed = unit.engine and in_boxes(whole, (row, column, step), unit.engine)
-    if unit.engine is None or boxed is None:
-        return found
+    boxed = in_boxes(whole, (*outputs, step), unit.engine)
     span = unit.engine.span_bytes // dtypes.by_name(unit.inputs).itemsize
-    first = _problem(_Cut(boxed, step, None, span), (row, column), sides.order, tuple(before))
-    first = replace(first, span=span)
-    return [replace(first, ways=_ways_of_boxes(first)), *found]
+    return None if boxed is None else _Cut(boxed, step, None, span)
 
 
-def _ways_of_boxes(problem: Problem) -> tuple[Way, Way]:
-    """Panels that nobody fills by hand, each along the axis along which its factor lies."""
-    steps, ways = problem.ids[2], []
+def _of_boxes(problem: Problem) -> Problem:
+    """With panels that no item fills, each along the axis along which its factor lies."""
+    span, ways = problem.steps, []
     for own in (0, 1):
-        along = 2 if runs_along(problem.value(problem.kernel, own), steps) else own
-        ways.append(Way(along, own + 2 - along, problem.span, 0.0))
-    return ways[0], ways[1]
+        along = 2 if runs_along(problem.value(problem.kernel, own), problem.ids[2]) else own
+        ways.append(Way(along, own + 2 - along, span, 0.0))
+    return replace(problem, span=span, ways=(ways[0], ways[1]))
 
 
 def in_parts(problem: Problem, rounds: int) -> tuple[Problem, Kernel]:

@@ -7,7 +7,7 @@ import pytest
 
 from pluggrad.device.seal import seal
 from pluggrad.kernel.boxes import boxes_of
-from pluggrad.kernel.kernel import Box, BufferParam, Dim
+from pluggrad.kernel.kernel import Box, Dim
 from pluggrad.plugin_api import KernelFault, SlotRef, dtypes
 from pluggrad.runtime.compilation import signature_of
 from pluggrad.runtime.compiled import _signature_data, _stored_signature
@@ -27,13 +27,10 @@ BOX = Box(1, 16, (Dim(5, 1, 64), Dim(3, 8, 32), Dim(2, 24, 1)), 64)  # of halves
 @pytest.fixture
 def boxed(device):
     """out = x + v0, by a kernel that also takes a map of x and asks for 2048 bytes for panels."""
-    image = kernels.image(kernels.hand_kernel("add", SIZE, group=1, static_shared=32, dynamic_shared=3072,
-                                              maps=1))
-    signature = kernels.signature("add", SIZE, scratch=2048, boxes=(BOX,))
-    halves = tuple([BufferParam(dtypes.float16, 2 * b.size, b.role) for b in signature.buffers])
-    executable = device.load(seal(image), signature.__class__(
-        "add", halves, signature.values, SIZE, 2048, group=1, boxes=(BOX,)))
-    return lists.launch(executable, SlotRef(0), SlotRef(1))
+    image = kernels.image(kernels.hand_kernel("add", SIZE, static_shared=32, dynamic_shared=3072, maps=1))
+    signature = kernels.signature("add", 2 * SIZE, tasks=SIZE, scratch=2048, boxes=(BOX,),
+                                  dtype=dtypes.float16)
+    return lists.launch(device.load(seal(image), signature), SlotRef(0), SlotRef(1))
 
 
 def blocks(device, *starts: float) -> list:
