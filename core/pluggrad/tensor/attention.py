@@ -44,18 +44,19 @@ class Attention(Losses):
         operands = [self._wide(), keys._wide(), values._wide()]
         if attn_mask is not None:
             operands.append(self._new(self._operand(attn_mask, op)))
-        scores = operands[0]._scores(operands[1], factor, is_causal, *operands[3:])
         alike = self.dtype is keys.dtype is values.dtype
-        factors = self.dtype if alike and self.dtype.itemsize == 2 else scores.dtype
+        factors = self.dtype if alike and self.dtype.itemsize == 2 else operands[0].dtype
+        affinities = (operands[0] @ operands[1].mT)._gradient_to_nearest(factors)
+        scores = affinities._scores(factor, is_causal, *operands[3:])
         result = scores._masked_softmax().dropout(dropout_p)._to_nearest(factors) @ operands[2]
         if mode.enabled and not dropout_p and scores.node.type.size >= products.MANY:
             rule = _AttentionRule(type(self), factor, is_causal, factors)
             result = result._attended(scores, operands, rule)
         return result._narrow(self)
 
-    def _scores(self, keys: Self, factor: float, is_causal: bool, *attn_mask: Self) -> Self:
-        """How much each query attends to each key, as logarithms: (..., L, S)."""
-        scores = self @ keys.mT * factor
+    def _scores(self, factor: float, is_causal: bool, *attn_mask: Self) -> Self:
+        """How much each query attends to each key, as logarithms: (..., L, S), from products of both."""
+        scores = self * factor
         if is_causal:
             return scores._band("scaled_dot_product_attention", 0).where(scores, -math.inf)
         return scores._masked_scores(*attn_mask) if attn_mask else scores
@@ -75,6 +76,13 @@ class Attention(Losses):
             return self
         nearest = build.cast(build.cast(self.node, dtype), self.dtype)
         return self._new(custom.custom_vjp([nearest], [self.node], [], _unrounded)[0])
+
+    def _gradient_to_nearest(self, dtype: DType) -> Self:
+        """The same values, whose gradient is rounded to `dtype` before it is passed on."""
+        if dtype is self.dtype:
+            return self
+        rule = _GradientRounding(type(self), dtype)
+        return self._new(custom.custom_vjp([self.node], [self.node], [], rule)[0])
 
     def _served_to(self, heads: tuple[int, ...]) -> Self:
         """Each entry of axis -3 repeated in a row, until there is one for each of the queries' heads."""
@@ -150,13 +158,23 @@ class _AttentionRule(NamedTuple):
         assert given is not None
         with enable_grad():
             g = self.family._of(build.contiguous(build.cast(given, self.factors)))._wide()
-            scores = queries._scores(keys, self.factor, self.is_causal, *attn_mask)
+            scores = (queries @ keys.mT)._scores(self.factor, self.is_causal, *attn_mask)
             weights = (scores - level).exp()
             by_scores = weights * (g @ values.mT - (g * result).sum(-1, keepdim=True))
             by_products = (by_scores * self.factor)._to_nearest(self.factors)
             found = [by_products @ keys, by_products.mT @ queries, weights._to_nearest(self.factors).mT @ g]
             found += [by_scores] * len(attn_mask)
             return [_summed(x, to).node for x, to in zip(found, operands, strict=True)]
+
+
+class _GradientRounding(NamedTuple):
+    """Passes the nearest values of `dtype` on."""
+
+    family: type[Attention]
+    dtype: DType
+
+    def __call__(self, saved: tuple[Node, ...], gradients: tuple[Node | None, ...]) -> Sequence[Node | None]:
+        return [None if g is None else self.family._of(g)._to_nearest(self.dtype).node for g in gradients]
 
 
 def _unrounded(saved: tuple[Node, ...], gradients: tuple[Node | None, ...]) -> Sequence[Node | None]:
