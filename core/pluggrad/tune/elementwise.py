@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from pluggrad.kernel import ops
 from pluggrad.kernel.cost import cost, estimate_us
@@ -9,10 +11,12 @@ from pluggrad.kernel.kernel import Axis, Kernel
 from pluggrad.target import Capabilities
 from pluggrad.tune.accesses import accesses, best_vector_axis, even_tile, fit_lanes, vector_lanes
 from pluggrad.tune.actions import bind, reorder, split
-from pluggrad.tune.streaming import split_at_lines
+from pluggrad.tune.prefetch import prefetch_step
+from pluggrad.tune.streaming import split_at_lines, stream_outputs
 
 _TASK_US = 8.0  # work that one task should have at least, so that taking it costs nothing beside it
 _ROWS_BY_ELEMENT = 4  # of a block that is moved element by element: more take long to compile, for little
+_FAR = 2048  # bytes from row to row: the lines of so many rows meet in half the sets of a cache, or fewer
 _BLOCK_STEPS = 8  # transposing blocks along each side of a task: all of the cache lines it touches
 _LARGEST_GROUP = 8  # neighbors that are told apart, as the places of a pooling window
 _GROUP_ROWS = 4  # rows of groups that share what is computed for a task
@@ -79,7 +83,9 @@ def _transposed_axis(kernel: Kernel, vector: Axis) -> Axis | None:
 def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabilities) -> Kernel:
     """Blocks of registers along one axis by lanes along the other, which a renderer can transpose.
 
-    Stores run through memory along `columns`, some load along `rows`. Tasks are squares of blocks.
+    Stores run through memory along `columns`, some load along `rows`. Tasks are squares of blocks, but where
+    stores go through caches to rows far apart, which share few places there: they go along `columns` then, so
+    that lines are finished before others take their place.
     """
     found = accesses(kernel)
     # narrow elements move twice as many at once, as more of a cache line
@@ -90,20 +96,50 @@ def _transpose(kernel: Kernel, columns: Axis, rows: Axis, capabilities: Capabili
     if not capabilities.register_transposes:
         most = min(most, _ROWS_BY_ELEMENT)
     wide, narrow = (rows, columns) if columns.extent < min(lanes, rows.extent) else (columns, rows)
-    sizes = {wide.id: fit_lanes(lanes, wide.extent), narrow.id: even_tile(narrow.extent, most)}
+    fitting = {wide.id: fit_lanes(lanes, wide.extent), narrow.id: even_tile(narrow.extent, most)}
+    sizes = {a.id: fitting[a.id] for a in (rows, columns)}
     blocks = {a.id: -(-a.extent // sizes[a.id]) for a in (rows, columns)}
     others = [a for a in kernel.axes if a.kind == "PARALLEL" and a.id not in blocks]
     per_task = math.prod([*[a.extent for a in others], *blocks.values()]) // _tasks(kernel, capabilities)
     # loads wait for memory, stores do not: the inner loop follows more of them, so that prefetchers do too
     inward = (columns, rows) if across > sum(stride in (1, -1) for stride in loads) else (rows, columns)
-    tasks, loops = [], dict[int, int]()
-    for a in (rows, columns):
-        steps = _dividing(blocks[a.id], max(min(math.isqrt(per_task), _BLOCK_STEPS, blocks[a.id]), 1))
-        kernel, task, inner = split(kernel, a.id, steps * sizes[a.id], "PARALLEL", "LOOP")
-        kernel, loop, _ = split(kernel, inner, sizes[a.id], "LOOP", "VECTOR" if a is wide else "TILE")
+    side = min(math.isqrt(per_task), _BLOCK_STEPS)
+    squares = _in_blocks(kernel, wide, sizes, {a.id: _about(blocks[a.id], side) for a in inward})
+    if any(b.streamed for b in stream_outputs(squares.kernel, capabilities).buffers):
+        crossing = [x.node for x in accesses(squares.kernel) if x.node.op is ops.LOAD
+                    and x.stride(squares.registers[columns.id]) not in (0, 1, -1)]
+        return prefetch_step(squares.kernel, crossing, squares.loops[0], capabilities)
+    if not any(abs(x.stride(rows.id) or 0) * x.itemsize >= _FAR for x in found if x.node.op is ops.STORE):
+        return squares.kernel
+    along = _about(blocks[columns.id], per_task)
+    return _in_blocks(kernel, wide, sizes, {rows.id: 1, columns.id: along}).kernel
+
+
+def _about(blocks: int, steps: int) -> int:
+    """Steps of a task, of so many blocks in all."""
+    return _dividing(blocks, max(min(steps, blocks), 1))
+
+
+class _Blocks(NamedTuple):
+    """A kernel in blocks: the axis of registers by the axis that was cut, and the loops, outermost first."""
+
+    kernel: Kernel
+    registers: dict[int, int]
+    loops: list[int]
+
+
+def _in_blocks(kernel: Kernel, wide: Axis, sizes: Mapping[int, int], steps: Mapping[int, int]) -> _Blocks:
+    """Axes cut into blocks of `sizes`, lanes along `wide`; a task has so many `steps` of them, in that order
+    of loops."""
+    tasks, loops, registers = [], dict[int, int](), dict[int, int]()
+    for id, size in sizes.items():
+        kernel, task, inner = split(kernel, id, steps[id] * size, "PARALLEL", "LOOP")
+        kernel, loops[id], registers[id] = split(
+            kernel, inner, size, "LOOP", "VECTOR" if id == wide.id else "TILE")
         tasks.append(task)
-        loops[a.id] = loop
-    return reorder(kernel, [*[a.id for a in others], *tasks, *[loops[a.id] for a in inward]])
+    inward = [loops[id] for id in steps]
+    others = [a.id for a in kernel.axes if a.kind == "PARALLEL" and a.id not in tasks]
+    return _Blocks(reorder(kernel, [*others, *tasks, *inward]), registers, inward)
 
 
 def _longer_tasks(kernel: Kernel, capabilities: Capabilities) -> Kernel:

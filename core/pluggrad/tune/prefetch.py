@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from pluggrad.graph import ops as g
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.walk import rewrite, substitute, toposort
 from pluggrad.kernel import ops
-from pluggrad.kernel.index_nodes import linear, weighted_sum
-from pluggrad.kernel.kernel import BufferParam, Kernel, axis
+from pluggrad.kernel.index_nodes import INDEX, linear, weighted_sum
+from pluggrad.kernel.kernel import BufferParam, Kernel, axis, const
 from pluggrad.target import Capabilities
+from pluggrad.tune.actions import axis_of
 
 
 class _Walk(NamedTuple):
@@ -30,6 +32,24 @@ def prefetch_loads(kernel: Kernel, slot: int, ahead: int) -> Kernel:
     """The kernel whose loads of a buffer ask for the elements `ahead` of them."""
     loads = [n for n in toposort(kernel.stores) if n.op is ops.LOAD and n.arg == slot]
     return replace(kernel, stores=substitute(kernel.stores, {n: _asking(n, n, ahead) for n in loads}))
+
+
+def prefetch_step(kernel: Kernel, loads: Sequence[Node], id: int, capabilities: Capabilities) -> Kernel:
+    """The kernel whose `loads` ask for what they read at the next step of LOOP axis `id`.
+
+    For loops around the innermost one, whose steps lie so far apart that processors do not foresee them.
+    """
+    last = axis_of(kernel, id).extent - 1
+    if not capabilities.prefetch or not last:
+        return kernel
+    following = node(g.MIN, (weighted_sum([(axis(id), 1)], 1), const(last)), None, INDEX)
+    asking = {}
+    for n in loads:
+        buffer = kernel.buffers[n.arg]
+        if buffer.role == "in" and buffer.nbytes > capabilities.cache_bytes:
+            there, = substitute([n.src[0]], {axis(id): following})
+            asking[n] = node(ops.PREFETCH, (n, there), n.arg, n.type)
+    return replace(kernel, stores=substitute(kernel.stores, asking))
 
 
 def prefetch_rows(kernel: Kernel, rows: int, capabilities: Capabilities) -> Kernel:

@@ -4,6 +4,7 @@ No alignment beyond the element's is assumed.
 """
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -152,13 +153,16 @@ def read(out: Emitter, a: Access, lanes: int, pointer: str, mask: str | None = N
 
 
 def prefetch(out: Emitter, a: Access) -> None:
-    """Have whole lines of a row fetched, wherever that is: asking faults nowhere."""
-    nbytes = a.lanes * a.align if a.stride == 1 else 0
-    if nbytes < _LINE:
+    """Have whole lines of a row fetched, or of each lane's row of a block, wherever they are: asking faults
+    nowhere."""
+    nbytes = a.align * (a.lanes if a.stride == 1 else a.extent)
+    if a.stride is None or nbytes < _LINE:
         return
-    row = out.op(f"getelementptr {a.element}, ptr {a.pointer}, i64 {a.index}")
-    for line in range(0, nbytes - _LINE + 1, _LINE):
-        there = out.op(f"getelementptr i8, ptr {row}, i64 {a.offset * a.align + line}")
+    first = out.op(f"getelementptr {a.element}, ptr {a.pointer}, i64 {a.index}")
+    rows = [a.offset * a.align] if a.stride == 1 else [
+        (a.offset + lane * a.stride) * a.align for lane in range(a.lanes)]
+    for row, line in itertools.product(rows, range(0, nbytes - _LINE + 1, _LINE)):
+        there = out.op(f"getelementptr i8, ptr {first}, i64 {row + line}")
         out.do(f"call void @llvm.prefetch.p0(ptr {there}, i32 0, i32 {_SECOND_LEVEL}, i32 1)")
 
 

@@ -262,8 +262,8 @@ class _Kernel:
             store(self.out, accessed, values)
 
     def _prefetch(self, i: int, instr: Instr) -> None:
-        for at in self._positions(self.tiles[i]):
-            prefetch(self.out, self._access(i, instr, [at], None))
+        for _, accessed in self._accesses(i, instr, None):
+            prefetch(self.out, accessed)
 
     # ---------------------------------------------------------------------------------------- accumulators
 

@@ -17,6 +17,7 @@ from pluggrad.tune.accesses import accesses
 from tests.golden.expressions import TARGET, stages, stored, value
 
 WIDE = replace(TARGET.capabilities, vector_bytes=64, vector_registers=32)
+STREAMING = replace(WIDE, streaming_line_bytes=64, shared_cache_bytes=1 << 20)  # past a small cache
 # what is made, and the extents of its TILE and VECTOR axes on 32 registers of 64 bytes
 EXPRESSIONS: dict[str, tuple[Callable[[], Tensor], int, int]] = {
     "square": (lambda: stored(64, 64).T.contiguous(), 16, 16),
@@ -65,12 +66,32 @@ def test_blocks_are_registers_by_lanes(name: str) -> None:
 
 
 def test_a_large_transpose_has_tasks_of_several_blocks() -> None:
-    kernel = tuned(stages(value(stored(1024, 1024).T.contiguous())).built[0].kernel, WIDE)
+    kernel = tuned(stages(value(stored(1024, 1024).T.contiguous())).built[0].kernel, STREAMING)
     tasks = np.prod([a.extent for a in kernel.axes if a.kind == "PARALLEL"])
     steps = [a.extent for a in kernel.axes if a.kind == "LOOP"]
     assert len(steps) == 2
     assert min(steps) >= 4
     assert tasks >= 8 * WIDE.cores
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (1025, 1025), (999, 2001)], ids=str)
+def test_rows_far_apart_that_caches_have_to_hold_are_finished_one_by_one(shape: tuple[int, int]) -> None:
+    """A task goes along rows of the output, a block of them at a time, unless these are streamed."""
+    built = stages(value(stored(*shape).T.contiguous())).built[0].kernel
+    kernel = tuned(built, WIDE)
+    store = next(x for x in accesses(kernel) if x.node.op is ops.STORE)
+    outer, inner = [a for a in kernel.axes if a.kind == "LOOP"]
+    assert outer.extent == 1
+    assert inner.extent > 1
+    assert store.stride(inner.id) in (8, 16)
+    assert kernel.tasks >= 8 * WIDE.cores
+    if shape[0] < shape[1]:
+        same(built, kernel)
+
+
+def test_rows_that_are_near_are_transposed_in_squares() -> None:
+    kernel = tuned(stages(value(stored(300, 64, 100).transpose(1, 2).contiguous())).built[0].kernel, WIDE)
+    assert min(a.extent for a in kernel.axes if a.kind == "LOOP") > 1
 
 
 @pytest.mark.parametrize(("make", "loads", "stores"), [
@@ -79,7 +100,7 @@ def test_a_large_transpose_has_tasks_of_several_blocks() -> None:
     (lambda: stored(1024, 1024).T + stored(1024, 1024), 1, 1),
 ], ids=["one across", "most across", "as many along"])
 def test_the_inner_loop_follows_most_loads(make: Callable[[], Tensor], loads: int, stores: int) -> None:
-    kernel = tuned(stages(value(make())).built[0].kernel, WIDE)
+    kernel = tuned(stages(value(make())).built[0].kernel, STREAMING)
     inner = [a for a in kernel.axes if a.kind == "LOOP"][-1]
     followed = [x.node.op for x in accesses(kernel) if x.stride(inner.id) in (8, 16)]  # a block further
     assert (followed.count(ops.LOAD), followed.count(ops.STORE)) == (loads, stores)

@@ -82,6 +82,36 @@ def test_what_is_asked_for_changes_no_value(name: str) -> None:
         np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-5)
 
 
+PAST_CACHES = {"streaming_line_bytes": 64, "shared_cache_bytes": 1 << 14}
+TRANSPOSED: dict[str, Callable[[], Tensor]] = {
+    "a transposition": lambda: stored(256, 272).T.contiguous(),
+    "beside what lies as it is stored": lambda: stored(256, 256) + stored(256, 256).T,
+    "in blocks that do not divide": lambda: stored(251, 256) * stored(256, 251).T,
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_blocks_to_transpose_are_asked_for_a_step_of_the_outer_loop_before(name: str) -> None:
+    before, after = tuned(TRANSPOSED[name](), **PAST_CACHES)
+    verify_kernel(after, "asking")
+    (asked,) = [n for n in toposort(after.stores) if n.op is ops.PREFETCH]
+    load = asked.src[0]
+    outer = next(a for a in after.axes if a.kind == "LOOP")
+    assert load.op is ops.LOAD
+    for step in range(outer.extent):
+        at, following = {outer.id: step}, {outer.id: min(step + 1, outer.extent - 1)}
+        assert position(asked.src[1], at) == position(load.src[0], following)
+    want = [np.arange(b.size, dtype=np.float32) for b in before.buffers]
+    got = [data.copy() for data in want]
+    interpret(before, want, [])
+    run_program(lower(after, Target("asking", ASKING)), got)
+    np.testing.assert_array_equal(got[0], want[0])
+
+
+def test_blocks_that_are_near_are_not_asked_for() -> None:
+    assert asking(stored(256, 272).T.contiguous(), cache_bytes=1 << 20, **PAST_CACHES) == []
+
+
 def test_nobody_asks_for_what_is_near_or_would_push_out_the_row_at_hand() -> None:
     assert asking(stored(64, 320).softmax(1), prefetch=False) == []
     assert asking(stored(64, 320).softmax(1), cache_bytes=1 << 20) == []

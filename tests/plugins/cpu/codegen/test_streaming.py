@@ -94,6 +94,15 @@ def test_rows_that_begin_within_lines_arrive_at_any_address(run: Any, n: int) ->
             assert (raw[start + 7 * n:] == 99).all()
 
 
+def test_each_line_of_a_block_is_asked_for_once(program: Any) -> None:
+    """Rows of 32 floats, two lines, for each of 16 lanes."""
+    p = program("block")
+    x = p.buffer(dtypes.float32, 1 << 16)
+    lane, row = p.axis(16, vector=True), p.axis(32)
+    p("PREFETCH", None, p.const(0), arg=(x, ((lane, 512), (row, 1))), axes=[lane, row])
+    assert toolchain_for(HOST).render(p.build()).count("call void @llvm.prefetch") == 2 * 16
+
+
 def test_what_lies_ahead_is_asked_for_even_beyond_the_end(program: Any, run: Any) -> None:
     p = program("asks", tasks=STEPS)
     x, out = p.buffer(dtypes.float32, LANES * STEPS), p.buffer(dtypes.float32, LANES * STEPS, "out")
