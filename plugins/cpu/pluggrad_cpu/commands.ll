@@ -1,7 +1,8 @@
 ; Command lists in native memory: binding slots to arguments, and the kernels of copy and fill commands.
 ; launcher.py lays the memory out. A kernel is `void (ptr args, ptr values, i64 lo, i64 hi)` and runs tasks lo..hi-1.
 
-%Record = type { ptr, ptr, ptr, i64, i64, i64 }       ; kernel, args, values, tasks, tasks of a chunk, first chunk
+; kernel, args, values, tasks; tasks of a chunk, first chunk, how many are of that size, tasks of those that follow
+%Record = type { ptr, ptr, ptr, i64, i64, i64, i64, i64 }
 %Wave = type { ptr, i64, i64, i64 }                   ; records, how many, their chunks, sharing (launcher.py)
 %Place = type { i64, i64 }                            ; slot, byte offset
 ;                0 waves, 1 how many; 2 args, 3 their places, 4 how many; 5 slot addresses;

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from pluggrad.plugin_api import (
     DONE,
@@ -30,6 +30,9 @@ from pluggrad_cpu.values import ValuePacker
 
 # Chunks of a wave for each thread: enough for one that is held up to leave its share to others.
 _CHUNKS_PER_THREAD: Final = 8
+# A fourth of the chunks, the last, is cut so much finer: nobody waits long for whoever took the last one.
+_LAST_OF: Final = 4
+_FINER: Final = 4
 # No chunk is estimated longer than this: between chunks is where Ctrl-C is seen.
 _CHUNK_US: Final = 2000.0
 # Tasks are not handed out in chunks below this: to take one costs 0.1 us, and more where all take at once.
@@ -38,6 +41,7 @@ _LEAST_CHUNK_US: Final = 1.0
 _BLOCK_BYTES: Final = 256 << 10
 _BLOCK_US: Final = 25.0
 _WORD: Final = 8
+_RECORD_WORDS: Final = 8
 _FEW_SLOTS: Final = 6  # are written one by one
 _ADDRESS: Final = attrgetter("address")
 # how a wave is run: by the caller, also by those who are awake, or by all
@@ -96,18 +100,22 @@ _RECORDS: Final[dict[type[Command], Callable[..., _Record]]] = {
     Launch: _of_launch, CopyCommand: _of_copy, FillCommand: _of_fill}
 
 
+class _Chunks(NamedTuple):
+    """How tasks are handed out: `coarse` times `size` of them, then what is left, `fine` at a time."""
+
+    size: int
+    coarse: int
+    fine: int
+    total: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Wave:
-    """Records that may run side by side, each with the tasks of its chunks; the longest chunks come first."""
+    """Records that may run side by side, each with its chunks; the longest chunks come first."""
 
     records: tuple[_Record, ...]
-    sizes: tuple[int, ...]
+    chunks: tuple[_Chunks, ...]
     sharing: int
-
-    @property
-    def chunks(self) -> list[int]:
-        """How many chunks each record has."""
-        return [-(-record.tasks // size) for record, size in zip(self.records, self.sizes)]
 
 
 def _waves(commands: Sequence[Command], records: Sequence[_Record]) -> list[list[_Record]]:
@@ -135,9 +143,19 @@ def _cut(records: list[_Record], team: Team) -> _Wave:
     for record in records:
         task_us = record.work_us / max(1, record.tasks)
         size = max(1, record.tasks if task_us * record.tasks <= share else int(share / task_us))
-        sized.append((size * task_us, record, size))
+        sized.append((size * task_us, record, _chunks(record.tasks, size, task_us)))
     sized.sort(key=lambda each: -each[0])
-    return _Wave(tuple([record for _, record, _ in sized]), tuple([size for _, _, size in sized]), sharing)
+    return _Wave(tuple([record for _, record, _ in sized]), tuple([cut for _, _, cut in sized]), sharing)
+
+
+def _chunks(tasks: int, size: int, task_us: float) -> _Chunks:
+    """Chunks of `size` tasks, the last of them cut finer."""
+    count = -(-tasks // size)
+    fine = max(size // _FINER, 1)
+    if count < _LAST_OF or fine * task_us < _LEAST_CHUNK_US:
+        return _Chunks(size, count, size, count)
+    coarse = count - count // _LAST_OF
+    return _Chunks(size, coarse, fine, coarse - (coarse * size - tasks) // fine)
 
 
 class CommandListRunner:
@@ -170,7 +188,7 @@ class CommandListRunner:
         places = [ref for record in records for ref in record.args]
         positions = [position for record in records for position in record.values]
         constants = [constant for record in records for constant in record.constants]
-        sizes = (11, 4 * len(waves), 6 * len(records), len(places), 2 * len(places), self.slots,
+        sizes = (11, 4 * len(waves), _RECORD_WORDS * len(records), len(places), 2 * len(places), self.slots,
                  len(positions), len(positions), len(constants), value_count)
         starts = [sum(sizes[:part]) for part in range(len(sizes))]
         memory = array("Q", bytes(_WORD * max(1, sum(sizes))))
@@ -180,14 +198,15 @@ class CommandListRunner:
         words = [wave_at, len(waves), arg_at, place_at, len(places), slot_at,
                  kernel_value_at, position_at, len(positions), value_at, int(self.parallel)]
         for wave in waves:
-            words += [record_at, len(wave.records), sum(wave.chunks), wave.sharing]
-            record_at += _WORD * 6 * len(wave.records)
+            words += [record_at, len(wave.records), sum(cut.total for cut in wave.chunks), wave.sharing]
+            record_at += _WORD * _RECORD_WORDS * len(wave.records)
         for wave in waves:
             first = 0
-            for record, size, chunks in zip(wave.records, wave.sizes, wave.chunks):
+            for record, cut in zip(wave.records, wave.chunks):
                 values_at = constant_at if record.constants else kernel_value_at
-                words += [record.kernel, arg_at, values_at, record.tasks, size, first]
-                first += chunks
+                words += [record.kernel, arg_at, values_at, record.tasks, cut.size, first,
+                          cut.coarse, cut.fine]
+                first += cut.total
                 arg_at += _WORD * len(record.args)
                 kernel_value_at += _WORD * len(record.values)
                 constant_at += _WORD * len(record.constants)
@@ -206,7 +225,8 @@ class CommandListRunner:
             shared = [wave.sharing == _ALL for wave in self._waves for _ in wave.records]
             self._steps = tuple(
                 Step(KERNEL(kernel), args, values, tasks, chunk, parallel and tasks > chunk)
-                for parallel, (kernel, args, values, tasks, chunk, _) in zip(shared, zip(*[iter(words)] * 6)))
+                for parallel, (kernel, args, values, tasks, chunk, *_) in zip(
+                    shared, zip(*[iter(words)] * _RECORD_WORDS)))
         return self._steps
 
     def __call__(self, slots: Sequence[Block], values: Sequence[Scalar]) -> Event:

@@ -152,9 +152,19 @@ work:
   %size = load i64, ptr %size.at
   %first.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 5
   %first = load i64, ptr %first.at
+  %coarse.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 6
+  %coarse = load i64, ptr %coarse.at
+  %fine.at = getelementptr inbounds %Record, ptr %records, i64 %record, i32 7
+  %fine = load i64, ptr %fine.at
   %number = sub nsw i64 %chunk, %first
-  %lo = mul nsw i64 %number, %size
-  %end = add nsw i64 %lo, %size
+  %is.coarse = icmp slt i64 %number, %coarse
+  %before = call i64 @llvm.smin.i64(i64 %number, i64 %coarse)
+  %before.fine = sub nsw i64 %number, %before
+  %coarse.tasks = mul nsw i64 %before, %size
+  %fine.tasks = mul nsw i64 %before.fine, %fine
+  %lo = add nsw i64 %coarse.tasks, %fine.tasks
+  %length = select i1 %is.coarse, i64 %size, i64 %fine
+  %end = add nsw i64 %lo, %length
   %hi = call i64 @llvm.smin.i64(i64 %end, i64 %tasks)
   call void %kernel(ptr %args, ptr %values, i64 %lo, i64 %hi)
   br i1 %timed, label %check, label %claim

@@ -28,6 +28,7 @@ from pluggrad.plugin_api import (
     dtypes,
     implemented,
 )
+from pluggrad_cpu import launcher
 from pluggrad_cpu.device import CpuDevice
 from pluggrad_cpu.values import ValuePacker, bfloat16_bits
 from tests.plugins.cpu.conftest import MakeDevice
@@ -38,6 +39,19 @@ def packed(value: Scalar, dtype: DType) -> bytes:
     memory = bytearray(8)
     ValuePacker([dtype]).pack_into(memory, 0, [value])
     return bytes(memory[:dtype.itemsize])
+
+
+@given(tasks=st.integers(0, 3000), size=st.integers(1, 400), task_us=st.floats(0.0, 100.0))
+def test_chunks_are_all_tasks_and_the_last_are_the_smallest(tasks: int, size: int, task_us: float) -> None:
+    cut = launcher._chunks(tasks, size, task_us)
+    lengths = [size] * cut.coarse + [cut.fine] * (cut.total - cut.coarse)
+    assert sum(lengths[:-1]) < tasks <= sum(lengths) or tasks == cut.total == 0
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_the_last_chunks_of_long_work_are_cut_finer() -> None:
+    assert launcher._chunks(1024, 32, 10.0) == (32, 24, 8, 56)
+    assert launcher._chunks(1024, 32, 0.01) == (32, 32, 32, 32)  # to take one would cost as much as to run it
 
 
 @pytest.mark.parametrize("dtype", dtypes.ALL, ids=lambda d: d.name)
