@@ -1,6 +1,6 @@
-"""What this machine can do at the moment: multiply-adds on all cores, and bytes streamed through memory.
+"""What this machine can do at the moment: multiply-adds on all cores, bytes that are streamed or only read.
 
-Both are measured by a few lines of LLVM IR of their own, so that no defect of pluggrad's code can move them.
+All are measured by a few lines of LLVM IR of their own, so that no defect of pluggrad's code can move them.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import llvmlite.binding as llvm
 
-LimitName: TypeAlias = Literal["fma", "stream"]
+LimitName: TypeAlias = Literal["fma", "stream", "read"]
 
 LARGEST_MOVE: Final = 0.15
 # Thread pools that split work evenly wait for their slowest thread: on a busy machine they lose far more than
@@ -29,6 +29,8 @@ _ACCUMULATORS: Final = 12  # two units, a latency of 4: at least 8 in flight
 _FMA_TRIPS: Final = 500_000  # of a task
 _FMA_TASKS: Final = 8  # a core
 _STREAM_TASK: Final = 1 << 20  # elements
+_RUNS: Final = (1, 4, 8)  # of a task, read side by side: which is fastest depends on the machine
+_SUMS: Final = 8  # enough to hide an addition's latency
 _REPEATS: Final = 5
 _DEFAULT_CACHE: Final = 32 << 20
 _LARGEST_ARRAY: Final = 1 << 30
@@ -77,30 +79,53 @@ done:
 !0 = !{{ i32 1 }}
 """
 
+_READ: Final = """
+define void @read{runs}(i64 %begin, i64 %end, ptr %a, ptr %out) {{
+entry:
+  %first = getelementptr inbounds float, ptr %a, i64 %begin
+  %length = sub i64 %end, %begin
+  %run = udiv i64 %length, {runs}
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+{phis}
+{steps}
+  %next = add i64 %i, {step}
+  %more = icmp ult i64 %next, %run
+  br i1 %more, label %loop, label %done
+done:
+{stores}
+  ret void
+}}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """fma: GFLOP/s. stream: GB/s, without the write-allocate traffic that streaming stores avoid.
 
     granted: CPU seconds per second and core that the probe was given; less than 1 where others compute too.
+    read: GB/s of a loop that writes nothing, 0 where it was not measured. No floor depends on it.
     """
 
     fma: float
     stream: float
     granted: float
+    read: float = 0.0
 
     def of(self, name: LimitName) -> float:
         """A limit by name."""
-        return self.fma if name == "fma" else self.stream
+        return {"fma": self.fma, "stream": self.stream, "read": self.read}[name]
 
     def moved(self, later: Limits) -> float:
-        """The larger relative change of the two limits."""
+        """The larger relative change of the two limits that floors depend on."""
         return max(abs(later.fma / self.fma - 1), abs(later.stream / self.stream - 1))
 
     def mean(self, later: Limits) -> Limits:
         """Half way between the limits; the smaller grant."""
         granted = min(self.granted, later.granted)
-        return Limits((self.fma + later.fma) / 2, (self.stream + later.stream) / 2, granted)
+        return Limits((self.fma + later.fma) / 2, (self.stream + later.stream) / 2, granted,
+                      (self.read + later.read) / 2)
 
 
 def last_level_cache() -> int:
@@ -139,16 +164,18 @@ class Probe:
     def __init__(self, any_load: bool = False) -> None:
         self.least_granted = 0.0 if any_load else LEAST_GRANTED
         self.cores, self.lanes = cores(), _lanes()
-        self._engine = _compiled(_source(self.lanes), ("fma", "triad"))
+        names = ("fma", "triad", *[f"read{runs}" for runs in _RUNS])
+        self._engine = _compiled(_source(self.lanes), names)
         nbytes = min(max(4 * last_level_cache(), 4 * _DEFAULT_CACHE), _LARGEST_ARRAY)
         self.array_bytes = -(-nbytes // (4 * _STREAM_TASK)) * 4 * _STREAM_TASK
         self._arrays = [_pages(self.array_bytes) for _ in range(3)]
         self._stream()  # the first touch
 
     def measure(self) -> Limits:
-        """Both limits, the best of a few tries: what slows a try down is not a limit."""
+        """All limits, the best of a few tries: what slows a try down is not a limit."""
         fma, granted = zip(*[self._fma() for _ in range(_REPEATS)], strict=True)
-        return Limits(max(fma), max(self._stream() for _ in range(_REPEATS)), statistics.median(granted))
+        stream, read = zip(*[(self._stream(), self._read()) for _ in range(_REPEATS)], strict=True)
+        return Limits(max(fma), max(stream), statistics.median(granted), max(read))
 
     def quiet(self, before: Limits, after: Limits) -> bool:
         """Whether what was measured in between counts: no limit moved much, and the cores were ours."""
@@ -169,6 +196,20 @@ class Probe:
         begins = range(0, self.array_bytes // 4, _STREAM_TASK)
         seconds = self._shared([(function, (begin, begin + _STREAM_TASK, *addresses)) for begin in begins])
         return 3 * self.array_bytes / seconds / 1e9
+
+    def _read(self) -> float:
+        """The best of a few ways to read."""
+        types = ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+        addresses = [ctypes.addressof(ctypes.c_char.from_buffer(array)) for array in self._arrays]
+        begins = range(0, self.array_bytes // 4, _STREAM_TASK)
+        pieces = [(begin, begin + _STREAM_TASK, address) for address in addresses for begin in begins]
+        sums = [(ctypes.c_float * (self.lanes * _SUMS))() for _ in pieces]
+        rates = []
+        for runs in _RUNS:
+            function = self._engine.function(f"read{runs}", *types)
+            tasks = [(function, (*piece, out)) for piece, out in zip(pieces, sums, strict=True)]
+            rates.append(3 * self.array_bytes / self._shared(tasks) / 1e9)
+        return max(rates)
 
     def _shared(self, tasks: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> float:
         """Seconds in which all cores, a thread each, run the tasks, taking one after another."""
@@ -205,7 +246,24 @@ def _source(lanes: int) -> str:
     splat = "<" + ", ".join(["float 3.0"] * lanes) + ">"
     fma = _FMA.format(v=vector, suffix=suffix, phis=phis, steps="\n".join(map(step.format, numbers)),
                       stores="\n".join(map(store.format, numbers)))
-    return fma + _TRIAD.format(v=vector, splat=splat, lanes=lanes)
+    reads = [_read_source(vector, lanes, runs) for runs in _RUNS]
+    return "".join([fma, _TRIAD.format(v=vector, splat=splat, lanes=lanes), *reads])
+
+
+def _read_source(vector: str, lanes: int, runs: int) -> str:
+    """A loop that adds up `runs` runs of a task side by side."""
+    each, numbers = _SUMS // runs, range(_SUMS)
+    phis = [f"  %a{n} = phi {vector} [ zeroinitializer, %entry ], [ %b{n}, %loop ]" for n in numbers]
+    steps, stores = [], []
+    for n in numbers:
+        steps += [f"  %r{n} = mul i64 %run, {n // each}", f"  %o{n} = add i64 %r{n}, {n % each * lanes}",
+                  f"  %i{n} = add i64 %o{n}, %i",
+                  f"  %p{n} = getelementptr inbounds float, ptr %first, i64 %i{n}",
+                  f"  %x{n} = load {vector}, ptr %p{n}, align 64", f"  %b{n} = fadd {vector} %a{n}, %x{n}"]
+        stores += [f"  %s{n} = getelementptr {vector}, ptr %out, i64 {n}",
+                   f"  store {vector} %b{n}, ptr %s{n}, align 4"]
+    return _READ.format(runs=runs, step=each * lanes, phis="\n".join(phis), steps="\n".join(steps),
+                        stores="\n".join(stores))
 
 
 class _Engine:

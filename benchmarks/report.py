@@ -73,8 +73,13 @@ def _beside_best(row: Row) -> str:
 
 
 def _of_limit(row: Row) -> str:
+    """The share of the limit that floors speak of, and of what reading alone reached if a row only reads."""
     limit = _LIMIT_OF.get(row.workload.unit)
-    return f"{row.share(OURS, limit):.0%} {limit}" if limit is not None and OURS in row.turns else ""
+    if limit is None or OURS not in row.turns:
+        return ""
+    reads = row.workload.only_reads and all(limits.read for limits in row.limits)
+    shares = [f"{row.share(OURS, each):.0%} {each}" for each in ((limit, "read") if reads else (limit,))]
+    return ", ".join(shares)
 
 
 def goals_table(rows: Sequence[Row]) -> str:

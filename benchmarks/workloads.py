@@ -28,11 +28,12 @@ class Workload(rows.Workload):
     """A row, and what it is held against.
 
     required: what a run has to show, or it fails; of a device only where the run has that device. goals: what
-    is aimed at.
+    is aimed at. only_reads: memory bounds it, and it writes next to nothing.
     """
 
     required: tuple[Criterion, ...] = ()
     goals: tuple[Criterion, ...] = ()
+    only_reads: bool = False
 
     def on(self, devices: Sequence[str]) -> Workload:
         """The row without what it requires of devices that a run does not have."""
@@ -72,6 +73,8 @@ _REQUIRED: Final[dict[str, tuple[Criterion, ...]]] = {
     "busy_short": (SpeedUp(0.5),),
     "busy_long": (SpeedUp(0.75),),
 }
+_ONLY_READ: Final = frozenset({
+    "gemv4096", "gpt_tok1", "sum16m", "gemv8192", "gevm8192", "sum64m", "sum8k_axis0", "sum8k_axis1"})
 _GOALS: Final = dict.fromkeys(("sort_1m", "argsort_1m", "topk_1m"), (Beside("best", 1.0),))
 # of the second set, by what bounds a row: multiply-adds, or memory
 _BY_UNIT: Final[dict[str, tuple[Criterion, ...]]] = {
@@ -92,7 +95,7 @@ _ON_GPU: Final[dict[str, tuple[tuple[Criterion, ...], tuple[Criterion, ...]]]] =
 def _held_against(row: rows.Workload, required: tuple[Criterion, ...] = (),
                   goals: tuple[Criterion, ...] = ()) -> Workload:
     values = {field.name: getattr(row, field.name) for field in fields(row)}
-    return Workload(**values, required=required, goals=goals)
+    return Workload(**values, required=required, goals=goals, only_reads=row.name in _ONLY_READ)
 
 
 SETS: Final[dict[str, dict[str, Workload]]] = {
