@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final
 
 from pluggrad.ir.node import Node, node
-from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.index_nodes import INDEX, Linear, linear, weighted_sum
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
@@ -71,9 +70,7 @@ def _large_outputs(kernel: Kernel, capabilities: Capabilities) -> set[int]:
     sizes = [b.size * b.dtype.itemsize for b in kernel.buffers]
     # half of a smaller one may still be there
     large = {i for i, b in enumerate(kernel.buffers) if b.role == "out" and 2 * sizes[i] >= cache}
-    if not line or not large or sum(sizes) < 2 * cache:
-        return set()
-    return large - {n.arg for n in toposort(kernel.stores) if n.op is ops.LOAD}
+    return large if line and sum(sizes) >= 2 * cache else set()
 
 
 def _streamed(buffer: BufferParam) -> BufferParam:

@@ -14,6 +14,7 @@ from pluggrad.kernel.grammar import verify_kernel
 from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.lower import lower
+from pluggrad.lower.barriers import Pending
 from pluggrad.lower.program import Instr, Program
 from pluggrad.lower.verify import verify_program
 from pluggrad.target import Capabilities, Target
@@ -156,3 +157,15 @@ def test_the_interpreter_of_programs_tells_of_a_barrier_that_is_missing() -> Non
         with pytest.raises(AssertionError, match="no barrier"):
             run_program(replace(program, body=tuple(without)),
                         [np.zeros(b.size, np.float32) for b in program.arguments])
+
+
+@pytest.mark.parametrize(("before", "later", "conflict"), [
+    (Pending(), Pending(frozenset({1}), frozenset({2})), False),
+    (Pending(reads=frozenset({1})), Pending(reads=frozenset({1})), False),
+    (Pending(stores=frozenset({1})), Pending(reads=frozenset({1})), True),
+    (Pending(stores=frozenset({1})), Pending(stores=frozenset({1})), True),
+    (Pending(reads=frozenset({1})), Pending(stores=frozenset({1})), True),
+    (Pending(frozenset({1}), frozenset({2})), Pending(frozenset({1}), frozenset({3})), False),
+])
+def test_what_waits_for_what(before, later, conflict):
+    assert before.conflicts(later) is conflict

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import pluggrad.lower
@@ -12,9 +13,12 @@ from pluggrad.errors import VerifyError
 from pluggrad.graph.ops import ADD, ELEMENTWISE
 from pluggrad.ir.node import Node, node
 from pluggrad.ir.passes import Pass, PassList, Trace
+from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
+from pluggrad.kernel.interpret import interpret
 from pluggrad.kernel.kernel import Axis, BufferParam, Kernel, axis, const
 from pluggrad.lower import PASSES, lower, program_name
+from pluggrad.lower.arithmetic import safe_integers
 from pluggrad.lower.verify import verify_lowered
 from pluggrad.target import Capabilities, Target
 
@@ -66,3 +70,19 @@ def test_an_interpreting_target_gets_the_kernel_itself() -> None:
     target = Target("test", replace(TARGET.capabilities, interprets_kernels=True))
     program = lower(increment(), target, Trace(verify=verify_lowered))
     assert (program.body, program.kernel, program.name) == ((), increment(), program_name(increment()))
+
+
+@pytest.mark.parametrize("name", ["IDIV", "MOD"])
+def test_a_processor_is_given_no_divisor_that_traps(name: str) -> None:
+    """Nor one whose quotient is out of range."""
+    i32 = dtypes.int32
+    sources = tuple([node(ops.LOAD, (axis(0),), slot, i32) for slot in (1, 2)])
+    divided = node(ops.STORE, (axis(0), node(ops.KERNEL_OPS[name], sources, None, i32)), (0, (0,)), i32)
+    [division] = {n.src for n in toposort(safe_integers((divided,), TARGET.capabilities))
+                  if n.op in (ops.CDIV, ops.CMOD)}
+    stores = (node(ops.STORE, (axis(0), division[1]), (0, (0,)), i32),)
+    buffers = [BufferParam(i32, 4, role) for role in ("out", "in", "in")]
+    divisors = np.zeros(4, np.int32)
+    given = [np.int32([i32.min, i32.min, 7, -7]), np.int32([-1, -2, 0, -1])]
+    interpret(Kernel("divisors", tuple(buffers), (), (Axis(0, 4, "LOOP"),), stores), [divisors, *given], [])
+    assert divisors.tolist() == [1, -2, 1, -1]

@@ -325,3 +325,38 @@ def test_they_show_their_options():
         "AdamW(1 tensors, lr=0.001, b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01, amsgrad=False, "
         "maximize=False)"
     )
+
+
+def test_a_tensor_without_a_gradient_takes_no_step_and_the_others_count_on():
+    """Adam's correction of its averages depends on the count of each tensor."""
+    slopes = [0.5, -2.0, 1.0]
+    pair, alone = [[Tensor([1.0]) for _ in range(count)] for count in (2, 1)]
+    together, single = optim.Adam(pair, lr=0.1), optim.Adam(alone, lr=0.1)
+    for step, slope in enumerate(slopes):
+        for tensor in (*pair, *alone):
+            tensor.grad = Tensor([slope])
+        if step == 2:
+            pair[1].grad = None
+        together.step()
+        single.step()
+    assert pair[0].tolist() == alone[0].tolist()
+    assert [count.value for count in together._counts] == [3, 2]
+
+
+def test_a_step_that_fails_leaves_the_counts_together(monkeypatch):
+    pair = [Tensor([1.0]), Tensor([2.0])]
+    optimizer = optim.Adam(pair, lr=0.1)
+    for tensor in pair:
+        tensor.grad = Tensor([1.0])
+    optimizer.step()
+    pair[1].grad = None
+
+    def fail(*tensors: Tensor) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tensor, "realize", fail)
+        with pytest.raises(MemoryError):
+            optimizer.step()
+    assert optimizer._counts[0] is optimizer._counts[1]
+    assert optimizer._counts[0].value == 1

@@ -281,3 +281,14 @@ def test_a_running_sum_keeps_its_loop_apart(along):
     kernel = running(along)
     assert {a.kind for a in kernel.axes} == {"LOOP"}
     assert merge_adjacent(kernel).axes == kernel.axes
+
+
+@pytest.mark.parametrize("combine", [None, "ADD"], ids=["doubled in place", "added to"])
+def test_what_is_written_over_is_not_covered_twice(combine):
+    value = load(0, axis(0)) if combine is None else load(1, axis(0))
+    doubled = store(0, (0,), axis(0), op("ADD", value, value), combine=combine)
+    buffers, axes = (BufferParam(F32, 13, "inout"), read(13)), (Axis(0, 13, "PARALLEL"),)
+    kernel = Kernel("test", buffers, (), axes, (doubled,))
+    covered, _, _ = cover(kernel, 0, 4, "PARALLEL", "TILE")
+    same(kernel, covered)
+    assert any(n.op is ops.TAIL for n in toposort(covered.stores)), "gated: parts do not overlap"

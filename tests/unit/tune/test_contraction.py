@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pluggrad import dtypes
 from pluggrad.ir.walk import toposort
 from pluggrad.kernel import ops
 from pluggrad.kernel.interpret import interpret
-from pluggrad.kernel.kernel import Axis, Kernel
+from pluggrad.kernel.kernel import Axis, Kernel, axis, const
 from pluggrad.target import Capabilities
 from pluggrad.tune import tune
+from pluggrad.tune.contraction import without_shared_gates
 from tests.unit.kernel.kernels import load, matmul, op, read, reduce, store, strided, write
-from tests.unit.tune.test_actions import kinds
+from tests.unit.tune.test_actions import kinds, same
 
 ALL = frozenset({"float32", "int32", "bool"})
 WIDE = Capabilities(ALL, ALL, vector_bytes=64, vector_registers=32, cores=4)
@@ -143,3 +145,18 @@ def test_a_long_end_goes_on_from_stored_sums(size):
     interpret(kernel, expected, [])
     for x, y in zip(run(kernel, WIDE), expected, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(("size", "gates"), [(4, 2), (5, 1)], ids=["too short", "long enough"])
+def test_an_operand_loses_a_gate_that_it_needs_no_more(size, gates):
+    """a[k + i] * b[k] for k + i < 4, of 5 steps: without the gate b is read at 4."""
+    at = strided(0, a0=1, a1=1)
+    gate = op("LT", at, const(4), dtype=dtypes.bool_)
+    product = op("MUL", load(0, at, gate=gate), load(1, axis(1), gate=gate))
+    value = op("WHERE", gate, product, const(0.0, dtypes.float32))
+    axes = (Axis(0, 2, "PARALLEL"), Axis(1, 5, "REDUCE"))
+    kernel = Kernel("test", (read(4), read(size), write(2)), (), axes,
+                    (store(2, (0,), axis(0), reduce("ADD", value, 1)),))
+    made = without_shared_gates(kernel)
+    assert sum(n.op is ops.LOAD and len(n.src) > 1 for n in toposort(made.stores)) == gates
+    same(kernel, made)
