@@ -242,8 +242,9 @@ _SECOND: Final = (
     _perceptron(1),
     _perceptron(8),
     *_attention_steps(),
-    _compute("attn4k_causal", "attention_causal", "causal attention, 8 heads, 4096 tokens of 64",
-             2e-9 * 8 * 4096 * 4097 * 64, *[(1, 8, 4096, 64)] * 3),
+    # few heads and short turns: in the seconds that a slow library takes for more, the machine's limits move
+    replace(_compute("attn4k_causal", "attention_causal", "causal attention, 4 heads, 4096 tokens of 64",
+                     2e-9 * 4 * 4096 * 4097 * 64, *[(1, 4, 4096, 64)] * 3), seconds=0.1),
     _memory("gemv8192", "matmul", "(8192, 8192) @ (8192,)", 4e-9 * 8192**2, (8192, 8192), (8192,)),
     _memory("gevm8192", "matmul", "(8192,) @ (8192, 8192)", 4e-9 * 8192**2, (8192,), (8192, 8192)),
     _memory("sum64m", "sum", "sum of 64M elements", 4e-9 * (1 << 26), (1 << 26,)),
