@@ -54,8 +54,8 @@ class BatchNorm(Module):
         # a rounding error, taken off here, and the way back has no sum that waits for another.
         shifted = x - mean.detach().reshape(1, -1, *[1] * (x.ndim - 2))
         variance = shifted.square().mean(axes) - shifted.mean(axes).square()
-        if self.track_running_stats:
-            self._track(mean, variance * (count / max(count - 1, 1)))
+        if self.track_running_stats and count:  # an empty batch has no mean
+            self._track(mean, variance * (count / (count - 1)))
         return mean, variance
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:

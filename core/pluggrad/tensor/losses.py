@@ -10,6 +10,7 @@ from pluggrad.graph import build, ops
 from pluggrad.tensor.normalization import Normalization
 
 _REDUCTIONS = ("mean", "sum", "none")
+_STEEP = 1e-12  # probabilities below this have the logarithm's slope here
 
 
 class Losses(Normalization):
@@ -59,7 +60,7 @@ class Losses(Normalization):
         weight: multiplies the losses, and broadcasts against them.
         """
         p, y = self._wide(), self._same_shape("binary_crossentropy", Y)
-        loss = y * p.log().maximum(-100.0) + (1 - y) * (1 - p).log().maximum(-100.0)
+        loss = y * p._bounded_log() + (1 - y) * (1 - p)._bounded_log()
         return (-loss)._times_weight("binary_crossentropy", weight)._reduced("binary_crossentropy", reduction)
 
     def binary_crossentropy_logits(self, Y: Any, reduction: str = "mean", pos_weight: Any = None, *,
@@ -73,6 +74,13 @@ class Losses(Normalization):
             positive = positive * x._target(op, pos_weight)
         loss = y * positive + (1 - y) * negative
         return loss._times_weight(op, weight)._reduced(op, reduction)
+
+    def _bounded_log(self) -> Self:
+        """log of probabilities, at least -100, with a slope of at most 1e12: finite where they are 0."""
+        steep = self < _STEEP
+        constant = self._detached()
+        line = steep.where((self - constant) / _STEEP, 0.0)  # 0, but for its gradient
+        return steep.where(constant, self).log().maximum(-100.0) + line
 
     def _times_weight(self, op: str, weight: Any) -> Self:
         return self if weight is None else self * self._target(op, weight)
@@ -197,8 +205,10 @@ class Losses(Normalization):
             spread = (
                 log if weight is None else log * log._target("cross_entropy", weight)._along(axis, log.ndim)
             )
-            counts = 1.0 if ignore_index is None else y.ne(ignore_index).cast(log.dtype)
-            loss = loss * (1 - label_smoothing) - spread.mean(axis) * label_smoothing * counts
+            even = spread.mean(axis)
+            if ignore_index is not None:
+                even = y.ne(ignore_index).where(even, 0.0)
+            loss = loss * (1 - label_smoothing) - even * label_smoothing
         return loss._weighted_mean("cross_entropy", weights, reduction)
 
     def _soft_cross_entropy(self, y: Self, axis: int, reduction: str, label_smoothing: float, weight: Any,

@@ -72,6 +72,12 @@ def test_one_value_per_channel():
     assert layer(Tensor(normal(1, 3))).shape == (1, 3)
 
 
+def test_an_empty_batch_leaves_the_running_statistics():
+    layer = nn.BatchNorm(3)
+    assert layer(Tensor.zeros(0, 3, 4)).shape == (0, 3, 4)
+    assert (layer.running_mean.tolist(), layer.running_var.tolist()) == ([0.0] * 3, [1.0] * 3)
+
+
 def test_a_distant_mean_costs_no_precision():
     layer, x = nn.BatchNorm(2), normal(4, 2, 300) + 3000
     np.testing.assert_allclose(layer(Tensor(x)).numpy(), standardized(x.astype(float), (0, 2)), atol=2e-3)

@@ -193,3 +193,17 @@ def test_class_axis():
 def test_bad_arguments(call, error, text):
     with pytest.raises(error, match=text):
         call(Tensor(X))
+
+
+def test_probabilities_of_0_and_1_have_finite_gradients():
+    """Where a sigmoid saturates, the logarithm's slope is bounded as its value is."""
+    p = Tensor([0.0, 1.0, 0.0, 1.0, 0.5], requires_grad=True)
+    loss = p.binary_crossentropy(Tensor([0.0, 1.0, 1.0, 0.0, 1.0]), "none")
+    assert loss.numpy().round(3).tolist() == pytest.approx([0, 0, 100, 100, 0.693], abs=1e-3)
+    assert loss.sum().gradient(p)[0].tolist() == pytest.approx([1, -1, -1e12, 1e12, -2])
+
+
+def test_labels_that_do_not_count_give_no_gradient():
+    x = Tensor([[1.0, 2.0]], requires_grad=True)
+    loss = x.cross_entropy(Tensor([7]), label_smoothing=0.1, ignore_index=7)
+    assert loss.gradient(x)[0].tolist() == [[0.0, 0.0]]
