@@ -13,7 +13,7 @@ from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar, cast
 
-from pluggrad.errors import ValueRangeError
+from pluggrad.errors import SettingError, ValueRangeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,12 +106,12 @@ class Setting(Generic[T]):
         try:
             return self.check(read(text))
         except ValueError as error:
-            if isinstance(error, ValueRangeError):
+            if isinstance(error, SettingError):
                 raise
-            raise ValueRangeError(op=self.variable, expected=expected, got=repr(text)) from None
+            raise SettingError(op=self.variable, expected=expected, got=repr(text)) from None
 
     def check(self, value: Any) -> T:
-        """`value` in this setting's type; ValueRangeError if it is not of it, too small or no choice.
+        """`value` in this setting's type; SettingError if it is not of it, too small or no choice.
 
         What has a `name`, as dtypes have, may stand for it.
         """
@@ -123,12 +123,12 @@ class Setting(Generic[T]):
         elif self.kind is float and type(value) is int:
             checked = float(value)
         if type(checked) is not self.kind:
-            raise ValueRangeError(op=self.variable, expected=_READERS[self.kind][1], got=repr(value))
+            raise SettingError(op=self.variable, expected=_READERS[self.kind][1], got=repr(value))
         if isinstance(checked, (int, float)) and self.minimum is not None and checked < self.minimum:
-            raise ValueRangeError(op=self.variable, expected=f"at least {self.minimum}", got=repr(value))
+            raise SettingError(op=self.variable, expected=f"at least {self.minimum}", got=repr(value))
         if self.choices and checked not in self.choices:
-            raise ValueRangeError(op=self.variable, expected=f"one of {', '.join(self.choices)}",
-                                  got=repr(value))
+            raise SettingError(op=self.variable, expected=f"one of {', '.join(self.choices)}",
+                               got=repr(value))
         return cast(T, checked)
 
     def assign(self, value: Any) -> None:

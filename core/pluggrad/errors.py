@@ -84,6 +84,15 @@ class ValueRangeError(DoorError, ValueError):
     """A value outside what an operation takes."""
 
 
+class SettingError(ValueRangeError):
+    """A value that a setting does not take, as its environment variable or the program gives it."""
+
+    def __init__(self, message: str = "", *, op: str = "", expected: str = "", got: str = "",
+                 hint: str = "") -> None:
+        # not as an operation's: whichever happens to read the setting first, it is the setting that is wrong
+        UserError.__init__(self, message, op=op, expected=expected, got=got, hint=hint)
+
+
 class ExportError(UserError, BufferError):
     """Memory that cannot be shared as asked: of a device the other side cannot see, or only by a copy."""
 

@@ -16,7 +16,7 @@ from pluggrad.device.discovery import Entry
 from pluggrad.device.hookspecs import Hooks, PluginApi
 from pluggrad.device.names import CORE_DISTRIBUTION
 from pluggrad.device.versions import API_MAJOR, API_MINOR, warn_overriding
-from pluggrad.errors import DeviceError, PluginFailed
+from pluggrad.errors import DeviceError, PluginFailed, SettingError
 from pluggrad.target import Target
 
 T = TypeVar("T")
@@ -214,7 +214,7 @@ def named_targets(backend: Backend) -> dict[str, Target]:
 
 def reason_of(error: BaseException) -> str:
     """An exception in one line; pluggy's long texts are cut to what names the hook."""
-    if isinstance(error, _CoreTooOld):
+    if isinstance(error, (_CoreTooOld, SettingError)):
         return str(error)
     if isinstance(error, pluggy.PluginValidationError):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -242,6 +242,8 @@ def _fix(entry: Entry, error: BaseException) -> str:
         return f"pip install --upgrade {CORE_DISTRIBUTION}"
     if isinstance(error, ImportError):
         return f"pip install --force-reinstall {entry.distribution}"
+    if isinstance(error, SettingError):
+        return f"give {error.op} another value, or unset it"
     return f"report it to {entry.distribution}; PLUGGRAD_DISABLE={entry.name} leaves it out"
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pluggrad.errors import ValueRangeError
-from pluggrad.plugin_api import DeviceUnavailable, PluginApi, Target, UnknownDevice
+from pluggrad.device.registry import Registry
+from pluggrad.errors import PluginFailed, ValueRangeError
+from pluggrad.plugin_api import DeviceId, DeviceUnavailable, PluginApi, Target, UnknownDevice
 from pluggrad_cpu import settings, target
 from pluggrad_cpu.plugin import CpuBackend, pluggrad_backend
 
@@ -128,3 +129,9 @@ def _native(configure: Configure) -> Target:
 def test_a_containers_quota_counts(monkeypatch: pytest.MonkeyPatch, text: str, cores: int) -> None:
     monkeypatch.setattr("pathlib.Path.read_text", lambda path: text)
     assert target._quota() == cores
+
+
+def test_a_bad_setting_is_no_defect_of_the_plugin(configure: Configure) -> None:
+    configure(CPU_THREADS="-2")
+    with pytest.raises(PluginFailed, match="got -2    try: give PLUGGRAD_CPU_THREADS another value"):
+        Registry().target(DeviceId("cpu"))
