@@ -10,9 +10,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
+from pluggrad.cli.options import duration, writable_file
 from pluggrad.config import SEARCH
 from pluggrad.errors import PluggradError
 from pluggrad.profiling.limits import Limits
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW", help=f"some of {' '.join(_ROWS)} (those of the first table)")
     add("--device", metavar="NAME", help="the device (the default one)")
-    add("--seconds", type=float, default=0.5, metavar="S", help="how long a row is repeated (%(default)s)")
+    add("--seconds", type=duration, default=0.5, metavar="S", help="how long a row is repeated (%(default)s)")
     add("--search", action="store_true", help="first search for the fastest schedules, and keep them")
-    add("--json", type=Path, metavar="FILE", help="also write the figures there")
+    add("--json", type=writable_file, metavar="FILE", help="also write the figures there")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.rows if name not in _ROWS]
     if unknown:

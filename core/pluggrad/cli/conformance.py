@@ -6,8 +6,8 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from pluggrad.cli.options import count, readable_file, time_limit, writable_file
 from pluggrad.testing.conformance.collect import collect
 from pluggrad.testing.conformance.outcome import Outcome
 from pluggrad.testing.conformance.progress import Progress
@@ -52,15 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--level", type=_levels, default=(), metavar="L0,L1", help="these levels only")
     parser.add_argument("-k", default="", metavar="TEXT",
                         help="tests whose id contains, or is, TEXT; commas separate several")
-    parser.add_argument("--every", type=_at_least_one, default=1, metavar="N",
+    parser.add_argument("--every", type=count, default=1, metavar="N",
                         help="of each test's cases every N-th only, the first among them: a quick look")
-    parser.add_argument("--jobs", type=_at_least_one, default=available_cores(), metavar="N",
+    parser.add_argument("--jobs", type=count, default=available_cores(), metavar="N",
                         help="processes side by side (default: %(default)s)")
-    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, metavar="S",
+    parser.add_argument("--time-limit", type=time_limit, default=TIME_LIMIT_S, metavar="S",
                         help="seconds that one test may take (default: %(default)g)")
-    parser.add_argument("--xfails", type=_existing, metavar="FILE",
+    parser.add_argument("--xfails", type=readable_file, metavar="FILE",
                         help="tests that are expected to fail: lines `test-id  reason`")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--report", type=writable_file, metavar="FILE", help="write the results as JSON")
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="each test as it ends; tracebacks and all output of failures")
     parser.add_argument("--list", action="store_true", help="print the ids of the tests and stop")
@@ -72,19 +72,6 @@ def _levels(text: str) -> tuple[Level, ...]:
     if not wanted <= LEVELS.keys():
         raise argparse.ArgumentTypeError(f"expected some of {','.join(LEVELS)}, got {text!r}")
     return tuple(level for level in LEVELS if level in wanted)
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _existing(text: str) -> Path:
-    path = Path(text)
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
-    return path
 
 
 def _list(selection: Selection) -> int:

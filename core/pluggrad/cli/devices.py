@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from pluggrad.cli.options import time_limit
 from pluggrad.cli.probing import TIME_LIMIT_S, Default, Row, find_default, probe_all
 
 SLOW_IMPORT_S: Final = 0.2
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="add capabilities, tracebacks, and a smoke test of one kernel")
-    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, metavar="S",
+    parser.add_argument("--time-limit", type=time_limit, default=TIME_LIMIT_S, metavar="S",
                         help="seconds that one plugin may take (default: %(default)g)")
     options = parser.parse_args(arguments)
     rows = probe_all(options.verbose, options.time_limit)

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 from pluggrad import config
 from pluggrad.cli.devices import as_table
 from pluggrad.cli.probing import find_default, probe_all
 from pluggrad.device.names import CORE_DISTRIBUTION
 from pluggrad.device.registry import REGISTRY
+from pluggrad.errors import SettingError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,12 +68,22 @@ def _devices() -> Iterator[str]:
 
 
 def _settings() -> Iterator[str]:
-    changed = [(name, value) for name, value, source, _ in config.table() if source != "default"]
+    declared = [setting for setting in config.settings() if setting.variable in os.environ]
     others = config.undeclared()
-    yield from (f"{name}={value}" for name, value in changed)
+    for setting in declared:
+        yield f"{setting.variable}={os.environ[setting.variable]}{_problem(setting)}"
     yield from (f"{name}={os.environ[name]} (of a plugin, or mistyped)" for name in others)
-    if not changed and not others:
+    if not declared and not others:
         yield "all as by default"
+
+
+def _problem(setting: config.Setting[Any]) -> str:
+    """Why its value is refused, which is no reason to leave out the rest of a report."""
+    try:
+        setting.check(setting.value)
+    except SettingError as error:
+        return f" (refused: {error})"
+    return ""
 
 
 def _cache() -> Iterator[str]:

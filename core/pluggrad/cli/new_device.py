@@ -62,8 +62,13 @@ def write(name: str, folder: Path) -> list[Path]:
     written = []
     for parts, text in files(name):
         path = folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise UserError(op="new-device", expected="a folder that can be made and written",
+                            got=f"{path.parent}: {error.strerror}", hint="--folder DIR names another"
+                            ) from None
         written.append(path)
     return written
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from pluggrad.cli.options import add_script, writable_file
 from pluggrad.profiling import profile
 from pluggrad.runtime.devices import set_default_device
 
@@ -15,14 +16,10 @@ from pluggrad.runtime.devices import set_default_device
 def main(arguments: Sequence[str]) -> int:
     """Run the script as `python SCRIPT` would, then print the table of its kernels to standard error."""
     parser = argparse.ArgumentParser(prog="python -m pluggrad run", description=__doc__)
-    parser.add_argument("--profile", metavar="FILE", type=Path,
+    parser.add_argument("--profile", metavar="FILE", type=writable_file,
                         help="also write a trace, for https://ui.perfetto.dev")
-    parser.add_argument("--device", metavar="NAME", help="the default device of the script")
-    parser.add_argument("script", type=Path, help="a Python file")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script is given")
+    add_script(parser)
     options = parser.parse_args(arguments)
-    if not options.script.is_file():
-        parser.error(f"{options.script} is not a file")
     if options.device:
         set_default_device(options.device)
     with profile(options.profile) as profiled:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from pluggrad.cli.options import add_script
 from pluggrad.cli.run import run_script
 from pluggrad.config import CACHE, SEARCH
 from pluggrad.runtime.devices import set_default_device
@@ -19,12 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the script as `python SCRIPT` would, under PLUGGRAD_SEARCH=1, then print what became faster."""
     parser = argparse.ArgumentParser(prog="python -m pluggrad tune", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", metavar="NAME", help="the default device of the script")
-    parser.add_argument("script", type=Path, help="a Python file")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script is given")
+    add_script(parser)
     options = parser.parse_args(arguments)
-    if not options.script.is_file():
-        parser.error(f"{options.script} is not a file")
     if not CACHE.value:
         parser.error(f"what is found would be lost: {CACHE.variable}=0")
     if options.device:
