@@ -290,9 +290,12 @@ def _across_outputs(problem: Contraction, tile: Tile) -> tuple[Kernel, list[Kern
 
 
 def _divided(kernel: Kernel, id: int, parts: int) -> Kernel:
-    """The tasks along an axis in `parts` tasks, each of which runs over its tiles."""
+    """The tiles along an axis in `parts` tasks, each of which makes its own copy of what all of them read."""
     tiles = axis_of(kernel, id).extent
-    return cover(kernel, id, -(-tiles // parts), "PARALLEL", "LOOP")[0]
+    kernel, task, _ = cover(kernel, id, -(-tiles // parts), "PARALLEL", "LOOP")
+    stores = [node(n.op, n.src, (n.arg[0], (task, *n.arg[1])), n.type) if n.arg[0] in kernel.local else n
+              for n in kernel.stores]
+    return replace(kernel, stores=tuple(stores))
 
 
 def _is_task(kernel: Kernel, dim: Dim) -> bool:

@@ -96,6 +96,17 @@ def test_each_task_copies_what_it_reads(shape, target):
     np.testing.assert_array_equal(run(kernel, target)[3], expected(kernel))
 
 
+@pytest.mark.parametrize("made", [40, 64], ids=["in uneven parts", "in even parts"])
+def test_tasks_that_share_a_band_copy_it_each(made):
+    kernel = convolution(Shape(2, 16, 10, 11, made, stride=2))
+    main = tune(kernel, WIDE).phases[-1].kernel
+    verify_kernel(main, "tune")
+    tasks = {a.id for a in main.axes if a.kind == "PARALLEL" and a.extent > 1}
+    copies = [n for n in main.stores if n.arg[0] in main.local and n.src[1].op is ops.LOAD]
+    assert any(tasks - linear(n.src[1].src[0]).strides.keys() for n in copies), "tasks that read the same"
+    np.testing.assert_array_equal(run(kernel, WIDE)[3], expected(kernel))
+
+
 def test_the_inner_loop_has_no_gates():
     *_, main = tune(convolution(Shape(2, 16, 28, 28, 64)), WIDE).phases
     sums, = [n for n in toposort(main.kernel.stores) if n.op is ops.REDUCE]
